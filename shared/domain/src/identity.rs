@@ -1,0 +1,115 @@
+//! Names of deliveries: the webhook id, the hash that tells one body from
+//! another under the same id, and the trace that all attempts of one share.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::time::Millis;
+
+/// The longest webhook id.
+pub const MAX_ID: usize = 128;
+
+/// Whether `id` may name a delivery: 1 to 128 of `A-Z a-z 0-9 _ : -`. The dot is
+/// left out because Standard Webhooks uses it to join id, timestamp and body.
+pub fn is_webhook_id(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
+}
+
+/// Whether `id` may be a correlation id: 1 to 128 visible ASCII characters.
+pub fn is_correlation_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Tells one body from another under the same webhook id: SHA-256 over URL,
+/// payload bytes, headers, event type and the client's `expires_at`, each with
+/// its length, cut to 128 bits.
+pub fn body_hash(
+    url: &str,
+    payload: &str,
+    headers: &BTreeMap<String, String>,
+    event_type: Option<&str>,
+    expires_at: Option<Millis>,
+) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(url.as_bytes());
+    part(payload.as_bytes());
+    part(&[u8::from(event_type.is_some())]);
+    part(event_type.unwrap_or_default().as_bytes());
+    part(expires_at.map(|at| at.0.to_string()).unwrap_or_default().as_bytes());
+    for (name, value) in headers {
+        part(name.as_bytes());
+        part(value.as_bytes());
+    }
+    URL_SAFE_NO_PAD.encode(&hash.finalize()[..16])
+}
+
+/// The W3C `traceparent` of one attempt. The trace id comes from the correlation
+/// id, so that every attempt of every delivery under it lands in one trace; the
+/// span is the attempt's own (`span` is any random number).
+pub fn traceparent(correlation_id: &str, span: u64) -> String {
+    let trace = hex(&Sha256::digest(correlation_id.as_bytes())[..16]);
+    // An all-zero span is invalid (W3C Trace Context §3.2.2.4).
+    format!("00-{trace}-{:016x}-01", span.max(1))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_bounded_and_plain() {
+        for good in ["a", "order-1:retry_2", &"x".repeat(128)] {
+            assert!(is_webhook_id(good), "{good}");
+        }
+        for bad in ["", "a.b", "a b", "é", "a/b", "a{b}", &"x".repeat(129)] {
+            assert!(!is_webhook_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_body_counts() {
+        let none = BTreeMap::new();
+        let some = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let at = Some(Millis(1));
+        let hashes = [
+            body_hash("u", "p", &none, None, None),
+            body_hash("up", "", &none, None, None),
+            body_hash("u", "p ", &none, None, None),
+            body_hash("u", "p", &some, None, None),
+            body_hash("u", "p", &none, Some(""), None),
+            body_hash("u", "p", &none, Some("e"), None),
+            body_hash("u", "p", &none, None, at),
+        ];
+        for (i, a) in hashes.iter().enumerate() {
+            assert_eq!(a.len(), 22);
+            assert!(hashes[i + 1..].iter().all(|b| a != b));
+        }
+        assert_eq!(hashes[0], body_hash("u", "p", &none, None, None));
+    }
+
+    #[test]
+    fn a_traceparent_has_the_w3c_form() {
+        let header = traceparent("c-1", 0);
+        let parts: Vec<_> = header.split('-').map(str::len).collect();
+        assert_eq!(parts, [2, 32, 16, 2]);
+        assert!(header.ends_with("-0000000000000001-01"));
+        assert_eq!(header[..36], traceparent("c-1", 7)[..36]);
+    }
+}

@@ -1,0 +1,428 @@
+//! What a client asks for: one webhook, read from JSON with every fault named
+//! at once and the payload's bytes kept as they were written.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::address::Guard;
+use crate::fault::{Fault, pointer_token, refused_by_sqs};
+use crate::headers;
+use crate::identity;
+use crate::json::Fields;
+use crate::time::Millis;
+
+/// The longest URL, in bytes.
+pub const MAX_URL: usize = 2048;
+/// The furthest that `expires_at` may lie ahead: 7 days.
+pub const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most webhooks in one batch.
+pub const MAX_BATCH: usize = 100;
+
+const FIELDS: &[&str] = &["webhook_url", "payload", "reference_id", "event_type", "headers", "expires_at"];
+
+/// A webhook that passed every check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook<'a> {
+    /// The client's own id for it.
+    pub reference_id: Option<String>,
+    /// Where to, as the client wrote it.
+    pub url: String,
+    /// The JSON to send, byte for byte.
+    pub payload: &'a str,
+    /// What kind of event it tells of.
+    pub event_type: Option<String>,
+    /// Extra headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// When it is no longer worth delivering.
+    pub expires_at: Option<Millis>,
+}
+
+/// What a webhook is judged by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The longest payload, in bytes.
+    pub max_payload_bytes: usize,
+    /// Which addresses may be sent to.
+    pub guard: Guard,
+}
+
+/// Why a webhook is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The payload has more bytes than allowed.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// Everything that is wrong with it.
+    Invalid(Vec<Fault>),
+}
+
+/// The webhooks of a batch request, each still to be read.
+///
+/// # Errors
+/// Every fault of the envelope.
+pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Vec<Fault>> {
+    let fields: Fields<'_> =
+        serde_json::from_str(raw.get()).map_err(|_| vec![Fault::at("", "the request is a JSON object")])?;
+    let mut faults = Vec::new();
+    let mut webhooks = None;
+    for (name, value) in &fields.0 {
+        let pointer = format!("/{}", pointer_token(name));
+        if name != "webhooks" {
+            faults.push(Fault::at(pointer, "unknown field"));
+        } else if webhooks.is_some() {
+            faults.push(Fault::at(pointer, "the field stands twice"));
+        } else {
+            webhooks = Some(serde_json::from_str::<Vec<&RawValue>>(value.get()));
+        }
+    }
+    match webhooks {
+        None => faults.push(Fault::at("/webhooks", "the field is missing")),
+        Some(Err(_)) => faults.push(Fault::at("/webhooks", "must be an array")),
+        Some(Ok(items)) if !(1..=MAX_BATCH).contains(&items.len()) => {
+            faults.push(Fault::at("/webhooks", "a batch has 1 to 100 webhooks"));
+        }
+        Some(Ok(items)) if faults.is_empty() => return Ok(items),
+        Some(Ok(_)) => {}
+    }
+    Err(faults)
+}
+
+/// Reads one webhook. Faults point below `base`, `""` when it is the request.
+///
+/// # Errors
+/// [`Rejection::Invalid`] with every fault; [`Rejection::TooLarge`] when the
+/// payload's size is the only one.
+pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Result<Webhook<'a>, Rejection> {
+    let Ok(Fields(fields)) = serde_json::from_str::<Fields<'a>>(raw.get()) else {
+        return Err(Rejection::Invalid(vec![Fault::at(base, "a webhook is a JSON object")]));
+    };
+    let mut reader = Reader { base, faults: Vec::new(), fields: BTreeMap::new() };
+    for (name, value) in fields {
+        if !FIELDS.contains(&name.as_str()) {
+            reader.fault(&name, "unknown field");
+        } else if let Entry::Vacant(entry) = reader.fields.entry(name.clone()) {
+            entry.insert(value);
+        } else {
+            reader.fault(&name, "the field stands twice");
+        }
+    }
+    let url = reader.text("webhook_url");
+    if !reader.fields.contains_key("webhook_url") {
+        reader.fault("webhook_url", "the field is missing");
+    }
+    let url = url.and_then(|url| reader.url(url, rules));
+    let payload = reader.payload();
+    let reference_id = reader.text("reference_id");
+    let reference_id = reader.checked(
+        "reference_id",
+        reference_id,
+        identity::is_webhook_id,
+        "must be 1 to 128 of A-Z, a-z, 0-9, underscore, colon and hyphen",
+    );
+    let event_type = reader.text("event_type");
+    let event_type = reader.checked(
+        "event_type",
+        event_type,
+        is_event_type,
+        "must be 1 to 128 of A-Z, a-z, 0-9, underscore, dot, colon, slash and hyphen",
+    );
+    let headers = reader.headers();
+    let expires_at = reader.expires_at(now);
+
+    match (url, payload) {
+        (Some(url), Some(payload)) if reader.faults.is_empty() => {
+            if payload.len() > rules.max_payload_bytes {
+                return Err(Rejection::TooLarge { bytes: payload.len() });
+            }
+            Ok(Webhook { reference_id, url, payload, event_type, headers, expires_at })
+        }
+        _ => Err(Rejection::Invalid(reader.faults)),
+    }
+}
+
+/// Reads a URL that a webhook may be sent to.
+///
+/// # Errors
+/// Why it is not one.
+pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
+    if text.len() > MAX_URL {
+        return Err("a URL has at most 2048 bytes".to_owned());
+    }
+    // The parser would silently drop these, and the client never meant them.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("a URL has no white space or control characters".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| format!("not an absolute URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("the scheme is https or http".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL carries no credentials; set an authorization header instead".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 cannot be connected to".to_owned());
+    }
+    guard.vet_literal(&url).map_err(|forbidden| forbidden.to_string())?;
+    Ok(url)
+}
+
+fn is_event_type(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/-".contains(&b))
+}
+
+/// Takes the fields one by one and gathers what is wrong with them.
+struct Reader<'a, 'b> {
+    base: &'b str,
+    faults: Vec<Fault>,
+    fields: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn fault(&mut self, name: &str, message: &str) {
+        self.faults.push(Fault::at(format!("{}/{}", self.base, pointer_token(name)), message));
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        let raw = self.fields.get(name)?;
+        let text = serde_json::from_str(raw.get()).ok();
+        if text.is_none() {
+            self.fault(name, "must be a string");
+        }
+        text
+    }
+
+    fn checked(&mut self, name: &str, text: Option<String>, ok: fn(&str) -> bool, why: &str) -> Option<String> {
+        let text = text?;
+        if ok(&text) {
+            return Some(text);
+        }
+        self.fault(name, why);
+        None
+    }
+
+    fn url(&mut self, text: String, rules: &Rules) -> Option<String> {
+        match read_url(&text, &rules.guard) {
+            Ok(_) => Some(text),
+            Err(why) => {
+                self.fault("webhook_url", &why);
+                None
+            }
+        }
+    }
+
+    fn payload(&mut self) -> Option<&'a str> {
+        let Some(raw) = self.fields.get("payload") else {
+            self.fault("payload", "the field is missing; send null for an empty payload");
+            return None;
+        };
+        let text = raw.get();
+        if let Some(c) = refused_by_sqs(text) {
+            self.fault("payload", &format!("U+{:04X} cannot be queued; write it as a JSON escape", u32::from(c)));
+            return None;
+        }
+        Some(text)
+    }
+
+    fn headers(&mut self) -> BTreeMap<String, String> {
+        let mut accepted = BTreeMap::new();
+        let Some(raw) = self.fields.get("headers") else { return accepted };
+        let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(raw.get()) else {
+            self.fault("headers", "must be an object of strings");
+            return accepted;
+        };
+        if fields.len() > headers::MAX_HEADERS {
+            self.fault("headers", "at most 20 headers");
+        }
+        for (name, raw) in fields {
+            let pointer = format!("{}/headers/{}", self.base, pointer_token(&name));
+            let Ok(value) = serde_json::from_str::<String>(raw.get()) else {
+                self.faults.push(Fault::at(pointer, "must be a string"));
+                continue;
+            };
+            match headers::vet(self.base, &name, &value) {
+                Err(fault) => self.faults.push(fault),
+                Ok(lower) => {
+                    if accepted.insert(lower, value).is_some() {
+                        self.faults.push(Fault::at(pointer, "the header stands twice"));
+                    }
+                }
+            }
+        }
+        accepted
+    }
+
+    fn expires_at(&mut self, now: Millis) -> Option<Millis> {
+        let text = self.text("expires_at")?;
+        let message = match Millis::parse_rfc3339(&text) {
+            None => "must be a date and time in RFC 3339, after 1970",
+            Some(at) if at <= now => "lies in the past",
+            Some(at) if at > now.after(MAX_LIFE) => "lies more than 7 days ahead",
+            Some(at) => return Some(at),
+        };
+        self.fault("expires_at", message);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    fn rules() -> Rules {
+        Rules { max_payload_bytes: 64, guard: Guard::default() }
+    }
+
+    fn faults(text: &str) -> Vec<(String, String)> {
+        let raw: &RawValue = serde_json::from_str(text).unwrap();
+        match read("", raw, NOW, &rules()) {
+            Err(Rejection::Invalid(faults)) => faults.into_iter().map(|f| (f.pointer, f.message)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pointers(text: &str) -> Vec<String> {
+        faults(text).into_iter().map(|(pointer, _)| pointer).collect()
+    }
+
+    #[test]
+    fn the_payload_is_kept_byte_for_byte() {
+        let text = "{\"payload\" :  { \"b\":1.0,  \"a\" : 12345678901234567890123 ,\"é\":\"\\ud800\"} ,\
+                    \"webhook_url\":\"https://example.com/Hook?x=1\"}";
+        let raw: &RawValue = serde_json::from_str(text).unwrap();
+        let webhook = read("", raw, NOW, &rules()).unwrap();
+        assert_eq!(webhook.payload, "{ \"b\":1.0,  \"a\" : 12345678901234567890123 ,\"é\":\"\\ud800\"}");
+        assert_eq!(webhook.url, "https://example.com/Hook?x=1");
+    }
+
+    #[test]
+    fn null_is_a_payload_and_absence_is_not() {
+        let raw: &RawValue = serde_json::from_str(r#"{"webhook_url":"https://a.example","payload":null}"#).unwrap();
+        assert_eq!(read("", raw, NOW, &rules()).unwrap().payload, "null");
+        assert_eq!(pointers(r#"{"webhook_url":"https://a.example"}"#), ["/payload"]);
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        assert_eq!(
+            pointers(
+                r#"{"webhook_url":"ftp://a.example","reference_id":"a b","event_type":"","headers":{"Host":"x","y":1},
+                    "expires_at":"2001-01-01T00:00:00Z","extra/field":1,"payload":1,"payload":2}"#
+            ),
+            [
+                "/extra~1field",
+                "/payload",
+                "/webhook_url",
+                "/reference_id",
+                "/event_type",
+                "/headers/Host",
+                "/headers/y",
+                "/expires_at"
+            ]
+        );
+        assert_eq!(pointers("{}"), ["/webhook_url", "/payload"]);
+        assert_eq!(pointers("[]"), [""]);
+    }
+
+    #[test]
+    fn wrong_types_are_faults_null_included() {
+        for field in ["webhook_url", "reference_id", "event_type", "expires_at", "headers"] {
+            for value in ["null", "1", "[]", "true"] {
+                let text = format!(r#"{{"{field}":{value},"payload":1}}"#);
+                assert!(pointers(&text).contains(&format!("/{field}")), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn urls_that_cannot_or_must_not_be_called_are_refused() {
+        let long = format!("https://a.example/{}", "x".repeat(2048));
+        for url in [
+            "",
+            "example.com",
+            "/x",
+            "mailto:a@b",
+            "file:///etc/passwd",
+            "https://",
+            "http://u:p@a.example/",
+            "https://u@a.example/",
+            "http://a.example:0/",
+            "http://a b.example/",
+            "http://a.example/\\n",
+            &long,
+            "http://127.0.0.1/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://0x7f.1/",
+            "http://169.254.169.254/",
+            "http://[::1]:9/",
+        ] {
+            assert!(read_url(&url.replace("\\n", "\n"), &Guard::default()).is_err(), "{url}");
+        }
+        for url in ["https://a.example", "http://a.example:8080/x?y=z#f", "https://bücher.example/"] {
+            assert!(read_url(url, &Guard::default()).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_deadline_is_ahead_and_within_a_week() {
+        let at = |offset_s: i64| {
+            let at = Millis(u64::try_from(1_700_000_000_000 + offset_s * 1000).unwrap());
+            let text = format!(r#"{{"webhook_url":"https://a.example","payload":1,"expires_at":"{at}"}}"#);
+            let raw: Box<RawValue> = serde_json::from_str(&text).unwrap();
+            read("", &raw, NOW, &rules()).is_ok()
+        };
+        assert_eq!([-1, 0, 1, 604_800, 604_801].map(at), [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn size_is_counted_in_the_payloads_bytes() {
+        let of = |n: usize| {
+            let text = format!(r#"{{"webhook_url":"https://a.example","payload":"{}"}}"#, "é".repeat(n));
+            let raw: Box<RawValue> = serde_json::from_str(&text).unwrap();
+            read("", &raw, NOW, &rules()).map(|_| ())
+        };
+        assert_eq!(of(31), Ok(()));
+        assert_eq!(of(32), Err(Rejection::TooLarge { bytes: 66 }));
+    }
+
+    #[test]
+    fn what_sqs_refuses_is_told_to_the_client() {
+        let text = "{\"webhook_url\":\"https://a.example\",\"payload\":\"\u{ffff}\"}";
+        assert_eq!(pointers(text), ["/payload"]);
+    }
+
+    #[test]
+    fn a_batch_has_1_to_100_items_and_nothing_else() {
+        let of = |text: &str| read_batch(serde_json::from_str(text).unwrap()).map(|items| items.len());
+        let hundred = vec!["{}"; 100].join(",");
+        assert_eq!(of(&format!(r#"{{"webhooks":[{hundred}]}}"#)), Ok(100));
+        for bad in [
+            r#"{"webhooks":[]}"#,
+            &format!(r#"{{"webhooks":[{hundred},{{}}]}}"#),
+            "{}",
+            "[]",
+            r#"{"webhooks":{}}"#,
+            r#"{"webhooks":[1],"x":1}"#,
+            r#"{"webhooks":[1],"webhooks":[1]}"#,
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_url_reader(text in "\\PC{0,60}") {
+            if let Ok(url) = read_url(&text, &Guard::default()) {
+                prop_assert!(url.has_host());
+            }
+        }
+    }
+}
