@@ -1,0 +1,164 @@
+//! What every HTTP handler shares: correlation ids, JSON answers, and errors as
+//! problem details (RFC 9457).
+
+use domain::fault::Fault;
+use domain::identity::is_correlation_id;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The header that carries a correlation id, in and out.
+pub const CORRELATION_ID: &str = "x-correlation-id";
+
+/// The caller's correlation id if it sent a usable one, else a new one.
+pub fn correlation_id(headers: &HeaderMap) -> String {
+    let given = headers.get(CORRELATION_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if is_correlation_id(id) => id.to_owned(),
+        _ => Uuid::now_v7().to_string(),
+    }
+}
+
+/// Why a request is not answered as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<Fault>,
+    retry_after_s: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    correlation_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+    }
+
+    /// 400: the body is not JSON.
+    pub fn not_json(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "not-json", "The body is not JSON", detail)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 409: the id belongs to another body.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// 413: too many bytes.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
+    }
+
+    /// 422: every fault of the request.
+    pub fn invalid(errors: Vec<Fault>) -> Self {
+        let detail = match errors.len() {
+            1 => "The request has 1 fault.".to_owned(),
+            count => format!("The request has {count} faults."),
+        };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is invalid", detail) }
+    }
+
+    /// 503: try again later. Nothing was accepted.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail);
+        Self { retry_after_s: Some(2), ..problem }
+    }
+
+    /// The problem as JSON.
+    ///
+    /// # Panics
+    /// Never: all its parts are serializable.
+    pub fn to_json(&self, correlation_id: &str) -> serde_json::Value {
+        let body = Body {
+            r#type: format!("urn:steadhook:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            correlation_id,
+            errors: &self.errors,
+        };
+        serde_json::to_value(body).unwrap_or_default()
+    }
+
+    /// The problem as an answer.
+    pub fn response(&self, correlation_id: &str) -> Response<String> {
+        let mut response =
+            answer(self.status, "application/problem+json", &self.to_json(correlation_id), correlation_id);
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &impl Serialize, correlation_id: &str) -> Response<String> {
+    answer(status, "application/json", body, correlation_id)
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: &impl Serialize, correlation_id: &str) -> Response<String> {
+    let (status, text) = match serde_json::to_string(body) {
+        Ok(text) => (status, text),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be serialized");
+            (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned())
+        }
+    };
+    let mut response = Response::new(text);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::try_from(correlation_id) {
+        headers.insert(CORRELATION_ID, id);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_correlation_id_is_kept_and_an_unusable_one_replaced() {
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([("x-correlation-id".parse().unwrap(), HeaderValue::from_static(value))])
+        };
+        assert_eq!(correlation_id(&with("abc-1")), "abc-1");
+        assert_eq!(correlation_id(&with("a b")).len(), 36);
+        assert_eq!(correlation_id(&HeaderMap::new()).len(), 36);
+    }
+
+    #[test]
+    fn a_problem_names_every_fault() {
+        let problem = Problem::invalid(vec![Fault::at("/a", "x"), Fault::at("/b", "y")]);
+        let body = problem.to_json("c");
+        assert_eq!(body["status"], 422);
+        assert_eq!(body["errors"][1]["pointer"], "/b");
+        assert_eq!(body["detail"], "The request has 2 faults.");
+        assert_eq!(problem.response("c").headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn unavailable_says_when_to_come_back() {
+        assert_eq!(Problem::unavailable("x").response("c").headers()["retry-after"], "2");
+    }
+}

@@ -1,0 +1,68 @@
+//! What every AWS client needs: region, credentials, endpoint and short timeouts.
+//! Lambda hands all of it over in the environment, so the SDK's search for it
+//! (files, metadata services, SSO) is left out: it costs start-up time and size.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::config::{BehaviorVersion, Region};
+
+/// Where and as whom AWS is called.
+#[derive(Clone)]
+pub struct Account {
+    /// The region's name.
+    pub region: String,
+    /// Who is calling; as long-lived as the process that Lambda started.
+    pub credentials: Credentials,
+    /// Another endpoint than the region's, for a local AWS.
+    pub endpoint: Option<String>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Three tries, within a time that leaves an invocation room to report.
+fn patience() -> (RetryConfig, TimeoutConfig) {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(3))
+        .operation_timeout(Duration::from_secs(8))
+        .build();
+    (RetryConfig::standard().with_max_attempts(3), timeouts)
+}
+
+impl Account {
+    /// A client for SQS.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        let (retries, timeouts) = patience();
+        let mut config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(self.credentials.clone())
+            .retry_config(retries)
+            .timeout_config(timeouts);
+        config.set_endpoint_url(self.endpoint.clone());
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
+    /// A client for DynamoDB.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let (retries, timeouts) = patience();
+        let mut config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(self.credentials.clone())
+            .retry_config(retries)
+            .timeout_config(timeouts);
+        config.set_endpoint_url(self.endpoint.clone());
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+}

@@ -1,0 +1,445 @@
+//! Configuration: the environment, read once, with every fault told at once and
+//! no value ever shown. Only this file reads the environment. Defaults live in
+//! `template.yaml`; a setting that is missing here is a fault, never a guess.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use domain::address::Guard;
+use domain::retry::Policy;
+use domain::signature::Signer;
+use domain::status::Lifetimes;
+use domain::webhook::Rules;
+use ipnet::IpNet;
+
+use crate::aws::Account;
+use crate::redis::Redis;
+use crate::sender::SenderConfig;
+use crate::sqs::QueueUrls;
+
+/// What an attempt leaves to the function after it: time to queue and to record.
+pub const BOOKKEEPING: Duration = Duration::from_secs(5);
+/// A payload above this would not fit a dead letter (DynamoDB items have 400 KB).
+const LARGEST_PAYLOAD: u64 = 307_200;
+
+/// Everything that is wrong with the environment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<(String, String)>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} fault(s):", self.faults.len())?;
+        self.faults.iter().try_for_each(|(name, why)| write!(f, " {name}: {why};"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// How to reach Redis. Its `Debug` shows no credentials.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `redis://` or `rediss://`, with credentials if there are any.
+    pub url: String,
+    /// Whether it is a cluster.
+    pub cluster: bool,
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// What `enqueue` needs.
+#[derive(Clone, Debug)]
+pub struct EnqueueConfig {
+    /// Where AWS is.
+    pub account: Account,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// Where the queues are.
+    pub queues: QueueUrls,
+    /// What a webhook is judged by.
+    pub rules: Rules,
+    /// The deadline of a delivery whose client gave none.
+    pub deadline: Duration,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+}
+
+/// What `deliver` needs.
+#[derive(Clone, Debug)]
+pub struct DeliverConfig {
+    /// Where AWS is.
+    pub account: Account,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// Where the queues are.
+    pub queues: QueueUrls,
+    /// How attempts are made.
+    pub sender: SenderConfig,
+    /// What they are signed with.
+    pub signer: Signer,
+    /// How retries are spaced.
+    pub retry: Policy,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+}
+
+/// What `operate` needs.
+#[derive(Clone, Debug)]
+pub struct OperateConfig {
+    /// Where Redis is.
+    pub redis: RedisConfig,
+}
+
+/// The environment's variables.
+#[derive(Clone)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Those of this process.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn of_process() -> Self {
+        // A variable that is not Unicode is none of ours.
+        Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+    }
+
+    /// Given ones.
+    pub fn of<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+    }
+
+    /// The level to log at: Lambda's own setting, `info` without one.
+    pub fn log_level(&self) -> &str {
+        self.0.get("AWS_LAMBDA_LOG_LEVEL").map_or("info", String::as_str)
+    }
+
+    /// Reads what `enqueue` needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn enqueue(&self) -> Result<EnqueueConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let account = reader.account();
+        let redis = reader.redis();
+        let queues = reader.queues();
+        let rules = Rules { max_payload_bytes: reader.max_payload_bytes(), guard: reader.guard() };
+        let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = reader.lifetimes(deadline);
+        reader.finish(EnqueueConfig { account, redis, queues, rules, deadline, lifetimes })
+    }
+
+    /// Reads what `deliver` needs, and refuses settings that are unsafe together.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn deliver(&self) -> Result<DeliverConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let account = reader.account();
+        let redis = reader.redis();
+        let queues = reader.queues();
+        let sender = reader.sender();
+        let signer = reader.signer();
+        let retry = reader.retry();
+        let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = reader.lifetimes(deadline);
+        reader.check_timing(sender.timeout);
+        match signer {
+            Some(signer) => reader.finish(DeliverConfig { account, redis, queues, sender, signer, retry, lifetimes }),
+            None => Err(ConfigError { faults: reader.faults }),
+        }
+    }
+
+    /// Reads what `operate` needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn operate(&self) -> Result<OperateConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let redis = reader.redis();
+        reader.finish(OperateConfig { redis })
+    }
+}
+
+/// Takes settings one by one and gathers what is wrong with them. After a fault
+/// it goes on with a placeholder that never leaves it.
+struct Reader<'a> {
+    environment: &'a Environment,
+    faults: Vec<(String, String)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(environment: &'a Environment) -> Self {
+        Self { environment, faults: Vec::new() }
+    }
+
+    fn finish<T>(self, config: T) -> Result<T, ConfigError> {
+        if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
+    }
+
+    fn fault(&mut self, name: &str, why: impl Into<String>) {
+        self.faults.push((name.to_owned(), why.into()));
+    }
+
+    /// A variable's value; empty counts as absent, since templates cannot leave one out.
+    fn optional(&self, name: &str) -> Option<&'a str> {
+        self.environment.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
+    }
+
+    fn required(&mut self, name: &str) -> &'a str {
+        let value = self.optional(name);
+        if value.is_none() {
+            self.fault(name, "is missing");
+        }
+        value.unwrap_or_default()
+    }
+
+    fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.optional(name) else {
+            self.fault(name, "is missing");
+            return *range.start();
+        };
+        match value.trim().parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
+                *range.start()
+            }
+        }
+    }
+
+    fn seconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.number(name, range))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        match self.required(name) {
+            "true" => true,
+            "false" | "" => false,
+            _ => {
+                self.fault(name, "must be true or false");
+                false
+            }
+        }
+    }
+
+    fn account(&mut self) -> Account {
+        let session = self.optional("AWS_SESSION_TOKEN").map(str::to_owned);
+        Account {
+            region: self.required("AWS_REGION").to_owned(),
+            credentials: Credentials::new(
+                self.required("AWS_ACCESS_KEY_ID"),
+                self.required("AWS_SECRET_ACCESS_KEY"),
+                session,
+                None,
+                "environment",
+            ),
+            endpoint: self.optional("AWS_ENDPOINT_URL").map(str::to_owned),
+        }
+    }
+
+    fn redis(&mut self) -> RedisConfig {
+        let url = self.required("REDIS_URL").to_owned();
+        let cluster = self.flag("REDIS_CLUSTER");
+        if !url.is_empty() && Redis::open(&url, cluster, crate::clock::Clock::system()).is_err() {
+            self.fault("REDIS_URL", "must be a redis:// or rediss:// URL");
+        }
+        RedisConfig { url, cluster }
+    }
+
+    fn queues(&mut self) -> QueueUrls {
+        QueueUrls {
+            delivery: self.required("DELIVERY_QUEUE_URL").to_owned(),
+            retry: self.required("RETRY_QUEUE_URL").to_owned(),
+            dead_letter: self.required("DEAD_LETTER_QUEUE_URL").to_owned(),
+        }
+    }
+
+    fn max_payload_bytes(&mut self) -> usize {
+        usize::try_from(self.number("MAX_PAYLOAD_BYTES", 1..=LARGEST_PAYLOAD)).unwrap_or_default()
+    }
+
+    fn guard(&mut self) -> Guard {
+        let mut allowed = Vec::new();
+        for range in self.optional("ALLOWED_PRIVATE_CIDRS").unwrap_or_default().split(',') {
+            match range.trim() {
+                "" => {}
+                range => match range.parse::<IpNet>() {
+                    Ok(range) => allowed.push(range),
+                    Err(_) => self.fault("ALLOWED_PRIVATE_CIDRS", "must be CIDR ranges, separated by commas"),
+                },
+            }
+        }
+        Guard::allowing(allowed)
+    }
+
+    fn lifetimes(&mut self, deadline: Duration) -> Lifetimes {
+        let delivered = self.seconds("TTL_DELIVERED_S", 60..=604_800);
+        let unfinished = self.seconds("TTL_UNFINISHED_S", 3600..=2_592_000);
+        if unfinished < deadline {
+            self.fault("TTL_UNFINISHED_S", "must not be shorter than DELIVERY_DEADLINE_S");
+        }
+        Lifetimes { delivered_ms: domain::time::whole_ms(delivered), unfinished_ms: domain::time::whole_ms(unfinished) }
+    }
+
+    fn sender(&mut self) -> SenderConfig {
+        let timeout = Duration::from_millis(self.number("DELIVERY_TIMEOUT_MS", 100..=300_000));
+        let connect_timeout = Duration::from_millis(self.number("CONNECT_TIMEOUT_MS", 50..=60_000));
+        if connect_timeout > timeout {
+            self.fault("CONNECT_TIMEOUT_MS", "must not be longer than DELIVERY_TIMEOUT_MS");
+        }
+        SenderConfig { timeout, connect_timeout, guard: self.guard() }
+    }
+
+    fn signer(&mut self) -> Option<Signer> {
+        match Signer::parse(self.optional("SIGNING_SECRETS").unwrap_or_default()) {
+            Ok(signer) => Some(signer),
+            Err(error) => {
+                self.fault("SIGNING_SECRETS", error.to_string());
+                None
+            }
+        }
+    }
+
+    fn retry(&mut self) -> Policy {
+        let max_retries = u8::try_from(self.number("MAX_RETRIES", 0..=3)).unwrap_or_default();
+        let factor = u32::try_from(self.number("RETRY_FACTOR", 1..=100)).unwrap_or(1);
+        let policy = Policy {
+            max_retries,
+            base: self.seconds("RETRY_BASE_S", 1..=900),
+            base_throttled: self.seconds("RETRY_BASE_THROTTLED_S", 1..=900),
+            factor: f64::from(factor),
+            cap: self.seconds("RETRY_CAP_S", 1..=3600),
+        };
+        for (name, base) in [("RETRY_BASE_S", policy.base), ("RETRY_BASE_THROTTLED_S", policy.base_throttled)] {
+            if base > policy.cap {
+                self.fault(name, "must not be longer than RETRY_CAP_S");
+            }
+        }
+        policy
+    }
+
+    /// A message must not come back while its attempt may still be running, and
+    /// an attempt must fit into the function that makes it.
+    fn check_timing(&mut self, attempt: Duration) {
+        let function = self.seconds("DELIVER_TIMEOUT_S", 2..=900);
+        let visibility = self.seconds("QUEUE_VISIBILITY_S", 2..=43_200);
+        if visibility < function * 6 {
+            self.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S");
+        }
+        if attempt + BOOKKEEPING > function {
+            self.fault("DELIVERY_TIMEOUT_MS", "must leave 5 s of DELIVER_TIMEOUT_S");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> BTreeMap<&'static str, &'static str> {
+        BTreeMap::from([
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+            ("REDIS_URL", "redis://:hush@localhost:6379"),
+            ("REDIS_CLUSTER", "false"),
+            ("DELIVERY_QUEUE_URL", "q1"),
+            ("RETRY_QUEUE_URL", "q2"),
+            ("DEAD_LETTER_QUEUE_URL", "q3"),
+            ("SIGNING_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("ALLOWED_PRIVATE_CIDRS", "127.0.0.0/8, ::1/128"),
+            ("MAX_RETRIES", "3"),
+            ("RETRY_BASE_S", "10"),
+            ("RETRY_BASE_THROTTLED_S", "30"),
+            ("RETRY_FACTOR", "4"),
+            ("RETRY_CAP_S", "900"),
+            ("DELIVERY_TIMEOUT_MS", "15000"),
+            ("CONNECT_TIMEOUT_MS", "3000"),
+            ("DELIVERY_DEADLINE_S", "86400"),
+            ("MAX_PAYLOAD_BYTES", "262144"),
+            ("TTL_DELIVERED_S", "1800"),
+            ("TTL_UNFINISHED_S", "604800"),
+            ("DELIVER_TIMEOUT_S", "60"),
+            ("QUEUE_VISIBILITY_S", "360"),
+        ])
+    }
+
+    fn faults_with(changes: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut pairs = good();
+        pairs.extend(changes.iter().copied());
+        let environment = Environment::of(pairs);
+        let mut names: Vec<String> = [environment.deliver().err(), environment.enqueue().err()]
+            .into_iter()
+            .flatten()
+            .flat_map(|error| error.faults.into_iter().map(|(name, _)| name))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn what_the_template_sets_is_accepted() {
+        assert_eq!(faults_with(&[]), [""; 0]);
+        assert!(Environment::of(good()).operate().is_ok());
+    }
+
+    #[test]
+    fn an_empty_environment_names_everything_that_is_missing() {
+        let error = Environment::of::<String, String>([]).deliver().unwrap_err();
+        let named = good().into_keys().filter(|name| !matches!(*name, "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES"));
+        for name in named {
+            assert!(error.faults.iter().any(|(fault, _)| fault == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_setting_has_bounds() {
+        for (name, value) in [
+            ("REDIS_URL", "http://localhost"),
+            ("REDIS_CLUSTER", "yes"),
+            ("MAX_RETRIES", "4"),
+            ("MAX_RETRIES", "-1"),
+            ("RETRY_BASE_S", "0"),
+            ("RETRY_FACTOR", "x"),
+            ("MAX_PAYLOAD_BYTES", "307201"),
+            ("ALLOWED_PRIVATE_CIDRS", "127.0.0.1"),
+            ("SIGNING_SECRETS", "hush"),
+            ("DELIVERY_QUEUE_URL", " "),
+        ] {
+            assert_eq!(faults_with(&[(name, value)]), [name], "{value}");
+        }
+    }
+
+    #[test]
+    fn unsafe_combinations_are_refused() {
+        assert_eq!(faults_with(&[("QUEUE_VISIBILITY_S", "359")]), ["QUEUE_VISIBILITY_S"]);
+        assert_eq!(faults_with(&[("DELIVERY_TIMEOUT_MS", "55001")]), ["DELIVERY_TIMEOUT_MS"]);
+        assert_eq!(faults_with(&[("CONNECT_TIMEOUT_MS", "15001")]), ["CONNECT_TIMEOUT_MS"]);
+        assert_eq!(faults_with(&[("TTL_UNFINISHED_S", "86399")]), ["TTL_UNFINISHED_S"]);
+        assert_eq!(
+            faults_with(&[("RETRY_BASE_S", "30"), ("RETRY_CAP_S", "29")]),
+            ["RETRY_BASE_S", "RETRY_BASE_THROTTLED_S"]
+        );
+    }
+
+    #[test]
+    fn no_value_is_ever_shown() {
+        let environment = Environment::of(
+            good()
+                .into_keys()
+                .map(|name| (name, "hush"))
+                .chain([("REDIS_URL", "redis://:hush@h"), ("REDIS_CLUSTER", "hush")]),
+        );
+        assert!(!environment.deliver().unwrap_err().to_string().contains("hush"));
+        let config = Environment::of(good()).deliver().unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,235 @@
+//! The delivery record in Redis: `domain::ledger` as scripts on one key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::ledger::{Birth, Claim, Ending, Grant, MAX_CRASHES, Record, Reservation, Settled, Settlement, field};
+use domain::status::{Lifetimes, Status};
+use redis::{FromRedisValue as _, RedisError, Value};
+
+use crate::redis::{Call, Reply, Script};
+
+/// How long a reservation lives whose message may never have been queued, in ms.
+const RESERVATION_MS: u64 = 15 * 60 * 1000;
+
+static RESERVE: Script = Script::new(include_str!("scripts/reserve.lua"));
+static CONFIRM: Script = Script::new(include_str!("scripts/confirm.lua"));
+static FORGET: Script = Script::new(include_str!("scripts/forget.lua"));
+static CLAIM: Script = Script::new(include_str!("scripts/claim.lua"));
+static SETTLE: Script = Script::new(include_str!("scripts/settle.lua"));
+
+/// An answer of Redis that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Redis refused the command.
+    #[error("redis refused `{0}`")]
+    Refused(&'static str, #[source] RedisError),
+    /// Redis answered something else than the script does.
+    #[error("redis answered `{0}` with something else than its script does")]
+    Unexpected(&'static str),
+}
+
+impl LedgerError {
+    /// A name for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(..) => "ledger_refused",
+            Self::Unexpected(_) => "ledger_unexpected",
+        }
+    }
+}
+
+/// The record's key.
+pub fn key(id: &str) -> String {
+    format!("webhook_status:{id}")
+}
+
+/// `domain::ledger::reserve` for the delivery `id`.
+pub fn reserve(id: &str, birth: &Birth) -> Call {
+    let args = vec![birth.body_hash.clone(), RESERVATION_MS.to_string()];
+    Call::Script { script: &RESERVE, key: key(id), args: with_fields(args, birth) }
+}
+
+/// Reads the answer to [`reserve`].
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn reserved(reply: Reply) -> Result<Reservation, LedgerError> {
+    let words = words("reserve", reply)?;
+    match (words.first().map(String::as_str), words.get(1), words.get(2)) {
+        (Some("reserved"), None, None) => Ok(Reservation::Reserved),
+        (Some("conflict"), None, None) => Ok(Reservation::Conflict),
+        (Some("known"), Some(status), Some(correlation_id)) => Ok(Reservation::Known {
+            status: Status::named(status).ok_or(LedgerError::Unexpected("reserve"))?,
+            correlation_id: correlation_id.clone(),
+        }),
+        _ => Err(LedgerError::Unexpected("reserve")),
+    }
+}
+
+/// `domain::ledger::confirm` for the delivery `id`.
+pub fn confirm(id: &str, birth: &Birth, lifetimes: Lifetimes) -> Call {
+    let args = vec![birth.body_hash.clone(), lifetimes.unfinished_ms.to_string()];
+    Call::Script { script: &CONFIRM, key: key(id), args: with_fields(args, birth) }
+}
+
+/// `domain::ledger::forget` for the delivery `id`.
+pub fn forget(id: &str, birth: &Birth) -> Call {
+    Call::Script { script: &FORGET, key: key(id), args: vec![birth.body_hash.clone()] }
+}
+
+/// `domain::ledger::claim` for the delivery `id`.
+pub fn claim(id: &str, claim: &Claim, lifetimes: Lifetimes) -> Call {
+    let birth = &claim.birth;
+    let args = vec![
+        claim.token.clone(),
+        claim.hop.to_string(),
+        claim.lease_ms.to_string(),
+        birth.body_hash.clone(),
+        MAX_CRASHES.to_string(),
+        lifetimes.unfinished_ms.to_string(),
+        Status::waiting(birth.attempts).as_str().to_owned(),
+        birth.attempts.to_string(),
+        birth.expires_at.0.to_string(),
+    ];
+    Call::Script { script: &CLAIM, key: key(id), args: with_fields(args, birth) }
+}
+
+/// Reads the answer to [`claim`].
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn granted(reply: Reply) -> Result<Grant, LedgerError> {
+    let words = words("claim", reply)?;
+    match (words.first().map(String::as_str), words.get(1)) {
+        (Some("granted"), None) => Ok(Grant::Granted),
+        (Some("crashed"), None) => Ok(Grant::Crashed),
+        (Some("done"), None) => Ok(Grant::Done),
+        (Some("stale"), None) => Ok(Grant::Stale),
+        (Some("foreign"), None) => Ok(Grant::Foreign),
+        (Some("busy"), Some(ms)) => {
+            let ms = ms.parse().map_err(|_| LedgerError::Unexpected("claim"))?;
+            Ok(Grant::Busy(Duration::from_millis(ms)))
+        }
+        _ => Err(LedgerError::Unexpected("claim")),
+    }
+}
+
+/// `domain::ledger::settle` for the delivery `id`.
+pub fn settle(id: &str, birth: &Birth, settlement: &Settlement, lifetimes: Lifetimes) -> Call {
+    let (name, fields) = view(&settlement.ending);
+    let ttl = if name == "delivered" { lifetimes.delivered_ms } else { lifetimes.unfinished_ms };
+    let mut args = vec![
+        settlement.token.clone(),
+        settlement.hop.to_string(),
+        name.to_owned(),
+        birth.body_hash.clone(),
+        ttl.to_string(),
+        (fields.len() * 2).to_string(),
+    ];
+    for (field, value) in fields {
+        args.push(field.to_owned());
+        args.push(value);
+    }
+    Call::Script { script: &SETTLE, key: key(id), args: with_fields(args, birth) }
+}
+
+/// Reads the answer to [`settle`].
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn settled(reply: Reply) -> Result<Settled, LedgerError> {
+    let words = words("settle", reply)?;
+    match words.first().map(String::as_str) {
+        Some("recorded") => Ok(Settled::Recorded),
+        Some("stale") => Ok(Settled::Stale),
+        Some("foreign") => Ok(Settled::Foreign),
+        _ => Err(LedgerError::Unexpected("settle")),
+    }
+}
+
+/// Reads the delivery's record and its TTL in ms: two calls, in this order.
+pub fn read(id: &str) -> [Call; 2] {
+    let mut get = redis::cmd("HGETALL");
+    get.arg(key(id));
+    let mut ttl = redis::cmd("PTTL");
+    ttl.arg(key(id));
+    [get.into(), ttl.into()]
+}
+
+/// Reads the answers to [`read`]: the record and its TTL in ms, if it exists.
+///
+/// # Errors
+/// When Redis refused a command or answered nonsense.
+pub fn record(get: Reply, ttl: Reply) -> Result<Option<(Record, Option<u64>)>, LedgerError> {
+    let refused = |error| LedgerError::Refused("read", error);
+    let fields = BTreeMap::<String, String>::from_redis_value(get.map_err(refused)?)
+        .map_err(|_| LedgerError::Unexpected("read"))?;
+    let ttl = i64::from_redis_value(ttl.map_err(refused)?).map_err(|_| LedgerError::Unexpected("read"))?;
+    Ok(Record::from_fields(&fields).map(|record| (record, u64::try_from(ttl).ok())))
+}
+
+/// An ending's name and the fields that it sets; an empty value removes its field.
+fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
+    let text = |value: &Option<u16>| value.map(|code| code.to_string()).unwrap_or_default();
+    match ending {
+        Ending::Delivered { attempts, code, duration_ms } => (
+            "delivered",
+            vec![
+                (field::STATUS, Status::Delivered.as_str().to_owned()),
+                (field::ATTEMPTS, attempts.to_string()),
+                (field::LAST_STATUS_CODE, code.to_string()),
+                (field::ERROR_CLASS, String::new()),
+                (field::ERROR, String::new()),
+                (field::NEXT_ATTEMPT_AT, String::new()),
+                (field::DURATION_MS, duration_ms.to_string()),
+            ],
+        ),
+        Ending::Retrying { attempts, code, class, error, duration_ms, next_attempt_at } => (
+            "retrying",
+            vec![
+                (field::STATUS, Status::waiting(*attempts).as_str().to_owned()),
+                (field::ATTEMPTS, attempts.to_string()),
+                (field::LAST_STATUS_CODE, text(code)),
+                (field::ERROR_CLASS, class.as_str().to_owned()),
+                (field::ERROR, error.clone()),
+                (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string()),
+                (field::DURATION_MS, duration_ms.to_string()),
+            ],
+        ),
+        Ending::Parked { error, next_attempt_at } => {
+            ("parked", vec![(field::ERROR, error.clone()), (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string())])
+        }
+        Ending::Failed { attempts, code, class, error, duration_ms } => (
+            "failed",
+            vec![
+                (field::STATUS, Status::Failed.as_str().to_owned()),
+                (field::ATTEMPTS, attempts.to_string()),
+                (field::LAST_STATUS_CODE, text(code)),
+                (field::ERROR_CLASS, class.map(|class| class.as_str().to_owned()).unwrap_or_default()),
+                (field::ERROR, error.clone()),
+                (field::NEXT_ATTEMPT_AT, String::new()),
+                (field::DURATION_MS, duration_ms.map(|ms| ms.to_string()).unwrap_or_default()),
+            ],
+        ),
+        Ending::Released => ("released", Vec::new()),
+    }
+}
+
+fn with_fields(mut args: Vec<String>, birth: &Birth) -> Vec<String> {
+    for (field, value) in birth.fields() {
+        args.push(field.to_owned());
+        args.push(value);
+    }
+    args
+}
+
+/// A script's answer: one word, or several.
+fn words(doing: &'static str, reply: Reply) -> Result<Vec<String>, LedgerError> {
+    let value = reply.map_err(|error| LedgerError::Refused(doing, error))?;
+    let values = if let Value::Array(values) = value { values } else { vec![value] };
+    values
+        .into_iter()
+        .map(|value| String::from_redis_value(value).map_err(|_| LedgerError::Unexpected(doing)))
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! Everything outside: one file for each service that Steadhook talks to, and
+//! nothing about what a delivery means. The rules live in `domain`.
+
+pub mod api;
+pub mod aws;
+pub mod clock;
+pub mod config;
+pub mod index;
+pub mod ledger;
+pub mod redis;
+pub mod sender;
+pub mod sqs;
+pub mod telemetry;

@@ -1,0 +1,46 @@
+-- domain::ledger::claim. ARGV: token, hop, lease in ms, body hash, crashes that
+-- end it, ttl of an unfinished record in ms, status and attempts of a waiting
+-- delivery, its deadline, then the birth's fields in pairs.
+local key, token, hash = KEYS[1], ARGV[1], ARGV[4]
+local hop, lease = whole(ARGV[2], 'hop'), whole(ARGV[3], 'lease')
+local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
+local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
+
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
+  'firm', 'claimed')
+local status, theirs, holder = found[1], found[2], found[4]
+local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
+local function verdict() return crashes >= limit and 'crashed' or 'granted' end
+
+if status then
+  if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
+  if holder == token then return verdict() end
+  if status == 'delivered' then return 'done' end
+  if status == 'failed' and at_hop >= hop then return 'done' end
+  if at_hop > hop then return 'stale' end
+  if holder then
+    -- A successor is only sent when its attempt has ended, so a higher hop voids
+    -- the lease, unless that hop was claimed twice.
+    local left = tonumber(found[5]) - now
+    if left > 0 and (at_hop == hop or found[7]) then return {'busy', left} end
+    if at_hop == hop then crashes = crashes + 1 end
+  end
+else
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
+end
+if hop > at_hop then
+  if status == 'failed' then
+    -- A redrive begins anew.
+    crashes = 0
+    redis.call('HDEL', key, 'error', 'error_class')
+    redis.call('HSET', key, 'expires_at', expires_at)
+  end
+  redis.call('HSET', key, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
+end
+redis.call('HDEL', key, 'reserved', 'next_attempt_at', 'crashes', 'firm')
+redis.call('HSET', key, 'lease', token, 'lease_until', text_of(now + lease), 'claimed', text_of(hop))
+if found[8] and tonumber(found[8]) == hop then redis.call('HSET', key, 'firm', '1') end
+if crashes > 0 then redis.call('HSET', key, 'crashes', text_of(crashes)) end
+redis.call('PEXPIRE', key, ttl)
+return verdict()

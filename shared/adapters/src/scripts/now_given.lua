@@ -1,0 +1,1 @@
+local now = whole(table.remove(ARGV), 'now')

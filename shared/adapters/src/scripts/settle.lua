@@ -1,0 +1,58 @@
+-- domain::ledger::settle. ARGV: token, hop, ending, body hash, ttl in ms, how
+-- many arguments set fields, those in pairs (an empty value removes its field),
+-- then the birth's fields in pairs.
+local key, token, ending, hash = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
+local hop, ttl, count = whole(ARGV[2], 'hop'), whole(ARGV[5], 'ttl'), whole(ARGV[6], 'count')
+
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'settled', 'attempts')
+local status, theirs, holder = found[1], found[2], found[4]
+local at_hop = tonumber(found[3] or 0)
+if not status then
+  if ending == 'released' then return 'stale' end
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 7 + count))
+  status, at_hop = redis.call('HGET', key, 'status'), 0
+  found[7] = redis.call('HGET', key, 'attempts')
+else
+  if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
+  if found[6] == token then return 'recorded' end
+  if ending == 'released' then
+    if holder ~= token then return 'stale' end
+    redis.call('HDEL', key, 'lease', 'lease_until', 'firm')
+    return 'recorded'
+  end
+  if status == 'delivered' then return 'stale' end
+  -- A 2xx is a fact whoever reports it; anything else may be old news.
+  if ending ~= 'delivered' then
+    local others = holder and holder ~= token and tonumber(found[5]) > now
+    if at_hop > hop
+      or (at_hop == hop and others)
+      or (at_hop == hop and status == 'failed' and ending == 'failed') then
+      return 'stale'
+    end
+  end
+end
+
+local next_hop = hop
+if ending == 'retrying' or ending == 'parked' then next_hop = hop + 1 end
+if ending == 'delivered' then next_hop = math.max(at_hop, hop) end
+local gone = {'lease', 'lease_until', 'firm', 'reserved'}
+if ending ~= 'parked' then gone[#gone + 1] = 'crashes' end
+if ending == 'delivered' then gone[#gone + 1] = 'claimed' end
+local kept = {'updated_at', text_of(now), 'settled', token}
+if next_hop > 0 then kept[#kept + 1] = 'hop'; kept[#kept + 1] = text_of(next_hop) end
+for i = 7, 6 + count, 2 do
+  if ARGV[i + 1] == '' then
+    gone[#gone + 1] = ARGV[i]
+  else
+    kept[#kept + 1] = ARGV[i]; kept[#kept + 1] = ARGV[i + 1]
+  end
+end
+if ending == 'parked' then
+  kept[#kept + 1] = 'status'
+  kept[#kept + 1] = tonumber(found[7] or 0) > 0 and 'retrying' or 'pending'
+end
+redis.call('HDEL', key, unpack(gone))
+redis.call('HSET', key, unpack(kept))
+redis.call('PEXPIRE', key, ttl)
+return 'recorded'

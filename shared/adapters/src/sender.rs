@@ -1,0 +1,277 @@
+//! The HTTP call to a receiver: one attempt, bounded in time, memory and
+//! addresses. What its answer means is decided in `domain::outcome`.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::address::{Forbidden, Guard};
+use domain::identity::traceparent;
+use domain::message::Message;
+use domain::outcome::{Answer, Attempted, classify};
+use domain::retry::parse_retry_after;
+use domain::signature::Signer;
+use domain::time::{Millis, whole_ms};
+use domain::webhook::read_url;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+
+/// How much of an answer's body is read, so that the connection can be reused.
+const READ: usize = 16 * 1024;
+/// How much of it is kept.
+const KEPT: usize = 2 * 1024;
+/// A pool that was not used for so long may be full of dead connections: the
+/// process may have been frozen, and its own timers with it.
+const STALE: Duration = Duration::from_secs(10);
+/// Most header fields in an answer.
+const MAX_HEADERS: usize = 100;
+
+/// Makes attempts. A trait because the simulation scripts its receivers in
+/// virtual time; everything else runs the real one.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Posts one webhook and waits for its answer. Failure is a value.
+    async fn post(&self, message: &Message) -> Attempted;
+}
+
+/// How attempts are made.
+#[derive(Clone, Debug)]
+pub struct SenderConfig {
+    /// DNS, connect, TLS, head and body together.
+    pub timeout: Duration,
+    /// Connect and TLS.
+    pub connect_timeout: Duration,
+    /// Which addresses may be called.
+    pub guard: Guard,
+}
+
+/// The real thing.
+pub struct HttpSender {
+    config: SenderConfig,
+    signer: Signer,
+    clock: Clock,
+    pool: Mutex<Pool>,
+}
+
+struct Pool {
+    client: reqwest::Client,
+    used_at: Millis,
+}
+
+impl HttpSender {
+    /// A sender with an empty connection pool.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(config: SenderConfig, signer: Signer, clock: Clock) -> Result<Self, reqwest::Error> {
+        let client = client(&config)?;
+        let used_at = clock.now();
+        Ok(Self { config, signer, clock, pool: Mutex::new(Pool { client, used_at }) })
+    }
+
+    /// The pool's client, or a fresh one when the pool has gone stale.
+    fn client(&self, now: Millis) -> reqwest::Client {
+        let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if pool.used_at.until(now) > STALE
+            && let Ok(fresh) = client(&self.config)
+        {
+            pool.client = fresh;
+        }
+        pool.used_at = now;
+        pool.client.clone()
+    }
+
+    fn headers(&self, message: &Message, now: Millis) -> Result<HeaderMap, http::Error> {
+        let mut headers = HeaderMap::with_capacity(8 + message.headers.len());
+        for (name, value) in &message.headers {
+            headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+        }
+        // Ours come last, so that no client can set them.
+        let signature = self.signer.sign(&message.id, now.as_secs(), &message.payload);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
+        headers.insert("webhook-id", HeaderValue::try_from(&message.id)?);
+        headers.insert("webhook-timestamp", HeaderValue::from(now.as_secs()));
+        headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
+        headers.insert("x-correlation-id", HeaderValue::try_from(&message.correlation_id)?);
+        let trace = traceparent(&message.correlation_id, fastrand::u64(..));
+        headers.insert("traceparent", HeaderValue::try_from(trace)?);
+        Ok(headers)
+    }
+
+    async fn exchange(&self, message: &Message, now: Millis) -> Ended {
+        let url = match read_url(&message.url, &self.config.guard) {
+            Ok(url) => url,
+            Err(why) => return Ended::refused(why),
+        };
+        let headers = match self.headers(message, now) {
+            Ok(headers) => headers,
+            Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),
+        };
+        let started = Instant::now();
+        let request = self.client(now).post(url).headers(headers).body(message.payload.clone());
+        let response = match timeout(self.config.timeout, request.send()).await {
+            Err(_) => return Ended::of(Answer::Timeout, "no answer in time"),
+            Ok(Err(error)) => return Ended::failed(&error),
+            Ok(Ok(response)) => response,
+        };
+        let code = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .filter(|_| classify(&Answer::Status(code)).hears_retry_after(code))
+            .and_then(|value| parse_retry_after(value.to_str().ok()?, self.clock.now()));
+        // The head has decided. The body is read for the record and to free the
+        // connection, within what is left of the attempt's time.
+        let left = self.config.timeout.saturating_sub(started.elapsed());
+        let body = kept_body(response, left).await;
+        let error = (!(200..300).contains(&code)).then(|| match body.as_str() {
+            "" => format!("HTTP {code}"),
+            body => format!("HTTP {code}: {body}"),
+        });
+        Ended { answer: Answer::Status(code), retry_after, error }
+    }
+}
+
+/// How an exchange ended, before anybody looked at the time.
+struct Ended {
+    answer: Answer,
+    retry_after: Option<Duration>,
+    error: Option<String>,
+}
+
+impl Ended {
+    fn of(answer: Answer, error: impl Into<String>) -> Self {
+        Self { answer, retry_after: None, error: Some(error.into()) }
+    }
+
+    fn refused(error: impl Into<String>) -> Self {
+        Self::of(Answer::Refused, error)
+    }
+
+    /// No usable answer came. The chain of causes tells whose fault it was.
+    fn failed(error: &reqwest::Error) -> Self {
+        if let Some(forbidden) = caused_by::<Forbidden>(error) {
+            // The address stays in our log: it may tell of an internal network.
+            tracing::warn!(address = %forbidden.0, "a receiver's name resolves to a forbidden address");
+            return Self::refused("the receiver's name resolves to an address that is not public");
+        }
+        if error.is_builder() {
+            return Self::refused("the request cannot be built");
+        }
+        if error.is_timeout() {
+            return Self::of(Answer::Timeout, "no connection in time");
+        }
+        let mut last: &dyn std::error::Error = error;
+        while let Some(source) = last.source() {
+            last = source;
+        }
+        let doing = if error.is_connect() { "cannot connect" } else { "the exchange broke" };
+        Self::of(Answer::Network, format!("{doing}: {last}"))
+    }
+}
+
+fn caused_by<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// The beginning of an answer's body as printable text. However large or slow
+/// the body is, this ends soon and holds little.
+async fn kept_body(mut response: reqwest::Response, left: Duration) -> String {
+    let mut kept = Vec::new();
+    let reading = async {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = KEPT.saturating_sub(kept.len()).min(chunk.len());
+            kept.extend_from_slice(&chunk[..room]);
+            read += chunk.len();
+            if read >= READ {
+                break;
+            }
+        }
+    };
+    // A slow body costs the rest of the attempt's time, not its success.
+    drop(timeout(left, reading).await);
+    printable(&Bytes::from(kept))
+}
+
+/// Text that is safe in logs, queues and terminals: control characters escaped.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).trim().chars() {
+        if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+fn client(config: &SenderConfig) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(config.connect_timeout)
+        .pool_idle_timeout(STALE)
+        .http1_max_headers(MAX_HEADERS)
+        .http2_max_header_list_size(64 * 1024)
+        .dns_resolver(VettingResolver { guard: Arc::new(config.guard.clone()) })
+        .build()
+}
+
+/// Resolves a name once, refuses it if any of its addresses is forbidden, and
+/// hands the vetted addresses to the dialler: there is no second look-up that
+/// could answer differently.
+struct VettingResolver {
+    guard: Arc<Guard>,
+}
+
+impl Resolve for VettingResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = Arc::clone(&self.guard);
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            for address in &addresses {
+                guard.vet(address.ip())?;
+            }
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+#[async_trait]
+impl Courier for HttpSender {
+    async fn post(&self, message: &Message) -> Attempted {
+        let at = self.clock.now();
+        let started = Instant::now();
+        let Ended { answer, retry_after, error } = self.exchange(message, at).await;
+        Attempted { answer, at, ms: whole_ms(started.elapsed()), retry_after, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_text_is_safe_to_show() {
+        assert_eq!(printable(b" ok\x1b[31m\r\n\0 \xff "), "ok\\u{1b}[31m\\r\\n\\u{0} \u{fffd}");
+        assert_eq!(printable("é 漢 \u{202e}".as_bytes()), "é 漢 \\u{202e}");
+    }
+}
