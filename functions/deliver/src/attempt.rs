@@ -1,0 +1,78 @@
+//! The calls to receivers: all of a batch at once, each by itself, and what is
+//! done is recorded without waiting long for the slow ones.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use domain::delivery::{Step, next_step};
+use domain::destination::Destination;
+use domain::outcome::classify;
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
+
+use crate::finish::Finish;
+use crate::{Batch, Deliver, Work};
+
+/// How long a finished attempt waits for its batch-mates before it is recorded.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+impl Deliver {
+    /// Attempts every delivery and finishes each, together with what was finished
+    /// before any attempt.
+    pub(crate) async fn attempt_all(&self, works: Vec<Work>, mut finishes: Vec<Finish>, batch: &mut Batch) {
+        let mut running: FuturesUnordered<_> = works.into_iter().map(|work| self.attempt(work)).collect();
+        let mut settle_at = (!finishes.is_empty()).then(|| Instant::now() + PATIENCE);
+        while !running.is_empty() {
+            let far = Instant::now() + self.attempt;
+            match timeout_at(settle_at.unwrap_or(far), running.next()).await {
+                Ok(Some(Ok(finish))) => {
+                    batch.failed.extend(finish.keeps());
+                    finishes.push(finish);
+                    settle_at.get_or_insert_with(|| Instant::now() + PATIENCE);
+                }
+                // It panicked. Its lease runs out and counts, which bounds poison.
+                Ok(Some(Err(record))) => {
+                    tracing::error!(record, outcome = "panicked", "an attempt panicked");
+                    batch.failed.insert(record);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.finish(std::mem::take(&mut finishes), batch).await;
+                    settle_at = None;
+                }
+            }
+        }
+        self.finish(finishes, batch).await;
+    }
+
+    /// One attempt. A panic costs this record and no other.
+    async fn attempt(&self, work: Work) -> Result<Finish, usize> {
+        let record = work.record;
+        AssertUnwindSafe(self.attempt_unguarded(work)).catch_unwind().await.map_err(|_| record)
+    }
+
+    async fn attempt_unguarded(&self, work: Work) -> Finish {
+        let attempted = self.courier.post(&work.message).await;
+        let step = next_step(&work.message, &attempted, self.clock.now(), &self.retry, fastrand::f64());
+        let message = &work.message;
+        tracing::info!(
+            correlation_id = %message.correlation_id,
+            webhook_id = %message.id,
+            destination = message.destination().as_ref().map_or("", Destination::as_str),
+            attempt = message.attempt + 1,
+            outcome = match &step {
+                Step::Delivered { .. } => "delivered",
+                Step::Retry { .. } => "retried",
+                Step::GiveUp { reason, .. } => reason.as_str(),
+                Step::Keep => "kept",
+            },
+            status_code = attempted.code(),
+            error_class = classify(&attempted.answer).error_class().map(|class| class.as_str()),
+            duration_ms = attempted.ms,
+            "attempt"
+        );
+        Finish::after(work, step)
+    }
+}

@@ -1,0 +1,27 @@
+//! Wires the `deliver` handler to its Lambda.
+
+use std::sync::Arc;
+
+use adapters::clock::Clock;
+use adapters::config::Environment;
+use adapters::redis::Redis;
+use adapters::sender::HttpSender;
+use adapters::sqs::Sqs;
+use anyhow::Context as _;
+use aws_lambda_events::sqs::SqsEvent;
+use fn_deliver::Deliver;
+use lambda_runtime::{LambdaEvent, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let environment = Environment::of_process();
+    adapters::telemetry::init(environment.log_level());
+    let config = environment.deliver().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let clock = Clock::system();
+    let redis = Redis::open(&config.redis.url, config.redis.cluster, clock.clone()).context("redis")?;
+    let queue = Sqs::new(config.account.sqs(), config.queues.clone());
+    let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), clock.clone()).context("tls")?;
+    let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis), Arc::new(courier), clock);
+    let handler = service_fn(|event: LambdaEvent<SqsEvent>| async move { deliver.answer(event).await });
+    lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
+}
