@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""The stack on one machine: redis-server, a local AWS, and the real template on it.
+
+    stack.py up [Name=value ...]   start what is not running, deploy, write stack.env
+    stack.py down                  stop what `up` started, by process id, and nothing else
+
+Needs boto3, which the local AWS's virtual environment has.
+"""
+
+import base64
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = Path(os.environ.get("STEADHOOK_LOCAL", ROOT / ".local")).resolve()
+VENVS = ROOT / ".local" / "venvs"
+FUNCTIONS = sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "Cargo.toml").is_file())
+STACK = "steadhook"
+REGION = "eu-central-1"
+BUCKET = "steadhook-code"
+STARTED = time.monotonic()
+
+
+def say(text):
+    print(f"[{time.monotonic() - STARTED:5.1f} s] {text}", flush=True)
+
+
+def fail(text):
+    sys.exit(f"stack.py: {text}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Service:
+    """A process that `up` starts and `down` stops. Its file says which it is: a
+    process id alone may belong to somebody else by now."""
+
+    def __init__(self, name):
+        self.name = name
+        self.file = LOCAL / "run" / f"{name}.pid"
+        self.log = LOCAL / "log" / f"{name}.log"
+
+    @staticmethod
+    def _born(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return None if fields[0] == "Z" else fields[19]
+        return None
+
+    def running(self):
+        """The pid and port of the running process, or None."""
+        with contextlib.suppress(OSError, ValueError):
+            pid, born, port = self.file.read_text().split()
+            if self._born(pid) == born:
+                return int(pid), int(port)
+        return None
+
+    def start(self, port, command, env=None):
+        for path in (self.file, self.log):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **(env or {})})
+        self.file.write_text(f"{process.pid} {self._born(process.pid)} {port}\n")
+        return process
+
+    def stop(self):
+        found = self.running()
+        if found:
+            pid, _ = found
+            # Its own session: what it started goes with it.
+            for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, sign)
+                until = time.monotonic() + patience
+                while self.running() and time.monotonic() < until:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+                    time.sleep(0.05)
+                if not self.running():
+                    break
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            say(f"{self.name} stopped")
+        self.file.unlink(missing_ok=True)
+
+
+def wait_for(what, process, log, ready, patience=60):
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError):
+            if ready():
+                return
+        time.sleep(0.05)
+    fail(f"{what} did not come up; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def start_redis():
+    service = Service("redis")
+    found = service.running()
+    if found:
+        return found[1]
+    binary = shutil.which("redis-server") or fail("redis-server is missing; `make setup` installs it")
+    port = int(os.environ.get("REDIS_PORT") or free_port())
+    data = LOCAL / "redis"
+    data.mkdir(parents=True, exist_ok=True)
+    process = service.start(port, [
+        binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), "--save", "", "--appendonly", "no"])
+
+    def ready():
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+
+    wait_for("redis-server", process, service.log, ready)
+    say(f"redis-server is up on port {port}")
+    return port
+
+
+def start_aws():
+    service = Service("ministack")
+    found = service.running()
+    if found:
+        return found[1]
+    port = int(os.environ.get("AWS_PORT") or free_port())
+    endpoint = f"http://127.0.0.1:{port}"
+    process = service.start(port, [str(VENVS / "ministack" / "bin" / "ministack")], env={
+        "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
+        "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION})
+
+    def ready():
+        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
+            return answer.status == 200
+
+    wait_for("the local AWS", process, service.log, ready)
+    say(f"the local AWS is up on port {port}")
+    return port
+
+
+def client(name, endpoint):
+    return boto3.client(
+        name, endpoint_url=endpoint, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test",
+        config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30))
+
+
+def stage_binaries():
+    """Puts what `make build` built where the template looks for it."""
+    built = ROOT / "target" / "debug"
+    for name in FUNCTIONS:
+        source, target = built / name, ROOT / "target" / "lambda" / name / "bootstrap"
+        if not source.is_file():
+            fail(f"{source} is missing; `make build` makes it")
+        if target.is_file() and target.stat().st_mtime > source.stat().st_mtime:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["strip", "--strip-all", "-o", str(target), str(source)], check=True)
+
+
+def signing_secret():
+    kept = LOCAL / "signing-secret"
+    if not kept.is_file():
+        kept.write_text("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
+        kept.chmod(0o600)
+    return kept.read_text().strip()
+
+
+def deploy(endpoint, parameters):
+    with contextlib.suppress(client("s3", endpoint).exceptions.BucketAlreadyOwnedByYou):
+        client("s3", endpoint).create_bucket(
+            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    overrides = [f"{name}={value}" if " " not in value else f'{name}="{value}"' for name, value in parameters.items()]
+    log = LOCAL / "log" / "deploy.log"
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [str(VENVS / "sam" / "bin" / "sam"), "deploy", "--config-env", "local", "--region", REGION,
+             "--parameter-overrides", *overrides],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test",
+                 "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION, "SAM_CLI_TELEMETRY": "0"})
+    if done.returncode != 0:
+        fail(f"sam deploy failed; the end of {log}:\n{log.read_text(errors='replace')[-4000:]}")
+    # This local AWS keeps a number that came through a parameter as text, and its
+    # poller stumbles over that. AWS itself does not.
+    functions = client("lambda", endpoint)
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        if "ScalingConfig" in mapping:
+            most = int(mapping["ScalingConfig"]["MaximumConcurrency"])
+            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": most})
+    stack = client("cloudformation", endpoint).describe_stacks(StackName=STACK)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def up(arguments):
+    given = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            fail(f"{argument!r} is not Name=value")
+        given[name] = value
+    LOCAL.mkdir(parents=True, exist_ok=True)
+    (LOCAL / "log").mkdir(exist_ok=True)
+    stage_binaries()
+    redis_url = f"redis://127.0.0.1:{start_redis()}"
+    endpoint = f"http://127.0.0.1:{start_aws()}"
+    parameters = {
+        "RedisUrl": redis_url,
+        "SigningSecrets": signing_secret(),
+        "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
+        "ApiAuth": "NONE",
+        "Architecture": "x86_64",
+        **given,
+    }
+    say("deploying the template")
+    outputs = deploy(endpoint, parameters)
+    lines = {
+        "API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "REDIS_URL": parameters["RedisUrl"],
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
+        "RETRY_QUEUE_URL": outputs["RetryQueueUrl"],
+        "DEAD_LETTER_QUEUE_URL": outputs["DeadLetterQueueUrl"],
+        "DEAD_LETTER_TABLE": outputs["DeadLetterTable"],
+        "SIGNING_SECRETS": parameters["SigningSecrets"],
+        "STACK_NAME": STACK,
+    }
+    env = LOCAL / "stack.env"
+    env.touch(mode=0o600)
+    env.write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
+    shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
+    say(f"the stack is up; {shown} says where")
+
+
+def down():
+    for name in ("ministack", "redis"):
+        Service(name).stop()
+    (LOCAL / "stack.env").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["up", *arguments]:
+            up(arguments)
+        case ["down"]:
+            down()
+        case _:
+            fail("usage: stack.py up [Name=value ...] | down")
