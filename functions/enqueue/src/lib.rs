@@ -15,7 +15,7 @@ use adapters::sqs::Queue;
 use domain::status::Lifetimes;
 use domain::webhook::{self, Rejection, Rules};
 use lambda_http::http::{Method, Response, StatusCode};
-use lambda_http::{Body, Request, RequestExt as _};
+use lambda_http::{Body, Request};
 use serde_json::value::RawValue;
 
 /// The largest request, in bytes. Lambda takes 6 MB, base64 and envelope included.
@@ -47,7 +47,7 @@ impl Enqueue {
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
-        let answer = match (request.method(), request.raw_http_path()) {
+        let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, "/webhooks") => self.one(request.body(), &correlation_id).await,
             (&Method::POST, "/webhooks/batch") => self.many(request.body(), &correlation_id).await,
             (method, path) => Err(Problem::not_found(format!("There is no {method} {path}."))),

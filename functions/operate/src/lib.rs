@@ -10,8 +10,8 @@ use adapters::redis::Wire;
 use domain::identity::is_webhook_id;
 use domain::ledger::Record;
 use domain::time::Millis;
+use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
-use lambda_http::{Request, RequestExt as _};
 use serde_json::{Value, json};
 
 /// The handler and what it works with.
@@ -29,7 +29,7 @@ impl Operate {
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
-        let path = request.raw_http_path().to_owned();
+        let path = request.uri().path().to_owned();
         let answer = match (request.method(), path.strip_prefix("/webhook-statuses/")) {
             (&Method::GET, Some(id)) => self.status(id).await,
             (method, _) => Err(Problem::not_found(format!("There is no {method} {path}."))),

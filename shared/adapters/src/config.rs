@@ -120,6 +120,16 @@ impl Environment {
         self.0.get("AWS_LAMBDA_LOG_LEVEL").map_or("info", String::as_str)
     }
 
+    /// Reads where AWS is and who is calling.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn account(&self) -> Result<Account, ConfigError> {
+        let mut reader = Reader::new(self);
+        let account = reader.account();
+        reader.finish(account)
+    }
+
     /// Reads what `enqueue` needs.
     ///
     /// # Errors

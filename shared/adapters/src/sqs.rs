@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use futures_util::future::join_all;
 
@@ -125,7 +126,9 @@ impl Sqs {
             Ok(answer) => answer,
             Err(error) => {
                 let why = DisplayErrorContext(&error).to_string();
-                return vec![Err(SendError::Unavailable(why)); count];
+                let too_long = error.as_service_error().is_some_and(SendMessageBatchError::is_batch_request_too_long);
+                let error = if too_long { SendError::Refused(why) } else { SendError::Unavailable(why) };
+                return vec![Err(error); count];
             }
         };
         // What the answer does not name is not known to be in the queue.

@@ -1,0 +1,166 @@
+//! A receiver of webhooks over real HTTP that answers as it is told and remembers
+//! what it got.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Its path and query.
+    pub path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, byte for byte.
+    pub body: Bytes,
+}
+
+impl Arrival {
+    /// A header's value, empty when it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// What to answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// How long to wait first.
+    pub after: Duration,
+}
+
+impl From<u16> for Reply {
+    fn from(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new(), after: Duration::ZERO }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    arrivals: Vec<Arrival>,
+    script: VecDeque<Reply>,
+    otherwise: Option<Reply>,
+    connections: usize,
+}
+
+/// A listening receiver; 200 unless told otherwise.
+#[derive(Clone)]
+pub struct Receiver {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    arrived: Arc<Notify>,
+}
+
+impl Receiver {
+    /// Starts one on a free port of the loopback.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let receiver = Self { address, state: Arc::default(), arrived: Arc::default() };
+        let server = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = server.clone();
+                server.state.lock().unwrap().connections += 1;
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| server.clone().serve(request));
+                    drop(
+                        hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await,
+                    );
+                });
+            }
+        });
+        receiver
+    }
+
+    async fn serve(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let reply = {
+            let mut state = self.state.lock().unwrap();
+            state.arrivals.push(Arrival { path, headers: parts.headers, body });
+            state.script.pop_front().or_else(|| state.otherwise.clone()).unwrap_or_else(|| 200.into())
+        };
+        self.arrived.notify_waiters();
+        if !reply.after.is_zero() {
+            tokio::time::sleep(reply.after).await;
+        }
+        let mut response = Response::builder().status(reply.status);
+        for (name, value) in &reply.headers {
+            response = response.header(*name, value);
+        }
+        Ok(response.body(Full::new(Bytes::from(reply.body))).unwrap())
+    }
+
+    /// Its URL with this path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Its origin.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers the next requests like this, in order.
+    pub fn answer(&self, replies: impl IntoIterator<Item = impl Into<Reply>>) {
+        self.state.lock().unwrap().script.extend(replies.into_iter().map(Into::into));
+    }
+
+    /// Answers every request beyond the script like this.
+    pub fn always(&self, reply: impl Into<Reply>) {
+        self.state.lock().unwrap().otherwise = Some(reply.into());
+    }
+
+    /// What arrived so far.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.state.lock().unwrap().arrivals.clone()
+    }
+
+    /// How many connections were accepted.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    /// Waits until so many requests have arrived.
+    ///
+    /// # Panics
+    /// When they do not within 60 s.
+    pub async fn wait_for(&self, count: usize) -> Vec<Arrival> {
+        let waiting = async {
+            loop {
+                let arrived = self.arrived.notified();
+                let arrivals = self.arrivals();
+                if arrivals.len() >= count {
+                    return arrivals;
+                }
+                arrived.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the webhooks did not arrive")
+    }
+}

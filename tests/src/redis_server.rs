@@ -1,0 +1,99 @@
+//! A `redis-server` of a test's own, on a free port, without persistence.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server; it ends with this value.
+#[derive(Debug)]
+pub struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    dir: PathBuf,
+    options: Vec<String>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl RedisServer {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing or does not come up.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with further options of its command line.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing or does not come up.
+    pub fn start_with(options: &[&str]) -> Self {
+        let port = free_port();
+        let dir = std::env::temp_dir().join(format!("steadhook-redis-{}-{port}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut server = Self { child: None, port, dir, options };
+        server.resume();
+        server
+    }
+
+    /// Starts the server again after [`RedisServer::stop`], empty.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn resume(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--dir".as_ref(), self.dir.as_os_str()])
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is missing; `make setup` installs it");
+        self.child = Some(child);
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < until, "redis-server did not come up");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Ends the server at once; what it held is gone.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A plain connection, for looking at what is stored.
+    ///
+    /// # Panics
+    /// When the server does not accept it.
+    pub fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+        drop(fs::remove_dir_all(&self.dir));
+    }
+}

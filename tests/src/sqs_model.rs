@@ -1,0 +1,220 @@
+//! SQS in memory: visibility, delay, receive counts, redrive, the limits that a
+//! send is checked against, and duplicates on demand. It passes the same
+//! contract test as the real thing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use adapters::clock::Clock;
+use adapters::sqs::{Lane, Outgoing, Queue, SendError};
+use async_trait::async_trait;
+use domain::fault::refused_by_sqs;
+use domain::time::Millis;
+
+/// Most bytes in a message, attributes included.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Most messages in flight in a standard queue.
+const MAX_IN_FLIGHT: usize = 120_000;
+
+/// A message in a queue.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// SQS's id.
+    pub id: String,
+    /// Its text.
+    pub body: String,
+    /// Its attributes.
+    pub attributes: Vec<(&'static str, String)>,
+    /// What SQS is fair between.
+    pub group: String,
+    /// How often it was received.
+    pub receives: u32,
+    /// When it was sent to this queue.
+    pub sent_at: Millis,
+    visible_at: Millis,
+    in_flight: bool,
+    receipt: u64,
+}
+
+/// A received message and the handle to delete it by.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The message.
+    pub message: Stored,
+    /// Its receipt handle.
+    pub receipt: u64,
+}
+
+#[derive(Default)]
+struct State {
+    queues: BTreeMap<Lane, Vec<Stored>>,
+    sequence: u64,
+    sends: Vec<(Lane, usize)>,
+    broken: Option<Lane>,
+}
+
+/// The three queues.
+#[derive(Clone)]
+pub struct SqsModel {
+    clock: Clock,
+    visibility: Duration,
+    max_receives: u32,
+    state: Arc<Mutex<State>>,
+}
+
+impl SqsModel {
+    /// Empty queues with this visibility timeout and `maxReceiveCount`.
+    pub fn new(clock: Clock, visibility: Duration, max_receives: u32) -> Self {
+        Self { clock, visibility, max_receives, state: Arc::default() }
+    }
+
+    /// Receives up to `max` visible messages, oldest first. A message that was
+    /// received too often goes to the dead-letter queue instead.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn receive(&self, lane: Lane, max: usize) -> Vec<Taken> {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap();
+        let queue = state.queues.entry(lane).or_default();
+        for message in queue.iter_mut().filter(|message| message.visible_at <= now) {
+            message.in_flight = false;
+        }
+        let in_flight = queue.iter().filter(|message| message.in_flight).count();
+        let mut taken = Vec::new();
+        let mut dead = Vec::new();
+        let mut sequence = state.sequence;
+        let queue = state.queues.entry(lane).or_default();
+        let mut i = 0;
+        while i < queue.len() && taken.len() < max && in_flight + taken.len() < MAX_IN_FLIGHT {
+            if queue[i].visible_at > now {
+                i += 1;
+                continue;
+            }
+            if lane != Lane::DeadLetter && queue[i].receives >= self.max_receives {
+                dead.push(queue.remove(i));
+                continue;
+            }
+            sequence += 1;
+            let message = &mut queue[i];
+            message.receives += 1;
+            message.visible_at = now.after(self.visibility);
+            message.in_flight = true;
+            message.receipt = sequence;
+            taken.push(Taken { message: message.clone(), receipt: sequence });
+            i += 1;
+        }
+        state.sequence = sequence;
+        for message in dead {
+            let moved = Stored { visible_at: now, in_flight: false, ..message };
+            state.queues.entry(Lane::DeadLetter).or_default().push(moved);
+        }
+        taken
+    }
+
+    /// Deletes a message by its latest receipt; an older one deletes nothing.
+    pub fn delete(&self, lane: Lane, taken: &Taken) {
+        let mut state = self.state.lock().unwrap();
+        let queue = state.queues.entry(lane).or_default();
+        queue.retain(|message| message.id != taken.message.id || message.receipt != taken.receipt);
+    }
+
+    /// Shows a message in flight again, as at-least-once queues now and then do.
+    pub fn duplicate(&self, lane: Lane, taken: &Taken) {
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap();
+        let mut copy = taken.message.clone();
+        copy.visible_at = now;
+        copy.in_flight = false;
+        state.sequence += 1;
+        copy.receipt = state.sequence;
+        // The copy stands for the same message: it has its id, but its own life.
+        copy.id = format!("{}'", copy.id);
+        state.queues.entry(lane).or_default().push(copy);
+    }
+
+    /// Everything in a queue, in flight and delayed included.
+    pub fn all(&self, lane: Lane) -> Vec<Stored> {
+        self.state.lock().unwrap().queues.get(&lane).cloned().unwrap_or_default()
+    }
+
+    /// Puts a text into a queue by hand.
+    ///
+    /// # Panics
+    /// When SQS would refuse it.
+    pub fn put(&self, lane: Lane, body: &str) {
+        self.accept(lane, Outgoing::new(body.to_owned(), String::new(), 0)).unwrap();
+    }
+
+    /// When the next message of the work queues can be received, if there is one.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn next_visible(&self) -> Option<Millis> {
+        let state = self.state.lock().unwrap();
+        let work = state.queues.iter().filter(|(lane, _)| **lane != Lane::DeadLetter);
+        work.flat_map(|(_, queue)| queue).map(|message| message.visible_at).min()
+    }
+
+    /// Refuses every send to this queue until told otherwise.
+    pub fn breaks(&self, lane: Option<Lane>) {
+        self.state.lock().unwrap().broken = lane;
+    }
+
+    /// The sends so far: to which queue, and how many messages at once.
+    pub fn sends(&self) -> Vec<(Lane, usize)> {
+        self.state.lock().unwrap().sends.clone()
+    }
+
+    /// What SQS checks of one message, and then its place in the queue.
+    fn accept(&self, lane: Lane, message: Outgoing) -> Result<(), SendError> {
+        let refused = |why: &str| Err(SendError::Refused(why.to_owned()));
+        if message.body.is_empty() || message.bytes() > MAX_BYTES {
+            return refused("size");
+        }
+        let texts = message.attributes.iter().map(|(_, value)| value).chain([&message.body]);
+        if texts.into_iter().any(|text| refused_by_sqs(text).is_some()) {
+            return refused("characters");
+        }
+        if message.delay_s > 900 {
+            return refused("delay");
+        }
+        if message.attributes.len() > 10 || message.attributes.iter().any(|(_, value)| value.is_empty()) {
+            return refused("attributes");
+        }
+        if message.group.len() > 128 || !message.group.bytes().all(|b| b.is_ascii_graphic()) {
+            return refused("group");
+        }
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap();
+        state.sequence += 1;
+        let stored = Stored {
+            id: format!("m-{}", state.sequence),
+            body: message.body,
+            attributes: message.attributes,
+            group: message.group,
+            receives: 0,
+            sent_at: now,
+            visible_at: now.after(Duration::from_secs(u64::from(message.delay_s))),
+            in_flight: false,
+            receipt: 0,
+        };
+        state.queues.entry(lane).or_default().push(stored);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Queue for SqsModel {
+    async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.sends.push((lane, messages.len()));
+            if state.broken == Some(lane) {
+                return vec![Err(SendError::Unavailable("broken".to_owned())); messages.len()];
+            }
+        }
+        messages.into_iter().map(|message| self.accept(lane, message)).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! The whole system in one process, in virtual time: the real handlers over a
+//! real Redis and a real receiver, with the model of SQS between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use adapters::clock::Clock;
+use adapters::config::{DeliverConfig, EnqueueConfig, Environment};
+use adapters::redis::{Call, Redis, Reply, Unavailable, Wire};
+use adapters::sender::{Courier, HttpSender};
+use adapters::sqs::{Lane, Queue};
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::time::Millis;
+use fn_deliver::{Deliver, Received};
+use fn_enqueue::Enqueue;
+use fn_operate::Operate;
+use lambda_http::{Body, Request};
+use serde_json::Value;
+
+use crate::receiver::Receiver;
+use crate::redis_server::RedisServer;
+use crate::sqs_model::SqsModel;
+
+/// A secret that the tests sign with.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Where virtual time begins.
+pub const BEGINNING: Millis = Millis(1_700_000_000_000);
+
+/// What the template sets, for tests.
+pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
+    [
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("REDIS_URL", redis_url),
+        ("REDIS_CLUSTER", "false"),
+        ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
+        ("RETRY_QUEUE_URL", "http://localhost/retry"),
+        ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
+        ("SIGNING_SECRETS", SECRET),
+        ("ALLOWED_PRIVATE_CIDRS", "127.0.0.0/8,::1/128"),
+        ("MAX_RETRIES", "3"),
+        ("RETRY_BASE_S", "10"),
+        ("RETRY_BASE_THROTTLED_S", "30"),
+        ("RETRY_FACTOR", "4"),
+        ("RETRY_CAP_S", "900"),
+        ("DELIVERY_TIMEOUT_MS", "15000"),
+        ("CONNECT_TIMEOUT_MS", "3000"),
+        ("DELIVERY_DEADLINE_S", "86400"),
+        ("MAX_PAYLOAD_BYTES", "262144"),
+        ("TTL_DELIVERED_S", "1800"),
+        ("TTL_UNFINISHED_S", "604800"),
+        ("DELIVER_TIMEOUT_S", "60"),
+        ("QUEUE_VISIBILITY_S", "360"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name, value.to_owned()))
+    .collect()
+}
+
+/// Counts the round trips to Redis.
+pub struct Counting {
+    inner: Arc<dyn Wire>,
+    waves: AtomicUsize,
+}
+
+#[async_trait]
+impl Wire for Counting {
+    async fn wave(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+        self.waves.fetch_add(usize::from(!calls.is_empty()), Ordering::SeqCst);
+        self.inner.wave(calls).await
+    }
+}
+
+/// One world.
+pub struct World {
+    /// Its clock.
+    pub clock: Clock,
+    /// Its Redis.
+    pub redis: RedisServer,
+    /// Its queues.
+    pub queues: SqsModel,
+    /// Its receiver.
+    pub receiver: Receiver,
+    wire: Arc<Counting>,
+    enqueue: Enqueue,
+    deliver: Deliver,
+    operate: Operate,
+}
+
+impl World {
+    /// A world as the template's defaults make it.
+    pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A world with other settings.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub async fn with(changes: &[(&'static str, &str)]) -> Self {
+        let redis = RedisServer::start();
+        let mut settings = settings(&redis.url());
+        for (name, value) in changes {
+            settings.retain(|(other, _)| other != name);
+            settings.push((name, (*value).to_owned()));
+        }
+        let environment = Environment::of(settings);
+        let (enqueue, deliver): (EnqueueConfig, DeliverConfig) =
+            (environment.enqueue().unwrap(), environment.deliver().unwrap());
+        let clock = Clock::fixed(BEGINNING);
+        let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
+        let client: Arc<dyn Wire> = Arc::new(Redis::open(&redis.url(), false, clock.clone()).unwrap());
+        let wire = Arc::new(Counting { inner: client, waves: AtomicUsize::new(0) });
+        let courier: Arc<dyn Courier> =
+            Arc::new(HttpSender::new(deliver.sender.clone(), deliver.signer.clone(), clock.clone()).unwrap());
+        let queue: Arc<dyn Queue> = Arc::new(queues.clone());
+        Self {
+            enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&wire) as _, clock.clone()),
+            deliver: Deliver::new(&deliver, queue, Arc::clone(&wire) as _, courier, clock.clone()),
+            operate: Operate::new(Arc::clone(&wire) as _, clock.clone()),
+            receiver: Receiver::start().await,
+            wire,
+            queues,
+            redis,
+            clock,
+        }
+    }
+
+    /// Round trips to Redis so far.
+    pub fn redis_round_trips(&self) -> usize {
+        self.wire.waves.load(Ordering::SeqCst)
+    }
+
+    /// Posts to `enqueue`: the status code and the answer.
+    ///
+    /// # Panics
+    /// When the answer is not JSON.
+    pub async fn post(&self, path: &str, body: impl Into<Body>) -> (u16, Value) {
+        let mut request = Request::new(body.into());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+        let response = self.enqueue.handle(request).await;
+        (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+    }
+
+    /// Enqueues one webhook for the world's receiver and gives its id.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    pub async fn enqueue(&self, reference_id: &str, payload: &str) -> String {
+        let url = self.receiver.url("/hook");
+        let body = format!(r#"{{"webhook_url":"{url}","payload":{payload},"reference_id":"{reference_id}"}}"#);
+        let (code, answer) = self.post("/webhooks", body).await;
+        assert_eq!(code, 202, "{answer}");
+        answer["webhook_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks `operate`: the status code and the answer.
+    ///
+    /// # Panics
+    /// When the answer is not JSON.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+        let response = self.operate.handle(request).await;
+        (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+    }
+
+    /// A delivery's status record.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn status(&self, id: &str) -> Value {
+        let (code, answer) = self.get(&format!("/webhook-statuses/{id}")).await;
+        assert_eq!(code, 200, "{answer}");
+        answer
+    }
+
+    /// One batch from a queue through `deliver`, as Lambda does it. Gives how many
+    /// were received and how many stayed.
+    pub async fn step(&self, lane: Lane) -> (usize, usize) {
+        let taken = self.queues.receive(lane, 10);
+        if taken.is_empty() {
+            return (0, 0);
+        }
+        let records: Vec<Received> = taken
+            .iter()
+            .map(|taken| Received {
+                message_id: taken.message.id.clone(),
+                body: Bytes::from(taken.message.body.clone()),
+            })
+            .collect();
+        let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
+        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
+            self.queues.delete(lane, taken);
+        }
+        (records.len(), failed.len())
+    }
+
+    /// Runs until both work queues are empty, moving time as needed.
+    ///
+    /// # Panics
+    /// When that takes more steps than any delivery needs.
+    pub async fn settle(&self) {
+        for _ in 0..1000 {
+            let fresh = self.step(Lane::Delivery).await;
+            let retried = self.step(Lane::Retry).await;
+            if fresh.0 + retried.0 > 0 {
+                continue;
+            }
+            let waiting = [Lane::Delivery, Lane::Retry].iter().any(|&lane| !self.queues.all(lane).is_empty());
+            if !waiting {
+                return;
+            }
+            self.clock.advance(Duration::from_secs(1));
+            if let Some(at) = self.queues.next_visible() {
+                self.clock.advance(self.clock.now().until(at));
+            }
+        }
+        panic!("the queues do not become empty");
+    }
+}
