@@ -1,0 +1,58 @@
+# `make demo` and `make test` do all the set-up they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STACK := .local/venvs/ministack/bin/python infra/local/stack.py
+SAM := .local/venvs/sam/bin
+export SAM_CLI_TELEMETRY := 0
+
+# Everything that belongs to one run of the tests, apart from the stack of `make up`.
+TEST_LOCAL := $(CURDIR)/.local/test
+
+.PHONY: help setup build up down demo test lint fmt deploy clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing on this machine
+	@infra/local/setup.sh
+
+build: setup ## build everything for this machine
+	cargo build --workspace --bins
+
+up: build ## start the stack on this machine (PARAMS="MaxRetries=1 RetryBaseS=1")
+	@$(STACK) up $(PARAMS)
+
+down: ## stop what `make up` started
+	@if [ -d .local/venvs/ministack ]; then $(STACK) down; fi
+
+demo: build ## start the stack and watch webhooks travel through it
+	@$(STACK) up RetryBaseS=1 $(PARAMS)
+	@python3 infra/local/demo.py
+
+lint: setup ## formatting, lints, documentation, template
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	@mkdir -p $(foreach path,$(wildcard functions/*/Cargo.toml),target/lambda/$(notdir $(patsubst %/,%,$(dir $(path)))))
+	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
+	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
+	$(SAM)/cfn-lint template.yaml
+
+test: lint build ## lints, then every test
+	@export STEADHOOK_LOCAL=$(TEST_LOCAL); \
+	trap '$(STACK) down' EXIT; \
+	$(STACK) up RetryBaseS=1; \
+	STEADHOOK_STACK=$(TEST_LOCAL)/stack.env cargo nextest run --workspace --locked --no-fail-fast
+
+fmt: ## format the code
+	cargo fmt --all
+
+deploy: setup ## build for Lambda and deploy to AWS (asks before it changes anything)
+	@command -v cargo-lambda >/dev/null 2>&1 || .local/venvs/sam/bin/pip install --quiet cargo-lambda==1.9.2
+	PATH="$(CURDIR)/.local/venvs/sam/bin:$$PATH" cargo lambda build --release --$(or $(ARCH),arm64)
+	$(SAM)/sam deploy $(if $(PARAMS),--parameter-overrides $(PARAMS))
+
+clean: down ## stop the stack and remove everything that was built
+	rm -rf .local target

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Sends webhooks through the running stack and shows what became of each.
+
+The receiver checks every signature with an implementation of its own. Ends with
+an error if anything differs from what is promised below. Standard library only.
+"""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = Path(os.environ.get("STEADHOOK_LOCAL", ROOT / ".local"))
+PATIENCE_S = 60
+BOLD, DIM, GREEN, RED, PLAIN = ("\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[0m") \
+    if sys.stdout.isatty() else ("",) * 5
+
+
+def stack_env():
+    try:
+        lines = (LOCAL / "stack.env").read_text().splitlines()
+    except OSError:
+        sys.exit("demo.py: no stack is up; `make demo` starts one")
+    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+
+
+ENV = stack_env()
+STARTED = time.time()
+RUN = uuid.uuid4().hex[:6]
+
+
+class Receiver:
+    """Answers as told, by path, and remembers what came."""
+
+    def __init__(self):
+        self.plans = {}
+        self.seen = []
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                with outer.lock:
+                    plan = outer.plans.get(self.path, [])
+                    code = plan.pop(0) if len(plan) > 1 else (plan[0] if plan else 200)
+                    outer.seen.append((time.time(), self.path, self.headers["webhook-id"], body, code,
+                                       verified(self.headers, body)))
+                self.send_response(code)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def url(self, path, *codes):
+        """The URL of `path`, which answers with these codes; the last one stays."""
+        self.plans[path] = list(codes) or [200]
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    def calls(self, webhook_id):
+        with self.lock:
+            return [call for call in self.seen if call[2] == webhook_id]
+
+
+def verified(headers, body):
+    """Standard Webhooks 1.0.0, as a receiver would check it."""
+    secret = base64.b64decode(ENV["SIGNING_SECRETS"].split()[0].removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
+    given = headers["webhook-signature"].split(" ")
+    return fresh and any(hmac.compare_digest(expected, one) for one in given)
+
+
+def call(method, path, body=None):
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(ENV["API_URL"] + path, data=data, method=method,
+                                     headers={"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"null")
+
+
+def wait_until(webhook_id, status):
+    until = time.time() + PATIENCE_S
+    record = {}
+    while time.time() < until:
+        code, record = call("GET", f"/webhook-statuses/{webhook_id}")
+        if code == 200 and record["status"] == status:
+            return record
+        time.sleep(0.1)
+    return record
+
+
+class Demo:
+    def __init__(self):
+        self.receiver = Receiver()
+        self.faults = 0
+
+    def title(self, text):
+        print(f"\n{BOLD}{text}{PLAIN}", flush=True)
+
+    def line(self, at, text):
+        print(f"  {DIM}{at - STARTED:6.2f} s{PLAIN}  {text}", flush=True)
+
+    def check(self, what, found, wanted):
+        good = found == wanted
+        self.faults += not good
+        mark = f"{GREEN}ok{PLAIN}" if good else f"{RED}DIFFERS{PLAIN}"
+        print(f"            {mark}  {what}" + ("" if good else f": {found!r}, not {wanted!r}"), flush=True)
+
+    def send(self, body):
+        began = time.time()
+        code, answer = call("POST", "/webhooks", body)
+        webhook_id = (answer or {}).get("webhook_id", "")
+        self.line(began, f"POST /webhooks → {code} {answer.get('title') or answer['status']}"
+                         + (f", id {webhook_id}" if webhook_id else ""))
+        return code, answer, webhook_id
+
+    def timeline(self, webhook_id, record):
+        for n, (at, path, _, _, code, good) in enumerate(self.receiver.calls(webhook_id), 1):
+            self.line(at, f"call {n}: POST {path}, signature {'verified' if good else 'WRONG'} → {code}")
+        why = f": {record['error']}" if record.get("error") else ""
+        self.line(time.time(), f"status {record.get('status')}, attempts {record.get('attempts')}, "
+                               f"kept {record.get('ttl_seconds')} s{why}")
+
+    def follow(self, body, status, calls):
+        code, _, webhook_id = self.send(body)
+        record = wait_until(webhook_id, status)
+        self.timeline(webhook_id, record)
+        self.check("answered 202", code, 202)
+        self.check(f"ends {status}", record.get("status"), status)
+        got = self.receiver.calls(webhook_id)
+        self.check(f"{calls} call(s), each signature verified", [call[5] for call in got], [True] * calls)
+        return webhook_id, record, got
+
+    def delivered(self):
+        self.title("1. A webhook is delivered, byte for byte")
+        payload = '{ "b": 1.50,  "a" : 12345678901234567890123, "é": "\\ud83d\\ude00" }'
+        url = self.receiver.url("/orders")
+        body = f'{{"webhook_url": "{url}", "payload": {payload}, "event_type": "order.paid"}}'.encode()
+        _, record, got = self.follow(body, "delivered", 1)
+        self.check("the payload's bytes are untouched", got[0][3] if got else None, payload.encode())
+        self.check("kept 30 minutes at most", record.get("ttl_seconds", 9999) <= 1800, True)
+
+    def retried(self):
+        self.title("2. A receiver answers 500 twice, then 200")
+        url = self.receiver.url("/flaky", 500, 500, 200)
+        _, record, _ = self.follow({"webhook_url": url, "payload": {"n": 2}}, "delivered", 3)
+        self.check("3 attempts", record.get("attempts"), 3)
+
+    def dead(self):
+        self.title("3. A receiver answers 404: given up at once")
+        url = self.receiver.url("/nowhere", 404)
+        _, record, _ = self.follow({"webhook_url": url, "payload": {"n": 3}}, "failed", 1)
+        self.check("class client_error", record.get("error_class"), "client_error")
+        self.check("kept 7 days at most", record.get("ttl_seconds", 10**9) <= 604_800, True)
+
+    def batch(self):
+        self.title("4. A batch of 20")
+        url = self.receiver.url("/batch")
+        began = time.time()
+        code, answer = call("POST", "/webhooks/batch",
+                            {"webhooks": [{"webhook_url": url, "payload": n} for n in range(20)]})
+        self.line(began, f"POST /webhooks/batch → {code}, accepted {answer.get('accepted')}")
+        ids = [result["webhook_id"] for result in answer.get("results", [])]
+        ends = [wait_until(webhook_id, "delivered").get("status") for webhook_id in ids]
+        bodies = sorted(int(call[3]) for webhook_id in ids for call in self.receiver.calls(webhook_id))
+        self.line(time.time(), f"{ends.count('delivered')} delivered")
+        self.check("all are delivered, each once", (ends, bodies), (["delivered"] * 20, list(range(20))))
+
+    def repeated(self):
+        self.title("5. The same reference_id again, then with another body")
+        body = {"webhook_url": self.receiver.url("/once"), "payload": {"n": 5}, "reference_id": f"order-{RUN}"}
+        webhook_id, _, _ = self.follow(body, "delivered", 1)
+        code, answer, _ = self.send(body)
+        self.check("202, duplicate", (code, answer.get("duplicate")), (202, True))
+        code, _, _ = self.send({**body, "payload": {"n": 6}})
+        self.check("409 for another body", code, 409)
+        self.check("still 1 call", len(self.receiver.calls(webhook_id)), 1)
+
+    def refused(self):
+        self.title("6. A request with three faults")
+        code, answer, _ = self.send({"webhook_url": "ftp://x", "reference_id": "a b", "colour": "red", "payload": 1})
+        for error in answer.get("errors", []):
+            self.line(time.time(), f"{error['pointer']}: {error['message']}")
+        self.check("422 with three entries", (code, len(answer.get("errors", []))), (422, 3))
+
+
+def main():
+    demo = Demo()
+    for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.refused):
+        chapter()
+    print()
+    if demo.faults:
+        sys.exit(f"{demo.faults} thing(s) differ from what is promised")
+    print(f"{GREEN}Everything is as promised.{PLAIN} The stack stays up: `. .local/stack.env`, then try\n"
+          f"  curl -X POST \"$API_URL/webhooks\" -d '{{\"webhook_url\": \"http://127.0.0.1:9000/\", \"payload\": 1}}'\n"
+          "`make down` stops it.")
+
+
+if __name__ == "__main__":
+    main()

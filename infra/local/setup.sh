@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what building and running need and this machine lacks, by name:
+# Debian packages, cargo-nextest, and two Python environments below .local/venvs.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+say() { printf '[setup] %s\n' "$*"; }
+
+packages=()
+need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
+need redis-server redis-server
+need cc build-essential
+need strip binutils
+need python3 python3
+need curl curl
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || packages+=(python3-venv)
+if [ ${#packages[@]} -gt 0 ]; then
+  sudo=''
+  [ "$(id -u)" -eq 0 ] || sudo=sudo
+  say "installing ${packages[*]}"
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  # A service that the package starts is not ours; the stack starts its own.
+  $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+  echo 'setup: cargo is missing. Install Rust 1.95 or later with rustup (https://rustup.rs) and try again.' >&2
+  exit 1
+fi
+if ! cargo nextest --version >/dev/null 2>&1; then
+  say 'building cargo-nextest (some minutes, once)'
+  cargo install --quiet --locked cargo-nextest
+fi
+
+# environment <name> <requirements>: made again when its pins change.
+environment() {
+  local dir=.local/venvs/$1 pins=infra/local/$2
+  if cmp -s "$pins" "$dir/pins.txt"; then return; fi
+  say "installing $(grep -v '^#' "$pins" | tr '\n' ' ')"
+  rm -rf "$dir"
+  mkdir -p .local/venvs
+  python3 -m venv "$dir"
+  "$dir/bin/pip" install --quiet --disable-pip-version-check -r "$pins"
+  cp "$pins" "$dir/pins.txt"
+}
+environment ministack requirements.txt
+environment sam requirements-sam.txt
+say 'ready'
