@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests a surprise ends the test")]
 
+pub mod archive_model;
 pub mod binary;
 pub mod receiver;
 pub mod redis_server;
+pub mod simulation;
 pub mod sqs_model;
 pub mod stack;
 pub mod world;

@@ -157,6 +157,15 @@ impl SqsModel {
         work.flat_map(|(_, queue)| queue).map(|message| message.visible_at).min()
     }
 
+    /// When the next message of any queue can be received, if there is one.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn next_visible_anywhere(&self) -> Option<Millis> {
+        let state = self.state.lock().unwrap();
+        state.queues.values().flatten().map(|message| message.visible_at).min()
+    }
+
     /// Refuses every send to this queue until told otherwise.
     pub fn breaks(&self, lane: Option<Lane>) {
         self.state.lock().unwrap().broken = lane;

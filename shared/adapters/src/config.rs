@@ -91,6 +91,21 @@ pub struct DeliverConfig {
     pub lifetimes: Lifetimes,
 }
 
+/// What `archive` needs.
+#[derive(Clone, Debug)]
+pub struct ArchiveConfig {
+    /// Where AWS is.
+    pub account: Account,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// The table's name.
+    pub table: String,
+    /// How long a dead letter is kept.
+    pub life: Duration,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+}
+
 /// What `operate` needs.
 #[derive(Clone, Debug)]
 pub struct OperateConfig {
@@ -164,6 +179,21 @@ impl Environment {
             Some(signer) => reader.finish(DeliverConfig { account, redis, queues, sender, signer, retry, lifetimes }),
             None => Err(ConfigError { faults: reader.faults }),
         }
+    }
+
+    /// Reads what `archive` needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn archive(&self) -> Result<ArchiveConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let account = reader.account();
+        let redis = reader.redis();
+        let table = reader.required("DEAD_LETTER_TABLE").to_owned();
+        let life = reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000);
+        let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = reader.lifetimes(deadline);
+        reader.finish(ArchiveConfig { account, redis, table, life, lifetimes })
     }
 
     /// Reads what `operate` needs.

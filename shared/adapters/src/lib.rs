@@ -5,6 +5,7 @@ pub mod api;
 pub mod aws;
 pub mod clock;
 pub mod config;
+pub mod dynamodb;
 pub mod index;
 pub mod ledger;
 pub mod redis;

@@ -1,7 +1,17 @@
 //! Why a delivery was given up, and what a dead letter carries beside its
 //! message. The names of the attributes are those that Amazon EventBridge uses.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::destination::Destination;
+use crate::identity::hex;
+use crate::message::{History, Message};
+use crate::outcome::ErrorClass;
+use crate::time::Millis;
 
 /// Message attribute: the [`Reason`].
 pub const ERROR_CODE: &str = "ERROR_CODE";
@@ -70,6 +80,139 @@ impl Reason {
             Self::Crashed => "MaximumReceiveCount",
             Self::ClientError | Self::Gone | Self::Validation | Self::Malformed => "NotRetryable",
         }
+    }
+}
+
+/// The longest body of an unreadable message that is kept, in bytes: DynamoDB
+/// takes 400 KB an item.
+pub const MAX_BODY: usize = 300_000;
+
+/// A delivery that was given up, with everything needed to send it again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// What it is filed under: the webhook id, or a made-up one where that is
+    /// unknown or belongs to another body.
+    pub webhook_id: String,
+    /// The webhook id that belongs to another body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_id: Option<String>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The last error, for a person.
+    pub error: String,
+    /// When it was given up.
+    pub failed_at: Millis,
+    /// Calls that were made.
+    pub attempts: u32,
+    /// The last answer's status code, if one came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_status_code: Option<u16>,
+    /// The last failure's class, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<ErrorClass>,
+    /// What its log lines are found by.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub correlation_id: String,
+    /// Where to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub webhook_url: String,
+    /// The receiver's origin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub destination: String,
+    /// What kind of event it tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// The client's extra headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Tells its body from another under the same id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body_hash: String,
+    /// When it was accepted.
+    #[serde(default)]
+    pub accepted_at: Millis,
+    /// The hop of its last message.
+    #[serde(default)]
+    pub hop: u32,
+    /// Its attempts.
+    #[serde(default)]
+    pub history: History,
+    /// The JSON that was to be sent, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Box<RawValue>>,
+    /// The text of a message that could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Whether that text was too long to be kept whole.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub truncated: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl DeadLetter {
+    /// The dead letter of a delivery.
+    ///
+    /// # Errors
+    /// Never for a message that was decoded: only when its payload is not JSON.
+    pub fn of(message: &Message, reason: Reason, error: &str, failed_at: Millis) -> Result<Self, serde_json::Error> {
+        let last = message.history.attempts.last();
+        Ok(Self {
+            webhook_id: message.id.clone(),
+            reused_id: None,
+            reason: Some(reason),
+            error: error.to_owned(),
+            failed_at,
+            attempts: u32::from(message.attempt),
+            last_status_code: last.and_then(|attempt| attempt.code),
+            error_class: last.and_then(|attempt| attempt.class),
+            correlation_id: message.correlation_id.clone(),
+            webhook_url: message.url.clone(),
+            destination: message.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
+            event_type: message.event_type.clone(),
+            headers: message.headers.clone(),
+            body_hash: message.body_hash.clone(),
+            accepted_at: message.accepted_at,
+            hop: message.hop,
+            history: message.history.clone(),
+            payload: Some(serde_json::from_slice(&message.payload)?),
+            body: None,
+            truncated: false,
+        })
+    }
+
+    /// The dead letter of a message that could not be read.
+    pub fn malformed(message_id: &str, body: &str, error: &str, failed_at: Millis) -> Self {
+        let kept = body.get(..body.floor_char_boundary(MAX_BODY)).unwrap_or_default();
+        Self {
+            webhook_id: format!("malformed-{message_id}"),
+            reason: Some(Reason::Malformed),
+            error: error.to_owned(),
+            failed_at,
+            body: Some(kept.to_owned()),
+            truncated: kept.len() < body.len(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, filed apart because its id belongs to another body.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.webhook_id.as_bytes());
+        hash.update([0]);
+        hash.update(self.body_hash.as_bytes());
+        let id = format!("reused-{}", hex(&hash.finalize()[..16]));
+        Self { reused_id: Some(self.webhook_id), webhook_id: id, ..self }
+    }
+
+    /// Whether this says more recent things than a filed one of the same id. A
+    /// repeated one does not, so it cannot undo what happened since.
+    pub fn is_newer_than(&self, accepted_at: Millis, hop: u32) -> bool {
+        (self.accepted_at, self.hop) > (accepted_at, hop)
     }
 }
 

@@ -8,6 +8,8 @@ pub const MAX_HEADERS: usize = 20;
 pub const MAX_NAME: usize = 128;
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 4096;
+/// Most bytes of all names and values together: a dead letter has to hold them.
+pub const MAX_TOTAL: usize = 16 * 1024;
 
 /// Names that belong to the connection, to the message's framing, to caches, or to us.
 const FORBIDDEN: &[&str] = &[

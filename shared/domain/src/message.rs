@@ -311,7 +311,7 @@ impl Message {
         next
     }
 
-    /// The next message of this delivery, unchanged but for when it is due.
+    /// The next message of this delivery after its claim ended without a call.
     #[must_use = "a successor that is not sent loses the delivery"]
     pub fn successor(&self, due: Millis) -> Self {
         Self { hop: self.hop + 1, not_before: due, ..self.clone() }

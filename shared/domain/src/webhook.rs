@@ -239,7 +239,9 @@ impl<'a> Reader<'a, '_> {
         if fields.len() > headers::MAX_HEADERS {
             self.fault("headers", "at most 20 headers");
         }
+        let mut total = 0;
         for (name, raw) in fields {
+            total += name.len() + raw.get().len();
             let pointer = format!("{}/headers/{}", self.base, pointer_token(&name));
             let Ok(value) = serde_json::from_str::<String>(raw.get()) else {
                 self.faults.push(Fault::at(pointer, "must be a string"));
@@ -253,6 +255,9 @@ impl<'a> Reader<'a, '_> {
                     }
                 }
             }
+        }
+        if total > headers::MAX_TOTAL {
+            self.fault("headers", "at most 16384 bytes in all");
         }
         accepted
     }

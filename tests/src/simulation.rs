@@ -1,0 +1,510 @@
+//! The whole system under seeded faults, in virtual time: clients, consumers and
+//! the archivist are the real code over the real scripts on a real Redis; SQS, the
+//! table and the receivers are exact models. Every step to the outside stops at a
+//! gate, where the seed decides what happens next and to whom: it goes on, fails,
+//! loses its answer, is done twice, or its process dies. After every step the
+//! invariants are checked.
+
+mod books;
+mod gate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters::clock::Clock;
+use adapters::config::Environment;
+use adapters::redis::{Redis, Wire};
+use adapters::sqs::Lane;
+use bytes::Bytes;
+use domain::time::Millis;
+use fastrand::Rng;
+use fn_archive::Archivist;
+use fn_deliver::Deliver;
+use fn_enqueue::Enqueue;
+use lambda_http::{Body, Request};
+use tokio::task::JoinHandle;
+
+pub use self::books::Tally;
+use self::books::{Books, Temper};
+use self::gate::{Gate, Permit, Point, Port};
+use crate::archive_model::ArchiveModel;
+use crate::redis_server::RedisServer;
+use crate::sqs_model::{SqsModel, Taken};
+use crate::world::{BEGINNING, settings};
+
+/// How rough a run is; chances are for each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// A process dies at a gate.
+    pub crash: f64,
+    /// A queue shows a message twice, or forgets that it was deleted.
+    pub duplicate: f64,
+    /// A command is done twice, as clients that re-send do.
+    pub resend: f64,
+    /// A send fails, or was done although it seems to have failed.
+    pub send: f64,
+    /// Redis is not reachable for a while.
+    pub away: f64,
+    /// Redis loses everything.
+    pub lost: f64,
+    /// Redis is restored from an older snapshot.
+    pub stale: f64,
+}
+
+impl Weather {
+    /// Nothing goes wrong but the receivers.
+    pub const CALM: Self =
+        Self { crash: 0.0, duplicate: 0.0, resend: 0.0, send: 0.0, away: 0.0, lost: 0.0, stale: 0.0 };
+
+    /// Whether Redis always keeps its data and answers.
+    pub fn redis_is_sound(&self) -> bool {
+        self.away + self.lost + self.stale == 0.0
+    }
+
+    /// Whether Redis never forgets what it was told.
+    pub fn redis_keeps(&self) -> bool {
+        self.lost + self.stale == 0.0
+    }
+}
+
+/// Most processes at a time.
+const MAX_PROCESSES: usize = 4;
+/// Steps of trouble in one run; then it is calm until everything is finished.
+const ROUGH_STEPS: usize = 400;
+/// Steps that a calm end may take at most.
+const CALM_STEPS: usize = 20_000;
+
+/// One process: an invocation of a function.
+struct Process {
+    number: usize,
+    task: JoinHandle<Ended>,
+    kind: Kind,
+    ends_at: Millis,
+}
+
+enum Kind {
+    Client(usize),
+    Consumer(Lane, Vec<Taken>),
+}
+
+/// What an invocation answered.
+enum Ended {
+    Client(u16),
+    Consumer(Vec<String>),
+}
+
+/// One seeded run.
+pub struct Simulation<'a> {
+    seed: u64,
+    weather: Weather,
+    rng: Rng,
+    clock: Clock,
+    server: &'a RedisServer,
+    redis: Arc<Redis>,
+    queues: SqsModel,
+    archive: ArchiveModel,
+    gate: Arc<Gate>,
+    books: Arc<Books>,
+    environment: Environment,
+    processes: Vec<Process>,
+    /// Clients that still want something accepted.
+    wanting: Vec<usize>,
+    started: usize,
+    away_until: Option<usize>,
+    snapshot: BTreeMap<String, Vec<u8>>,
+    step: usize,
+}
+
+impl<'a> Simulation<'a> {
+    /// A run of `deliveries` webhooks on an empty server.
+    ///
+    /// # Panics
+    /// When the server cannot be used.
+    pub fn new(seed: u64, deliveries: usize, weather: Weather, server: &'a RedisServer) -> Self {
+        // The handlers' own chance (tokens, jitter) follows the seed as well.
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let mut look = server.connect();
+        let _: () = redis::cmd("FLUSHALL").query(&mut look).unwrap();
+        let clock = Clock::fixed(BEGINNING);
+        let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
+        let books = Books::new(&mut rng, deliveries, &weather);
+        Self {
+            redis: Arc::new(Redis::open(&server.url(), false, clock.clone()).unwrap()),
+            gate: Arc::new(Gate::new()),
+            environment: Environment::of(settings(&server.url())),
+            archive: ArchiveModel::default(),
+            wanting: (0..deliveries).rev().collect(),
+            processes: Vec::new(),
+            started: 0,
+            away_until: None,
+            snapshot: BTreeMap::new(),
+            step: 0,
+            seed,
+            weather,
+            rng,
+            clock,
+            server,
+            queues,
+            books,
+        }
+    }
+
+    /// Runs to the end and gives what was seen.
+    ///
+    /// # Panics
+    /// When an invariant breaks; the message names the seed.
+    pub async fn run(mut self) -> Tally {
+        while !self.is_over() {
+            self.step += 1;
+            assert!(self.step < ROUGH_STEPS + CALM_STEPS, "seed {}: it does not come to an end", self.seed);
+            if self.step == ROUGH_STEPS {
+                self.calm_down();
+            }
+            self.trouble();
+            self.act().await;
+            self.check();
+        }
+        self.check_end();
+        self.books.tally()
+    }
+
+    fn is_over(&self) -> bool {
+        let queued =
+            [Lane::Delivery, Lane::Retry, Lane::DeadLetter].iter().any(|&lane| !self.queues.all(lane).is_empty());
+        self.wanting.is_empty() && self.processes.is_empty() && !queued
+    }
+
+    fn calm_down(&mut self) {
+        self.weather = Weather::CALM;
+        self.away_until = None;
+        self.gate.set_redis_away(false);
+    }
+
+    fn chance(&mut self, of: f64) -> bool {
+        of > 0.0 && self.rng.f64() < of
+    }
+
+    /// What happens to Redis as a whole.
+    fn trouble(&mut self) {
+        if self.away_until.is_some_and(|until| self.step >= until) {
+            self.away_until = None;
+            self.gate.set_redis_away(false);
+        }
+        if self.away_until.is_none() && self.chance(self.weather.away) {
+            self.away_until = Some(self.step + self.rng.usize(5..80));
+            self.gate.set_redis_away(true);
+            self.books.count("redis away");
+        }
+        let mut look = self.server.connect();
+        if self.chance(self.weather.lost) {
+            let _: () = redis::cmd("FLUSHDB").query(&mut look).unwrap();
+            self.books.count("redis lost");
+        }
+        if self.weather.stale > 0.0 {
+            if self.chance(0.03) {
+                let keys: Vec<String> = redis::cmd("KEYS").arg("webhook_status:*").query(&mut look).unwrap();
+                self.snapshot = keys
+                    .into_iter()
+                    .map(|key| {
+                        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut look).unwrap();
+                        (key, dump)
+                    })
+                    .collect();
+            }
+            if self.chance(self.weather.stale) {
+                let _: () = redis::cmd("FLUSHDB").query(&mut look).unwrap();
+                for (key, dump) in &self.snapshot {
+                    let _: () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice()).query(&mut look).unwrap();
+                }
+                self.books.count("redis stale");
+            }
+        }
+    }
+
+    /// One step of one process, or a new process, or time.
+    async fn act(&mut self) {
+        let waiting = self.gate.waiting();
+        let room = self.processes.len() < MAX_PROCESSES;
+        let choice = self.rng.usize(0..10);
+        match choice {
+            0..=5 if !waiting.is_empty() => {
+                let (index, process, point) = waiting[self.rng.usize(0..waiting.len())];
+                self.pass(index, process, point).await;
+            }
+            6 if room && !self.wanting.is_empty() => self.start_client().await,
+            7 | 8 if room => self.start_consumer().await,
+            9 if waiting.is_empty() || self.rng.u8(0..8) == 0 => self.let_time_pass().await,
+            _ if waiting.is_empty() && room => {
+                if !self.wanting.is_empty() {
+                    self.start_client().await;
+                } else if !self.start_consumer_anywhere().await {
+                    self.let_time_pass().await;
+                }
+            }
+            _ => {}
+        }
+        self.reap().await;
+    }
+
+    /// Lets a process through its gate, or not.
+    async fn pass(&mut self, index: usize, process: usize, point: Point) {
+        if self.chance(self.weather.crash) {
+            self.books.count("crash");
+            self.kill(process);
+            return;
+        }
+        let weather = self.weather;
+        let (chance, happens) = match point {
+            Point::BeforeSend | Point::AfterSend => (weather.send, Permit::Fail),
+            Point::AfterWave => (weather.resend, Permit::Again),
+            Point::AfterPost => (weather.resend / 2.0, Permit::Fail),
+            Point::BeforeWave | Point::BeforePost | Point::BeforeFile | Point::AfterFile => (0.0, Permit::Go),
+        };
+        let permit = if self.chance(chance) { happens } else { Permit::Go };
+        match (permit, point) {
+            (Permit::Fail, Point::BeforeSend) => self.books.count("send failed"),
+            (Permit::Fail, Point::AfterSend) => self.books.count("send ambiguous"),
+            (Permit::Fail, _) => self.books.count("answer lost"),
+            (Permit::Again, _) => self.books.count("command re-sent"),
+            (Permit::Go, _) => {}
+        }
+        self.gate.grant(index, permit);
+        self.quiet().await;
+    }
+
+    /// Waits until nothing moves but by a gate.
+    async fn quiet(&self) {
+        let mut still = 0;
+        let mut last = self.gate.movement();
+        while still < 12 {
+            tokio::task::yield_now().await;
+            let now = self.gate.movement();
+            still = if now == last && self.gate.is_idle() { still + 1 } else { 0 };
+            last = now;
+        }
+    }
+
+    fn kill(&mut self, number: usize) {
+        self.gate.forget(number);
+        self.books.died(number);
+        if let Some(at) = self.processes.iter().position(|process| process.number == number) {
+            let process = self.processes.remove(at);
+            process.task.abort();
+            if let Kind::Client(client) = process.kind {
+                // It got no answer and will ask again.
+                self.wanting.push(client);
+            }
+        }
+    }
+
+    /// Takes in what has ended by itself.
+    async fn reap(&mut self) {
+        let mut at = 0;
+        while at < self.processes.len() {
+            if !self.processes[at].task.is_finished() {
+                at += 1;
+                continue;
+            }
+            let process = self.processes.remove(at);
+            let ended = process.task.await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+            match (process.kind, ended) {
+                (Kind::Client(client), Ended::Client(202)) => self.books.accepted(client),
+                (Kind::Client(client), Ended::Client(409)) => self.books.refused(client),
+                // Its deadline has passed before it was heard.
+                (Kind::Client(client), Ended::Client(422)) => self.books.too_late(client),
+                (Kind::Client(client), Ended::Client(503)) => self.wanting.push(client),
+                (Kind::Client(_), Ended::Client(code)) => panic!("seed {}: a client got {code}", self.seed),
+                (Kind::Consumer(lane, taken), Ended::Consumer(kept)) => {
+                    for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
+                        if self.chance(self.weather.duplicate) {
+                            self.books.count("delete lost");
+                        } else {
+                            self.queues.delete(lane, taken);
+                        }
+                    }
+                }
+                (Kind::Client(_), Ended::Consumer(_)) | (Kind::Consumer(..), Ended::Client(_)) => unreachable!(),
+            }
+        }
+    }
+
+    async fn let_time_pass(&mut self) {
+        let now = self.clock.now();
+        let next = self.queues.next_visible_anywhere();
+        let by = match next {
+            Some(at) if at > now && self.gate.waiting().is_empty() => now.until(at),
+            _ => Duration::from_millis(self.rng.u64(1..20_000)),
+        };
+        self.clock.advance(by);
+        // Lambda ends what has run for too long.
+        let late: Vec<usize> = self
+            .processes
+            .iter()
+            .filter(|process| process.ends_at <= self.clock.now())
+            .map(|process| process.number)
+            .collect();
+        for number in late {
+            self.books.count("timed out");
+            self.kill(number);
+        }
+    }
+
+    fn port(&mut self) -> Port {
+        self.started += 1;
+        let redis: Arc<dyn Wire> = Arc::clone(&self.redis) as _;
+        Port::new(
+            self.started,
+            Arc::clone(&self.gate),
+            Arc::clone(&self.books),
+            redis,
+            self.queues.clone(),
+            self.archive.clone(),
+            self.clock.clone(),
+        )
+    }
+
+    async fn spawn(&mut self, number: usize, kind: Kind, task: impl Future<Output = Ended> + Send + 'static) {
+        let ends_at = self.clock.now().after(Duration::from_secs(60));
+        self.processes.push(Process { number, task: tokio::spawn(task), kind, ends_at });
+        self.quiet().await;
+    }
+
+    async fn start_client(&mut self) {
+        let Some(client) = self.wanting.pop() else { return };
+        let port = Arc::new(self.port());
+        let config = self.environment.enqueue().unwrap();
+        let enqueue = Enqueue::new(&config, Arc::clone(&port) as _, Arc::clone(&port) as _, self.clock.clone());
+        let mut request = Request::new(Body::from(self.books.request(client)));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = http::Uri::from_static("http://api/webhooks");
+        let task = async move { Ended::Client(enqueue.handle(request).await.status().as_u16()) };
+        self.spawn(port.number(), Kind::Client(client), task).await;
+    }
+
+    async fn start_consumer(&mut self) {
+        let lane = [Lane::Delivery, Lane::Retry, Lane::DeadLetter][self.rng.usize(0..3)];
+        self.consume(lane).await;
+    }
+
+    async fn start_consumer_anywhere(&mut self) -> bool {
+        for lane in [Lane::Delivery, Lane::Retry, Lane::DeadLetter] {
+            if self.consume(lane).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One invocation with what a queue has; false when it has nothing.
+    async fn consume(&mut self, lane: Lane) -> bool {
+        let most = self.rng.usize(1..=4);
+        let taken = self.queues.receive(lane, most);
+        if taken.is_empty() {
+            return false;
+        }
+        for taken in &taken {
+            if self.chance(self.weather.duplicate) {
+                self.books.count("duplicate");
+                self.queues.duplicate(lane, taken);
+            }
+        }
+        let port = Arc::new(self.port());
+        self.books.took(port.number(), taken.iter().map(|taken| taken.message.body.as_str()));
+        let number = port.number();
+        let kind = Kind::Consumer(lane, taken.clone());
+        if lane == Lane::DeadLetter {
+            let config = self.archive_config();
+            let archivist = Archivist::new(&config, Arc::clone(&port) as _, port as _, self.clock.clone());
+            let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
+            self.spawn(number, kind, async move { Ended::Consumer(archivist.handle(&records).await) }).await;
+        } else {
+            let config = self.environment.deliver().unwrap();
+            let wire: Arc<dyn Wire> = Arc::clone(&port) as _;
+            let deliver = Deliver::new(&config, Arc::clone(&port) as _, wire, port as _, self.clock.clone());
+            let records: Vec<fn_deliver::Received> = taken
+                .iter()
+                .map(|taken| fn_deliver::Received {
+                    message_id: taken.message.id.clone(),
+                    body: Bytes::from(taken.message.body.clone()),
+                })
+                .collect();
+            let ends_at = self.clock.now().after(Duration::from_secs(60));
+            let task = async move { Ended::Consumer(deliver.handle(&records, ends_at).await) };
+            self.spawn(number, kind, task).await;
+        }
+        true
+    }
+
+    fn archive_config(&self) -> adapters::config::ArchiveConfig {
+        self.environment.archive().unwrap()
+    }
+
+    /// The invariants that hold at every moment.
+    fn check(&self) {
+        let mut present: Vec<String> = Vec::new();
+        for lane in [Lane::Delivery, Lane::Retry, Lane::DeadLetter] {
+            present.extend(self.queues.all(lane).into_iter().map(|message| message.body));
+        }
+        let filed = self.archive.all();
+        for delivery in self.books.unfinished() {
+            let mark = Books::mark(delivery);
+            let queued = present.iter().any(|body| body.contains(&mark));
+            let archived = filed
+                .values()
+                .any(|letter| letter.payload.as_ref().is_some_and(|payload| payload.get().contains(&mark)));
+            assert!(queued || archived, "seed {} step {}: delivery {delivery} is lost", self.seed, self.step);
+        }
+        if let Some(fault) = self.books.fault() {
+            panic!("seed {} step {}: {fault}", self.seed, self.step);
+        }
+    }
+
+    /// What holds when everything is finished.
+    fn check_end(&self) {
+        let mut look = self.server.connect();
+        let filed = self.archive.all();
+        for letter in filed.values() {
+            if let Some(reason) = letter.reason {
+                self.books.count(reason.as_str());
+            }
+        }
+        for delivery in self.books.all_accepted() {
+            let id = self.books.id(delivery);
+            let status: Option<String> =
+                redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("status").query(&mut look).unwrap();
+            let archived = filed.values().any(|letter| {
+                letter.payload.as_ref().is_some_and(|payload| payload.get().contains(&Books::mark(delivery)))
+            });
+            self.books.check_status(self.seed, delivery, status.as_deref(), archived);
+        }
+        self.books.check_calls(self.seed);
+    }
+}
+
+fn dead_letter(taken: &Taken) -> fn_archive::Received {
+    let attribute =
+        |name: &str| taken.message.attributes.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    fn_archive::Received {
+        message_id: taken.message.id.clone(),
+        body: Bytes::from(taken.message.body.clone()),
+        error_code: attribute("ERROR_CODE"),
+        error_message: attribute("ERROR_MESSAGE"),
+        sent_at: Some(taken.message.sent_at),
+    }
+}
+
+/// What a receiver is like.
+pub(crate) fn tempers() -> [Temper; 8] {
+    [
+        Temper::Healthy,
+        Temper::Healthy,
+        Temper::Flaky,
+        Temper::Flaky,
+        Temper::Dead,
+        Temper::Refusing,
+        Temper::Gone,
+        Temper::Busy,
+    ]
+}

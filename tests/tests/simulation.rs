@@ -1,0 +1,82 @@
+//! Two thousand seeded runs of the whole system under faults. What must hold is
+//! checked after every step; what must have been reached is checked at the end.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "in tests a surprise ends the test")]
+
+use tests::redis_server::RedisServer;
+use tests::simulation::{Simulation, Tally, Weather};
+
+/// Deliveries in one run.
+const DELIVERIES: usize = 8;
+
+/// Runs seeds in one weather and gives what was seen. `SEED` runs one alone.
+#[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
+fn seeds(weather: Weather, seeds: std::ops::Range<u64>) -> Tally {
+    let server = RedisServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let alone: Option<u64> = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut total = Tally::new();
+    for seed in seeds.filter(|seed| alone.is_none_or(|alone| alone == *seed)) {
+        let seen = runtime.block_on(Simulation::new(seed, DELIVERIES, weather, &server).run());
+        for (what, count) in seen {
+            *total.entry(what).or_default() += count;
+        }
+    }
+    println!("{weather:?}: {total:?}");
+    total
+}
+
+fn reached(total: &Tally, states: &[&str]) {
+    for state in states {
+        assert!(total.get(state).is_some_and(|&count| count > 0), "no seed reached `{state}`: {total:?}");
+    }
+}
+
+#[test]
+fn in_calm_weather_nothing_is_called_twice() {
+    let total = seeds(Weather::CALM, 0..200);
+    reached(&total, &["granted", "successor", "retries_exhausted", "client_error", "gone", "expired"]);
+    assert_eq!(total["accepted"], 200 * 8);
+}
+
+#[test]
+fn crashes_duplicates_and_lost_answers_lose_nothing() {
+    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, ..Weather::CALM };
+    let total = seeds(weather, 1000..1800);
+    reached(
+        &total,
+        &[
+            "crash",
+            "duplicate",
+            "delete lost",
+            "command re-sent",
+            "send failed",
+            "send ambiguous",
+            "answer lost",
+            "busy",
+            "done",
+            "stale",
+            "claim crashed",
+            "crashed",
+            "timed out",
+        ],
+    );
+}
+
+#[test]
+fn a_redis_that_is_away_loses_nothing_and_statuses_become_true() {
+    let weather = Weather { crash: 0.01, duplicate: 0.03, resend: 0.03, send: 0.02, away: 0.02, ..Weather::CALM };
+    let total = seeds(weather, 2000..2500);
+    reached(
+        &total,
+        &["redis away", "wave without redis", "reply lost", "outcome message", "recorded", "foreign", "validation"],
+    );
+}
+
+#[test]
+fn a_redis_that_forgets_loses_no_delivery() {
+    let weather =
+        Weather { crash: 0.02, duplicate: 0.04, resend: 0.03, send: 0.03, away: 0.01, lost: 0.004, stale: 0.004 };
+    let total = seeds(weather, 3000..3500);
+    reached(&total, &["redis lost", "redis stale", "busy", "outcome message"]);
+}
