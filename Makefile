@@ -41,6 +41,7 @@ lint: setup ## formatting, lints, documentation, template
 	$(SAM)/cfn-lint template.yaml
 
 test: lint build ## lints, then every test
+	@infra/local/setup.sh tests
 	@export STEADHOOK_LOCAL=$(TEST_LOCAL); \
 	trap '$(STACK) down' EXIT; \
 	$(STACK) up RetryBaseS=1; \

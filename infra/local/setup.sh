@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running need and this machine lacks, by name:
-# Debian packages, cargo-nextest, and two Python environments below .local/venvs.
+# Debian packages and two Python environments below .local/venvs; with `tests`,
+# cargo-nextest as well.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,8 +21,14 @@ if [ ${#packages[@]} -gt 0 ]; then
   [ "$(id -u)" -eq 0 ] || sudo=sudo
   say "installing ${packages[*]}"
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-  # A service that the package starts is not ours; the stack starts its own.
-  $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+  # Packages start their services unless this says no; the stack starts its own.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+    $sudo chmod 755 $policy
+    trap '$sudo rm -f $policy' EXIT
+  fi
+  $sudo env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 
@@ -29,9 +36,12 @@ if ! command -v cargo >/dev/null 2>&1; then
   echo 'setup: cargo is missing. Install Rust 1.95 or later with rustup (https://rustup.rs) and try again.' >&2
   exit 1
 fi
-if ! cargo nextest --version >/dev/null 2>&1; then
+for tool in fmt clippy; do
+  cargo $tool --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+done
+if [ "${1:-}" = tests ] && ! cargo nextest --version >/dev/null 2>&1; then
   say 'building cargo-nextest (some minutes, once)'
-  cargo install --quiet --locked cargo-nextest
+  cargo install --quiet --locked --version 0.9.143 cargo-nextest
 fi
 
 # environment <name> <requirements>: made again when its pins change.

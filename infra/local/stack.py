@@ -2,6 +2,7 @@
 """The stack on one machine: redis-server, a local AWS, and the real template on it.
 
     stack.py up [Name=value ...]   start what is not running, deploy, write stack.env
+    stack.py redis stop|start      stop redis-server at once, or start it again, empty
     stack.py down                  stop what `up` started, by process id, and nothing else
 
 Needs boto3, which the local AWS's virtual environment has.
@@ -10,6 +11,7 @@ Needs boto3, which the local AWS's virtual environment has.
 import base64
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -31,6 +33,9 @@ STACK = "steadhook"
 REGION = "eu-central-1"
 BUCKET = "steadhook-code"
 STARTED = time.monotonic()
+# What runs here is not reached through anybody's proxy.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost,::1"]))
 
 
 def say(text):
@@ -114,13 +119,13 @@ def wait_for(what, process, log, ready, patience=60):
     fail(f"{what} did not come up; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def start_redis():
+def start_redis(port=None):
     service = Service("redis")
     found = service.running()
     if found:
         return found[1]
     binary = shutil.which("redis-server") or fail("redis-server is missing; `make setup` installs it")
-    port = int(os.environ.get("REDIS_PORT") or free_port())
+    port = port or int(os.environ.get("REDIS_PORT") or free_port())
     data = LOCAL / "redis"
     data.mkdir(parents=True, exist_ok=True)
     process = service.start(port, [
@@ -169,8 +174,6 @@ def stage_binaries():
         source, target = built / name, ROOT / "target" / "lambda" / name / "bootstrap"
         if not source.is_file():
             fail(f"{source} is missing; `make build` makes it")
-        if target.is_file() and target.stat().st_mtime > source.stat().st_mtime:
-            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["strip", "--strip-all", "-o", str(target), str(source)], check=True)
 
@@ -183,11 +186,19 @@ def signing_secret():
     return kept.read_text().strip()
 
 
+def template_defaults():
+    """The template's parameters that have a default."""
+    text = (ROOT / "template.yaml").read_text()
+    section = text.partition("\nParameters:\n")[2].partition("\nGlobals:\n")[0]
+    found = re.finditer(r'^  (\w+):\n(?:    .*\n)*?    Default: (.*)$', section, re.MULTILINE)
+    return {match[1]: match[2].strip('"') for match in found}
+
+
 def deploy(endpoint, parameters):
     with contextlib.suppress(client("s3", endpoint).exceptions.BucketAlreadyOwnedByYou):
         client("s3", endpoint).create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    overrides = [f"{name}={value}" if " " not in value else f'{name}="{value}"' for name, value in parameters.items()]
+    overrides = [f'{name}="{value}"' for name, value in parameters.items()]
     log = LOCAL / "log" / "deploy.log"
     with log.open("wb") as output:
         done = subprocess.run(
@@ -230,6 +241,8 @@ def up(arguments):
         **given,
     }
     say("deploying the template")
+    # An update keeps earlier values unless it is told the defaults.
+    parameters = {**template_defaults(), **parameters}
     outputs = deploy(endpoint, parameters)
     lines = {
         "API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default",
@@ -259,11 +272,24 @@ def down():
     (LOCAL / "stack.env").unlink(missing_ok=True)
 
 
+def redis(action):
+    service = Service("redis")
+    port_file = LOCAL / "run" / "redis.port"
+    if action == "stop":
+        _, port = service.running() or fail("redis-server does not run")
+        service.stop()
+        port_file.write_text(str(port))
+    else:
+        start_redis(int(port_file.read_text()))
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["up", *arguments]:
             up(arguments)
+        case ["redis", ("stop" | "start") as action]:
+            redis(action)
         case ["down"]:
             down()
         case _:
-            fail("usage: stack.py up [Name=value ...] | down")
+            fail("usage: stack.py up [Name=value ...] | redis stop|start | down")

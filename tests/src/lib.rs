@@ -6,9 +6,12 @@
 
 pub mod archive_model;
 pub mod binary;
+pub mod client;
+pub mod proxy;
 pub mod receiver;
 pub mod redis_server;
 pub mod simulation;
 pub mod sqs_model;
 pub mod stack;
+pub mod tls;
 pub mod world;

@@ -151,6 +151,14 @@ impl Receiver {
     /// # Panics
     /// When they do not within 60 s.
     pub async fn wait_for(&self, count: usize) -> Vec<Arrival> {
+        self.wait_longer_for(count, Duration::from_secs(60)).await
+    }
+
+    /// Waits until so many requests have arrived, for so long at most.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn wait_longer_for(&self, count: usize, patience: Duration) -> Vec<Arrival> {
         let waiting = async {
             loop {
                 let arrived = self.arrived.notified();
@@ -161,6 +169,7 @@ impl Receiver {
                 arrived.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the webhooks did not arrive")
+        let arrived = tokio::time::timeout(patience, waiting).await;
+        arrived.unwrap_or_else(|_| panic!("{} of {count} webhooks arrived", self.arrivals().len()))
     }
 }

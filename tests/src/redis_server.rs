@@ -34,7 +34,14 @@ impl RedisServer {
     /// # Panics
     /// When `redis-server` is missing or does not come up.
     pub fn start_with(options: &[&str]) -> Self {
-        let port = free_port();
+        Self::start_at(free_port(), options)
+    }
+
+    /// Starts a server on this port.
+    ///
+    /// # Panics
+    /// When `redis-server` is missing or does not come up.
+    pub fn start_at(port: u16, options: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-redis-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let options = options.iter().map(|&option| option.to_owned()).collect();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::clock::Clock;
-use adapters::config::Environment;
+use adapters::config::{Environment, RedisConfig};
 use adapters::redis::{Redis, Wire};
 use adapters::sqs::Lane;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ use self::gate::{Gate, Permit, Point, Port};
 use crate::archive_model::ArchiveModel;
 use crate::redis_server::RedisServer;
 use crate::sqs_model::{SqsModel, Taken};
-use crate::world::{BEGINNING, settings};
+use crate::world::{BEGINNING, dead_letter, settings};
 
 /// How rough a run is; chances are for each step.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ impl<'a> Simulation<'a> {
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
         let books = Books::new(&mut rng, deliveries, &weather);
         Self {
-            redis: Arc::new(Redis::open(&server.url(), false, clock.clone()).unwrap()),
+            redis: Arc::new(Redis::open(&RedisConfig::node(server.url()), clock.clone()).unwrap()),
             gate: Arc::new(Gate::new()),
             environment: Environment::of(settings(&server.url())),
             archive: ArchiveModel::default(),
@@ -480,18 +480,6 @@ impl<'a> Simulation<'a> {
             self.books.check_status(self.seed, delivery, status.as_deref(), archived);
         }
         self.books.check_calls(self.seed);
-    }
-}
-
-fn dead_letter(taken: &Taken) -> fn_archive::Received {
-    let attribute =
-        |name: &str| taken.message.attributes.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
-    fn_archive::Received {
-        message_id: taken.message.id.clone(),
-        body: Bytes::from(taken.message.body.clone()),
-        error_code: attribute("ERROR_CODE"),
-        error_message: attribute("ERROR_MESSAGE"),
-        sent_at: Some(taken.message.sent_at),
     }
 }
 

@@ -17,7 +17,11 @@ impl Stack {
     #[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
     pub fn running() -> Self {
         let path = std::env::var("STEADHOOK_STACK").expect("no stack: run the tests by `make test`");
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self::at(std::path::Path::new(&path))
+    }
+
+    fn at(path: &std::path::Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let lines = text.lines().filter_map(|line| {
             let (name, value) = line.split_once('=')?;
             Some((name.to_owned(), value.trim_matches('\'').to_owned()))
@@ -40,5 +44,89 @@ impl Stack {
     pub fn account(&self) -> Account {
         let environment = Environment::of(self.0.clone());
         environment.account().unwrap()
+    }
+}
+
+/// A stack of a test's own, for tests that break things. It ends with this value.
+pub struct OwnStack {
+    dir: std::path::PathBuf,
+    stack: Stack,
+}
+
+impl OwnStack {
+    /// Starts one with these template parameters, `Name=value`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(parameters: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
+        let run = |arguments: &[&str]| Self::script(&dir, arguments);
+        run(&[&["up"], parameters].concat());
+        let stack = Stack::at(&dir.join("stack.env"));
+        Self { stack, dir }
+    }
+
+    fn script(dir: &std::path::Path, arguments: &[&str]) {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let output = std::process::Command::new(format!("{root}/.local/venvs/ministack/bin/python"))
+            .arg(format!("{root}/infra/local/stack.py"))
+            .args(arguments)
+            .env("STEADHOOK_LOCAL", dir)
+            .output()
+            .expect("the stack's script is missing: run the tests by `make test`");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+
+    /// Where it is.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Ends its Redis at once.
+    pub fn stop_redis(&self) {
+        Self::script(&self.dir, &["redis", "stop"]);
+    }
+
+    /// Starts its Redis again, empty.
+    pub fn start_redis(&self) {
+        Self::script(&self.dir, &["redis", "start"]);
+    }
+
+    /// Process ids of a function's running instances.
+    ///
+    /// # Panics
+    /// When processes cannot be listed.
+    pub fn instances(&self, function: &str) -> Vec<i32> {
+        let endpoint = format!("AWS_ENDPOINT_URL={}", self.stack.get("AWS_ENDPOINT_URL"));
+        let name = format!("AWS_LAMBDA_FUNCTION_NAME=steadhook-{function}-");
+        let is_ours = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let environment = String::from_utf8_lossy(&environment);
+            let mut lines = environment.split('\0');
+            environment.split('\0').any(|line| line == endpoint) && lines.any(|line| line.starts_with(&name))
+        };
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(is_ours).collect()
+    }
+
+    /// Ends a function's instances with `SIGKILL`; says how many there were.
+    ///
+    /// # Panics
+    /// When `kill` cannot be run.
+    pub fn kill(&self, function: &str) -> usize {
+        let pids = self.instances(function);
+        for pid in &pids {
+            std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        }
+        pids.len()
+    }
+}
+
+impl Drop for OwnStack {
+    fn drop(&mut self) {
+        Self::script(&self.dir, &["down"]);
+        drop(std::fs::remove_dir_all(&self.dir));
     }
 }

@@ -6,22 +6,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use adapters::clock::Clock;
-use adapters::config::{DeliverConfig, EnqueueConfig, Environment};
+use adapters::config::{DeliverConfig, EnqueueConfig, Environment, RedisConfig};
+use adapters::ledger;
 use adapters::redis::{Call, Redis, Reply, Unavailable, Wire};
 use adapters::sender::{Courier, HttpSender};
 use adapters::sqs::{Lane, Queue};
 use async_trait::async_trait;
 use bytes::Bytes;
+use domain::ledger::Claim;
+use domain::message::Envelope;
+use domain::status::Lifetimes;
 use domain::time::Millis;
+use fn_archive::Archivist;
 use fn_deliver::{Deliver, Received};
 use fn_enqueue::Enqueue;
 use fn_operate::Operate;
 use lambda_http::{Body, Request};
 use serde_json::Value;
 
+use crate::archive_model::ArchiveModel;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
-use crate::sqs_model::SqsModel;
+use crate::sqs_model::{SqsModel, Taken};
 
 /// A secret that the tests sign with.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -62,6 +68,19 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
     .collect()
 }
 
+/// A dead letter as Lambda hands it over.
+pub fn dead_letter(taken: &Taken) -> fn_archive::Received {
+    let attribute =
+        |name: &str| taken.message.attributes.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    fn_archive::Received {
+        message_id: taken.message.id.clone(),
+        body: Bytes::from(taken.message.body.clone()),
+        error_code: attribute("ERROR_CODE"),
+        error_message: attribute("ERROR_MESSAGE"),
+        sent_at: Some(taken.message.sent_at),
+    }
+}
+
 /// Counts the round trips to Redis.
 pub struct Counting {
     inner: Arc<dyn Wire>,
@@ -86,9 +105,12 @@ pub struct World {
     pub queues: SqsModel,
     /// Its receiver.
     pub receiver: Receiver,
+    /// Its archive.
+    pub archive: ArchiveModel,
     wire: Arc<Counting>,
     enqueue: Enqueue,
     deliver: Deliver,
+    archivist: Archivist,
     operate: Operate,
 }
 
@@ -114,14 +136,18 @@ impl World {
             (environment.enqueue().unwrap(), environment.deliver().unwrap());
         let clock = Clock::fixed(BEGINNING);
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
-        let client: Arc<dyn Wire> = Arc::new(Redis::open(&redis.url(), false, clock.clone()).unwrap());
+        let client: Arc<dyn Wire> = Arc::new(Redis::open(&RedisConfig::node(redis.url()), clock.clone()).unwrap());
         let wire = Arc::new(Counting { inner: client, waves: AtomicUsize::new(0) });
         let courier: Arc<dyn Courier> =
             Arc::new(HttpSender::new(deliver.sender.clone(), deliver.signer.clone(), clock.clone()).unwrap());
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
+        let archive = ArchiveModel::default();
+        let archiving = environment.archive().unwrap();
         Self {
             enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&wire) as _, clock.clone()),
             deliver: Deliver::new(&deliver, queue, Arc::clone(&wire) as _, courier, clock.clone()),
+            archivist: Archivist::new(&archiving, Arc::clone(&wire) as _, Arc::new(archive.clone()), clock.clone()),
+            archive,
             operate: Operate::new(Arc::clone(&wire) as _, clock.clone()),
             receiver: Receiver::start().await,
             wire,
@@ -198,6 +224,33 @@ impl World {
         let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
         for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
             self.queues.delete(lane, taken);
+        }
+        (records.len(), failed.len())
+    }
+
+    /// Receives one batch and claims it, as a consumer does that then dies.
+    ///
+    /// # Panics
+    /// When a message cannot be read or Redis is away.
+    pub async fn claim_and_die(&self, lane: Lane) {
+        for taken in self.queues.receive(lane, 10) {
+            let body = Bytes::from(taken.message.body);
+            let Ok(Envelope::Deliver(message)) = Envelope::decode(&body) else { panic!("not a delivery") };
+            let token = format!("{:x}", fastrand::u64(..));
+            let claim = Claim { token, hop: message.hop, lease_ms: 61_000, birth: message.birth() };
+            let lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
+            let replies = self.wire.wave(&[ledger::claim(&message.id, &claim, lifetimes)]).await.unwrap();
+            assert!(replies[0].is_ok());
+        }
+    }
+
+    /// One batch from the dead-letter queue through `archive`.
+    pub async fn file(&self) -> (usize, usize) {
+        let taken = self.queues.receive(Lane::DeadLetter, 10);
+        let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
+        let failed = self.archivist.handle(&records).await;
+        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
+            self.queues.delete(Lane::DeadLetter, taken);
         }
         (records.len(), failed.len())
     }

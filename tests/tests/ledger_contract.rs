@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adapters::clock::Clock;
+use adapters::config::RedisConfig;
 use adapters::ledger;
 use adapters::redis::{Call, Redis, Reply, Wire as _};
 use domain::ledger::{self as rules, Birth, Claim, Ending, Record, Settlement};
@@ -144,7 +145,7 @@ fn rust_and_lua_agree_on_random_histories() {
         let _: () = redis::cmd("FLUSHALL").query(&mut look).unwrap();
         runtime.block_on(async {
             let clock = Clock::fixed(BEGINNING);
-            let redis = Redis::open(&server.url(), false, clock.clone()).unwrap();
+            let redis = Redis::open(&RedisConfig::node(server.url()), clock.clone()).unwrap();
             let mut record = None;
             for (step, act) in history.iter().enumerate() {
                 let (expected, answer) = apply(act, &redis, &clock, &mut record).await;
@@ -164,7 +165,7 @@ fn rust_and_lua_agree_on_random_histories() {
 #[tokio::test]
 async fn every_record_has_the_life_of_its_status() {
     let server = RedisServer::start();
-    let redis = Redis::open(&server.url(), false, Clock::system()).unwrap();
+    let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
     let mut look = server.connect();
     let ttl = |look: &mut redis::Connection| -> i64 { look.ttl("webhook_status:x").unwrap() };
     let claim = Claim { token: "t".into(), hop: 0, lease_ms: 100, birth: birth(0) };
@@ -184,7 +185,7 @@ async fn every_record_has_the_life_of_its_status() {
 #[tokio::test]
 async fn a_bad_argument_changes_nothing() {
     let server = RedisServer::start();
-    let redis = Redis::open(&server.url(), false, Clock::system()).unwrap();
+    let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
     let Call::Script { script, key, args } =
         ledger::claim("x", &Claim { token: "t".into(), hop: 0, lease_ms: 1, birth: birth(0) }, LIFETIMES)
     else {
@@ -205,7 +206,7 @@ async fn a_bad_argument_changes_nothing() {
 #[tokio::test]
 async fn a_script_that_redis_forgot_is_loaded_again() {
     let server = RedisServer::start();
-    let redis = Redis::open(&server.url(), false, Clock::system()).unwrap();
+    let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
     for _ in 0..2 {
         ask(&redis, ledger::reserve("x", &birth(0))).await.unwrap();
         let _: () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut server.connect()).unwrap();

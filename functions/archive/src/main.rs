@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.archive().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis.url, config.redis.cluster, clock.clone()).context("redis")?;
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
     let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
     let archivist = &Archivist::new(&config, Arc::new(redis), Arc::new(table), clock);
     let handler = service_fn(|event: LambdaEvent<SqsEvent>| async move { archivist.answer(event).await });

@@ -2,6 +2,7 @@
 //! done is recorded without waiting long for the slow ones.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Duration;
 
 use domain::delivery::{Step, next_step};
@@ -9,8 +10,9 @@ use domain::destination::Destination;
 use domain::outcome::classify;
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::finish::Finish;
 use crate::{Batch, Deliver, Work};
@@ -23,28 +25,55 @@ impl Deliver {
     /// before any attempt.
     pub(crate) async fn attempt_all(&self, works: Vec<Work>, mut finishes: Vec<Finish>, batch: &mut Batch) {
         let mut running: FuturesUnordered<_> = works.into_iter().map(|work| self.attempt(work)).collect();
-        let mut settle_at = (!finishes.is_empty()).then(|| Instant::now() + PATIENCE);
+        let mut ended = Vec::new();
         while !running.is_empty() {
-            let far = Instant::now() + self.attempt;
-            match timeout_at(settle_at.unwrap_or(far), running.next()).await {
-                Ok(Some(Ok(finish))) => {
-                    batch.failed.extend(finish.keeps());
-                    finishes.push(finish);
-                    settle_at.get_or_insert_with(|| Instant::now() + PATIENCE);
+            // Something is done: its batch-mates have a moment to join it.
+            let patience = if finishes.is_empty() { self.attempt } else { PATIENCE };
+            let gathering = async {
+                while let Some(end) = running.next().await {
+                    ended.push(end);
+                    if finishes.is_empty() && ended.len() == 1 {
+                        break;
+                    }
                 }
-                // It panicked. Its lease runs out and counts, which bounds poison.
-                Ok(Some(Err(record))) => {
-                    tracing::error!(record, outcome = "panicked", "an attempt panicked");
-                    batch.failed.insert(record);
+            };
+            let gathered = timeout(patience, gathering).await;
+            for end in ended.drain(..) {
+                self.note(end, &mut finishes, batch);
+            }
+            if gathered.is_err() && !finishes.is_empty() {
+                // The calls that are still out go on meanwhile.
+                let mut finishing = pin!(self.finish(std::mem::take(&mut finishes), batch));
+                let mut finished = false;
+                while !finished && !running.is_empty() {
+                    match select(finishing.as_mut(), running.next()).await {
+                        Either::Left(_) => finished = true,
+                        Either::Right((end, _)) => ended.extend(end),
+                    }
                 }
-                Ok(None) => break,
-                Err(_) => {
-                    self.finish(std::mem::take(&mut finishes), batch).await;
-                    settle_at = None;
+                if !finished {
+                    finishing.await;
                 }
+            }
+            for end in ended.drain(..) {
+                self.note(end, &mut finishes, batch);
             }
         }
         self.finish(finishes, batch).await;
+    }
+
+    fn note(&self, end: Result<Finish, usize>, finishes: &mut Vec<Finish>, batch: &mut Batch) {
+        match end {
+            Ok(finish) => {
+                batch.failed.extend(finish.keeps());
+                finishes.push(finish);
+            }
+            // It panicked. Its lease runs out and counts, which bounds poison.
+            Err(record) => {
+                tracing::error!(record, outcome = "panicked", "an attempt panicked");
+                batch.failed.insert(record);
+            }
+        }
     }
 
     /// One attempt. A panic costs this record and no other.

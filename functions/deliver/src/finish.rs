@@ -288,7 +288,7 @@ fn report_of(settle: &Settle, now: Millis) -> Option<Report> {
         id: settle.id.clone(),
         birth: settle.birth.clone(),
         settlement: settle.settlement.clone(),
-        deadline: settle.birth.accepted_at.after(domain::webhook::MAX_LIFE),
+        deadline: now.after(domain::webhook::MAX_LIFE),
         hop: 0,
         not_before: now,
     };

@@ -25,11 +25,16 @@ pub(crate) struct Taken {
 impl Deliver {
     /// Reads each record by itself. What is not due yet, and what cannot be read,
     /// is finished with here.
-    pub(crate) fn take_in(&self, records: &[Received], finishes: &mut Vec<Finish>) -> Taken {
+    pub(crate) fn take_in(&self, records: &[Received], batch: &mut Batch, finishes: &mut Vec<Finish>) -> Taken {
         let now = self.clock.now();
         let mut taken = Taken { works: Vec::new(), reports: Vec::new() };
         for (record, received) in records.iter().enumerate() {
             match Envelope::decode(&received.body) {
+                // While versions change, old and new consumers run side by side.
+                Err(why) if why.is_from_the_future() => {
+                    tracing::warn!(message_id = %received.message_id, error = %why, outcome = "left", "left for a newer consumer");
+                    batch.failed.insert(record);
+                }
                 Err(why) => {
                     tracing::error!(message_id = %received.message_id, error = %why, outcome = "malformed", "unreadable message");
                     finishes.push(Finish::malformed(record, &received.body, &why));

@@ -117,7 +117,7 @@ impl Deliver {
         let mut batch = Batch { ends_at, redis_is_up: true, failed: BTreeSet::new() };
         let mut finishes = Vec::new();
 
-        let taken = self.take_in(records, &mut finishes);
+        let taken = self.take_in(records, &mut batch, &mut finishes);
         let claimed = self.claim(taken, &mut batch, &mut finishes).await;
         let mut attempts = Vec::new();
         for (work, grant) in claimed {

@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.deliver().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis.url, config.redis.cluster, clock.clone()).context("redis")?;
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), clock.clone()).context("tls")?;
     let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis), Arc::new(courier), clock);

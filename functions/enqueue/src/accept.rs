@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use adapters::api::Problem;
 use adapters::index;
 use adapters::ledger;
-use adapters::redis::Call;
+use adapters::redis::{Call, Reply};
 use adapters::sqs::{Lane, Outgoing, SendError};
 use bytes::Bytes;
 use domain::destination::Destination;
@@ -72,6 +72,8 @@ enum State {
     Queued,
     /// Finished with, without the queue.
     Answered(Result<Receipt, Problem>),
+    /// The queue will never take it.
+    Refused,
 }
 
 /// Where an item of the request stands: an entry of its own, an answer already,
@@ -111,17 +113,24 @@ impl Enqueue {
             });
         }
 
-        if incoming.iter().all(|item| item.generated) {
+        let calls: Vec<Call> = incoming.iter().map(reserve).collect();
+        let redis_is_up = if incoming.iter().all(|item| item.generated) {
             // Nothing to learn from Redis: reserve and send at the same time.
-            let calls: Vec<Call> = incoming.iter().map(reserve).collect();
-            let (_, results) = join!(self.wave(&calls), self.send(&incoming));
+            let (replies, results) = join!(self.wave(&calls), self.send(&incoming));
             note_sent(&mut incoming, results);
+            replies.is_some()
         } else {
-            self.reserve_first(&mut incoming).await;
+            let replies = self.wave(&calls).await;
+            let redis_is_up = replies.is_some();
+            note_reserved(&mut incoming, replies.unwrap_or_default());
             let results = self.send(&incoming).await;
             note_sent(&mut incoming, results);
+            redis_is_up
+        };
+        // A Redis that has just failed is not asked again: the client is waiting.
+        if redis_is_up {
+            self.confirm(&incoming, now).await;
         }
-        self.confirm(&mut incoming, now).await;
 
         let receipts: Vec<Result<Receipt, Problem>> = incoming.into_iter().map(receipt).collect();
         slots
@@ -156,29 +165,6 @@ impl Enqueue {
         Incoming { birth: message.birth(), message, generated, state: State::New }
     }
 
-    /// Learns which ids are known already. An id that Redis cannot be asked about
-    /// is new: `claim` drops one of two messages, and losing one is worse.
-    async fn reserve_first(&self, incoming: &mut [Incoming]) {
-        let calls: Vec<Call> = incoming.iter().map(reserve).collect();
-        let Some(replies) = self.wave(&calls).await else { return };
-        for (item, reply) in incoming.iter_mut().zip(replies) {
-            let id = &item.message.id;
-            match ledger::reserved(reply) {
-                Ok(Reservation::Reserved) => {}
-                Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
-                Ok(Reservation::Known { status, correlation_id }) => {
-                    item.state = State::Answered(Ok(Receipt {
-                        webhook_id: id.clone(),
-                        status,
-                        duplicate: true,
-                        correlation_id,
-                    }));
-                }
-                Err(error) => tracing::warn!(webhook_id = %id, code = error.code(), %error, "id is not reserved"),
-            }
-        }
-    }
-
     /// Queues what is new. Answers in order, `None` for what was not sent.
     async fn send(&self, incoming: &[Incoming]) -> Vec<Option<Result<(), SendError>>> {
         let mut results: Vec<_> = incoming.iter().map(|_| None).collect();
@@ -202,15 +188,16 @@ impl Enqueue {
     }
 
     /// Notes in Redis what the queue has, and takes back what it refused.
-    async fn confirm(&self, incoming: &mut [Incoming], now: Millis) {
+    async fn confirm(&self, incoming: &[Incoming], now: Millis) {
         let mut calls = Vec::with_capacity(incoming.len() + 2);
         let mut pending = Vec::new();
-        for item in incoming.iter() {
+        for item in incoming {
             match &item.state {
                 State::Queued => {
                     calls.push(ledger::confirm(&item.message.id, &item.birth, self.lifetimes));
                     pending.push((item.message.id.clone(), Status::Pending));
                 }
+                State::Refused => calls.push(ledger::forget(&item.message.id, &item.birth)),
                 State::Answered(Err(_)) if item.generated => {
                     calls.push(ledger::forget(&item.message.id, &item.birth));
                 }
@@ -222,7 +209,7 @@ impl Enqueue {
         self.wave(&calls).await;
     }
 
-    async fn wave(&self, calls: &[Call]) -> Option<Vec<adapters::redis::Reply>> {
+    async fn wave(&self, calls: &[Call]) -> Option<Vec<Reply>> {
         match self.redis.wave(calls).await {
             Ok(replies) => Some(replies),
             Err(error) => {
@@ -235,6 +222,23 @@ impl Enqueue {
 
 fn reserve(item: &Incoming) -> Call {
     ledger::reserve(&item.message.id, &item.birth)
+}
+
+/// Learns which ids are known already. An id that Redis says nothing about is new:
+/// `claim` drops one of two messages, and losing one is worse.
+fn note_reserved(incoming: &mut [Incoming], replies: Vec<Reply>) {
+    for (item, reply) in incoming.iter_mut().zip(replies) {
+        let id = &item.message.id;
+        match ledger::reserved(reply) {
+            Ok(Reservation::Reserved) => {}
+            Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
+            Ok(Reservation::Known { status, correlation_id }) => {
+                item.state =
+                    State::Answered(Ok(Receipt { webhook_id: id.clone(), status, duplicate: true, correlation_id }));
+            }
+            Err(error) => tracing::warn!(webhook_id = %id, code = error.code(), error = ?error, "id is not reserved"),
+        }
+    }
 }
 
 fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError>>>) {
@@ -253,14 +257,12 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
             }
             Some(Err(error)) => {
                 tracing::error!(webhook_id = %item.message.id, code = error.code(), %error, "not queued");
-                item.state = State::Answered(Err(match error {
-                    SendError::Refused(_) => {
-                        Problem::invalid(vec![Fault::at("/payload", "the queue does not take this message")])
-                    }
-                    SendError::Unavailable(_) => {
-                        Problem::unavailable("The queue does not accept deliveries now; nothing was accepted.")
-                    }
-                }));
+                item.state = match error {
+                    SendError::Refused(_) => State::Refused,
+                    SendError::Unavailable(_) => State::Answered(Err(Problem::unavailable(
+                        "The queue did not confirm the delivery. Send it again, best with the same reference_id.",
+                    ))),
+                };
             }
         }
     }
@@ -269,6 +271,7 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
 fn receipt(item: Incoming) -> Result<Receipt, Problem> {
     match item.state {
         State::Answered(answer) => answer,
+        State::Refused => Err(Problem::invalid(vec![Fault::at("", "the queue does not take this webhook")])),
         State::Queued => Ok(Receipt {
             webhook_id: item.message.id,
             status: Status::Pending,

@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.enqueue().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis.url, config.redis.cluster, clock.clone()).context("redis")?;
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let enqueue = &Enqueue::new(&config, Arc::new(queue), Arc::new(redis), clock);
     lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(enqueue.handle(request).await) }))

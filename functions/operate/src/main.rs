@@ -16,7 +16,7 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.operate().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis.url, config.redis.cluster, clock.clone()).context("redis")?;
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
     let operate = &Operate::new(Arc::new(redis), clock);
     lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(operate.handle(request).await) }))
         .await

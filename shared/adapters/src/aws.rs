@@ -29,14 +29,15 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// Three tries, within a time that leaves an invocation room to report.
+/// Two tries, within a time that leaves an invocation room to report: twice this
+/// and a Redis that is away fit into [`BOOKKEEPING`](crate::config::BOOKKEEPING).
 fn patience() -> (RetryConfig, TimeoutConfig) {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
-        .operation_attempt_timeout(Duration::from_secs(3))
-        .operation_timeout(Duration::from_secs(8))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(4))
         .build();
-    (RetryConfig::standard().with_max_attempts(3), timeouts)
+    (RetryConfig::standard().with_max_attempts(2), timeouts)
 }
 
 impl Account {

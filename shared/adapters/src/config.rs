@@ -21,7 +21,9 @@ use crate::sender::SenderConfig;
 use crate::sqs::QueueUrls;
 
 /// What an attempt leaves to the function after it: time to queue and to record.
-pub const BOOKKEEPING: Duration = Duration::from_secs(5);
+pub const BOOKKEEPING: Duration = Duration::from_secs(10);
+/// What an invocation may need before its attempts: Redis may not answer at once.
+const INTAKE: Duration = Duration::from_secs(3);
 /// A payload above this would not fit a dead letter (DynamoDB items have 400 KB).
 const LARGEST_PAYLOAD: u64 = 307_200;
 
@@ -47,6 +49,15 @@ pub struct RedisConfig {
     pub url: String,
     /// Whether it is a cluster.
     pub cluster: bool,
+    /// The only certificate authorities to trust instead of the machine's, in PEM.
+    pub ca_pem: Option<String>,
+}
+
+impl RedisConfig {
+    /// One node at `url`, with the machine's certificate authorities.
+    pub fn node(url: impl Into<String>) -> Self {
+        Self { url: url.into(), cluster: false, ca_pem: None }
+    }
 }
 
 impl fmt::Debug for RedisConfig {
@@ -174,7 +185,7 @@ impl Environment {
         let retry = reader.retry();
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
-        reader.check_timing(sender.timeout);
+        reader.check_timing(sender.timeout, lifetimes);
         match signer {
             Some(signer) => reader.finish(DeliverConfig { account, redis, queues, sender, signer, retry, lifetimes }),
             None => Err(ConfigError { faults: reader.faults }),
@@ -285,12 +296,15 @@ impl<'a> Reader<'a> {
     }
 
     fn redis(&mut self) -> RedisConfig {
-        let url = self.required("REDIS_URL").to_owned();
-        let cluster = self.flag("REDIS_CLUSTER");
-        if !url.is_empty() && Redis::open(&url, cluster, crate::clock::Clock::system()).is_err() {
-            self.fault("REDIS_URL", "must be a redis:// or rediss:// URL");
+        let config = RedisConfig {
+            url: self.required("REDIS_URL").to_owned(),
+            cluster: self.flag("REDIS_CLUSTER"),
+            ca_pem: self.optional("REDIS_CA_PEM").map(str::to_owned),
+        };
+        if !config.url.is_empty() && Redis::open(&config, crate::clock::Clock::system()).is_err() {
+            self.fault("REDIS_URL", "must be a redis:// or rediss:// URL, and REDIS_CA_PEM certificates in PEM");
         }
-        RedisConfig { url, cluster }
+        config
     }
 
     fn queues(&mut self) -> QueueUrls {
@@ -367,14 +381,18 @@ impl<'a> Reader<'a> {
 
     /// A message must not come back while its attempt may still be running, and
     /// an attempt must fit into the function that makes it.
-    fn check_timing(&mut self, attempt: Duration) {
+    fn check_timing(&mut self, attempt: Duration, lifetimes: Lifetimes) {
         let function = self.seconds("DELIVER_TIMEOUT_S", 2..=900);
         let visibility = self.seconds("QUEUE_VISIBILITY_S", 2..=43_200);
         if visibility < function * 6 {
             self.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S");
         }
-        if attempt + BOOKKEEPING > function {
-            self.fault("DELIVERY_TIMEOUT_MS", "must leave 5 s of DELIVER_TIMEOUT_S");
+        // The record is what a duplicate is told by, and that may come back late.
+        if u128::from(lifetimes.delivered_ms) < (visibility * 2).as_millis() {
+            self.fault("TTL_DELIVERED_S", "must be at least twice QUEUE_VISIBILITY_S");
+        }
+        if INTAKE + attempt + BOOKKEEPING > function {
+            self.fault("DELIVERY_TIMEOUT_MS", "must leave 13 s of DELIVER_TIMEOUT_S");
         }
     }
 }
@@ -461,9 +479,10 @@ mod tests {
     #[test]
     fn unsafe_combinations_are_refused() {
         assert_eq!(faults_with(&[("QUEUE_VISIBILITY_S", "359")]), ["QUEUE_VISIBILITY_S"]);
-        assert_eq!(faults_with(&[("DELIVERY_TIMEOUT_MS", "55001")]), ["DELIVERY_TIMEOUT_MS"]);
+        assert_eq!(faults_with(&[("DELIVERY_TIMEOUT_MS", "47001")]), ["DELIVERY_TIMEOUT_MS"]);
         assert_eq!(faults_with(&[("CONNECT_TIMEOUT_MS", "15001")]), ["CONNECT_TIMEOUT_MS"]);
         assert_eq!(faults_with(&[("TTL_UNFINISHED_S", "86399")]), ["TTL_UNFINISHED_S"]);
+        assert_eq!(faults_with(&[("TTL_DELIVERED_S", "719")]), ["TTL_DELIVERED_S"]);
         assert_eq!(
             faults_with(&[("RETRY_BASE_S", "30"), ("RETRY_CAP_S", "29")]),
             ["RETRY_BASE_S", "RETRY_BASE_THROTTLED_S"]

@@ -10,13 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, TlsCertificates, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::config::RedisConfig;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(300);
@@ -163,23 +164,30 @@ enum Connection {
 }
 
 impl Redis {
-    /// A client for `url`, `redis://` or `rediss://`, with optional credentials.
+    /// A client for the Redis that `config` names. Nothing is connected yet.
     ///
     /// # Errors
-    /// When `url` is not such a URL. Nothing is connected yet.
-    pub fn open(url: &str, cluster: bool, clock: Clock) -> Result<Self, RedisError> {
-        let target = if cluster {
-            let builder: ClusterClientBuilder = ClusterClient::builder([url]);
-            Target::Cluster(Box::new(
-                builder
-                    .connection_timeout(CONNECT)
-                    .response_timeout(RESPONSE)
-                    .overall_response_timeout(Some(RESPONSE))
-                    .retries(2)
-                    .build()?,
-            ))
+    /// When its URL is not a `redis://` or `rediss://` one.
+    pub fn open(config: &RedisConfig, clock: Clock) -> Result<Self, RedisError> {
+        let url = config.url.as_str();
+        let roots = config.ca_pem.as_ref().filter(|_| url.starts_with("rediss://"));
+        let certificates =
+            roots.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.clone().into_bytes()) });
+        let target = if config.cluster {
+            let mut builder = ClusterClient::builder([url])
+                .connection_timeout(CONNECT)
+                .response_timeout(RESPONSE)
+                .overall_response_timeout(Some(RESPONSE))
+                .retries(2);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
+            Target::Cluster(Box::new(builder.build()?))
         } else {
-            Target::Node(Box::new(Client::open(url)?))
+            Target::Node(Box::new(match certificates {
+                Some(certificates) => Client::build_with_tls(url, certificates)?,
+                None => Client::open(url)?,
+            }))
         };
         Ok(Self { target, clock, connection: Mutex::new((0, None)) })
     }
@@ -216,37 +224,49 @@ impl Redis {
         }
     }
 
-    async fn exchange(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    /// Sends calls over the present connection and gives the answers that can be
+    /// used. A connection that did not answer all of them is not used again.
+    async fn exchange(&self, calls: &[&Call]) -> Result<Vec<Option<Reply>>, Unavailable> {
         let (number, connection) = self.connected().await?;
-        let commands: Vec<Cmd> = calls.iter().map(|call| call.command(&self.clock, true)).collect();
         let exchange = async {
-            let mut replies = send(&connection, &commands).await?;
+            let commands: Vec<Cmd> = calls.iter().map(|call| call.command(&self.clock, true)).collect();
+            let mut replies = send(&connection, &commands).await;
             // A script that the server does not know is sent whole, once, and stays known.
             let unknown: Vec<usize> =
                 replies.iter().enumerate().filter(|(_, reply)| is_unknown_script(reply)).map(|(i, _)| i).collect();
             if !unknown.is_empty() {
                 let whole: Vec<Cmd> = unknown.iter().map(|&i| calls[i].command(&self.clock, false)).collect();
-                for (i, reply) in unknown.into_iter().zip(send(&connection, &whole).await?) {
+                for (i, reply) in unknown.into_iter().zip(send(&connection, &whole).await) {
                     replies[i] = reply;
                 }
             }
-            Ok(replies)
+            replies
         };
-        let outcome = match timeout(RESPONSE, exchange).await {
-            Err(_) => Err(Unavailable { doing: "did not answer in time", source: None }),
-            Ok(Err(error)) => Err(Unavailable::because("broke the connection", error)),
-            Ok(Ok(replies)) => match replies.iter().position(needs_another_connection) {
-                None => Ok(replies),
-                Some(at) => Err(match replies.into_iter().nth(at) {
-                    Some(Err(error)) => Unavailable::because("cannot serve commands", error),
-                    _ => Unavailable::away(),
-                }),
-            },
+        let replies = timeout(RESPONSE, exchange).await.ok();
+        let mut failure = None;
+        let usable: Vec<Option<Reply>> = match replies {
+            None => calls.iter().map(|_| None).collect(),
+            Some(replies) => replies
+                .into_iter()
+                .map(|reply| match reply {
+                    Err(error) if needs_another_connection(&error) => {
+                        failure = Some(error);
+                        None
+                    }
+                    other => Some(other),
+                })
+                .collect(),
         };
-        if outcome.is_err() {
+        if usable.iter().any(Option::is_none) {
             self.discard(number).await;
         }
-        outcome
+        if usable.iter().all(Option::is_none) {
+            return Err(match failure {
+                Some(error) => Unavailable::because("cannot serve commands", error),
+                None => Unavailable { doing: "did not answer in time", source: None },
+            });
+        }
+        Ok(usable)
     }
 }
 
@@ -256,40 +276,49 @@ impl Wire for Redis {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        match self.exchange(calls).await {
-            Ok(replies) => Ok(replies),
+        let all: Vec<&Call> = calls.iter().collect();
+        let mut replies = match self.exchange(&all).await {
+            Ok(replies) => replies,
             Err(first) => {
                 tracing::debug!(error = %first, "redis wave is sent again on a new connection");
-                self.exchange(calls).await
+                self.exchange(&all).await?
+            }
+        };
+        // One sick node of a cluster does not cost the others' answers.
+        let missing: Vec<usize> = (0..calls.len()).filter(|&i| replies[i].is_none()).collect();
+        if !missing.is_empty() {
+            let again: Vec<&Call> = missing.iter().map(|&i| &calls[i]).collect();
+            if let Ok(second) = self.exchange(&again).await {
+                for (i, reply) in missing.into_iter().zip(second) {
+                    replies[i] = reply;
+                }
             }
         }
+        let silence = || Err(RedisError::from((ErrorKind::Io, "no answer from this key's node")));
+        Ok(replies.into_iter().map(|reply| reply.unwrap_or_else(silence)).collect())
     }
 }
 
 /// All commands at once: a pipeline on one node; in a cluster each by itself,
 /// since a pipeline over several slots is refused.
-async fn send(connection: &Connection, commands: &[Cmd]) -> Result<Vec<Reply>, RedisError> {
+async fn send(connection: &Connection, commands: &[Cmd]) -> Vec<Reply> {
     match connection {
         Connection::Node(node) => {
             let mut pipeline = redis::pipe();
             for command in commands {
                 pipeline.add_command(command.clone());
             }
-            pipeline.ignore_errors().query_async(&mut node.clone()).await
+            match pipeline.ignore_errors().query_async(&mut node.clone()).await {
+                Ok(replies) => replies,
+                Err(error) => commands.iter().map(|_| Err(RedisError::clone(&error))).collect(),
+            }
         }
         Connection::Cluster(cluster) => {
-            let replies = join_all(commands.iter().map(|command| {
+            join_all(commands.iter().map(|command| {
                 let mut cluster = cluster.clone();
                 async move { command.query_async::<Value>(&mut cluster).await }
             }))
-            .await;
-            replies
-                .into_iter()
-                .map(|reply| match reply {
-                    Err(error) if error.is_io_error() || error.is_timeout() => Err(error),
-                    other => Ok(other),
-                })
-                .collect()
+            .await
         }
     }
 }
@@ -298,17 +327,24 @@ fn is_unknown_script(reply: &Reply) -> bool {
     matches!(reply, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
-/// Answers of a server that is not, or no longer, the one to talk to.
-fn needs_another_connection(reply: &Reply) -> bool {
-    matches!(reply, Err(error) if matches!(
-        error.kind(),
-        ErrorKind::Server(
+/// A connection that is broken, or leads to a server that is not, or no longer,
+/// the one to talk to. Anything else is the server's answer to the command.
+fn needs_another_connection(error: &RedisError) -> bool {
+    if let ErrorKind::Server(kind) = error.kind() {
+        return matches!(
+            kind,
             ServerErrorKind::ReadOnly
                 | ServerErrorKind::BusyLoading
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ClusterDown
-        )
-    ))
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain
+        );
+    }
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::ClusterConnectionNotFound)
+        || error.is_timeout()
+        || error.is_connection_dropped()
 }
 
 #[cfg(test)]

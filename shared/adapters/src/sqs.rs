@@ -11,6 +11,10 @@ const MAX_ENTRIES: usize = 10;
 /// Most bytes in one `SendMessageBatch`, attributes included: SQS takes 1 MiB.
 pub const MAX_BATCH_BYTES: usize = 1_000_000;
 
+/// The codes that blame the message itself. Throttling, a key or a permission that
+/// is missing are the sender's fault too, in AWS's words, and pass.
+const REFUSALS: [&str; 3] = ["InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"];
+
 /// One of the three queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -140,7 +144,8 @@ impl Sqs {
         }
         for failed in answer.failed() {
             let why = format!("{} {}", failed.code(), failed.message().unwrap_or_default());
-            let error = if failed.sender_fault() { SendError::Refused(why) } else { SendError::Unavailable(why) };
+            let refused = REFUSALS.iter().any(|code| failed.code().ends_with(code));
+            let error = if refused { SendError::Refused(why) } else { SendError::Unavailable(why) };
             if let Some(result) = failed.id().parse::<usize>().ok().and_then(|i| results.get_mut(i)) {
                 *result = Err(error);
             }

@@ -149,11 +149,23 @@ pub enum Malformed {
     Field(&'static str),
 }
 
+impl Malformed {
+    /// Whether a newer consumer can read it, so that it should be left for one.
+    pub fn is_from_the_future(&self) -> bool {
+        matches!(self, Self::Version(version) if *version > VERSION)
+    }
+}
+
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     Deliver,
     Outcome,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    v: u8,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -181,6 +193,8 @@ struct Wire<'a> {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Millis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     settlement: Option<Settlement>,
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -197,7 +211,11 @@ impl Envelope {
     /// # Errors
     /// [`Malformed`] when it is not a message of this schema and version.
     pub fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| match serde_json::from_slice(body) {
+            // Another version may have other fields.
+            Ok(Head { v }) if v != VERSION => Malformed::Version(v),
+            _ => shape(&error),
+        })?;
         if wire.v != VERSION {
             return Err(Malformed::Version(wire.v));
         }
@@ -228,12 +246,12 @@ impl Envelope {
                     event_type: wire.event_type,
                     body_hash: wire.body_hash,
                     accepted_at: wire.accepted_at,
-                    expires_at: wire.deadline,
+                    expires_at: wire.expires_at.unwrap_or(wire.deadline),
                     attempts: u32::from(wire.attempt),
                 },
                 id: wire.id,
                 settlement,
-                deadline: wire.accepted_at.after(crate::webhook::MAX_LIFE),
+                deadline: wire.deadline,
                 hop: wire.hop,
                 not_before: wire.not_before,
             }))),
@@ -279,6 +297,7 @@ impl Message {
             not_before: self.not_before,
             history: self.history.clone(),
             headers: self.headers.clone(),
+            expires_at: None,
             settlement: None,
             payload: Some(payload),
         })
@@ -341,13 +360,14 @@ impl Report {
             correlation_id: birth.correlation_id.clone(),
             body_hash: birth.body_hash.clone(),
             accepted_at: birth.accepted_at,
-            deadline: birth.expires_at,
+            deadline: self.deadline,
             attempt: u8::try_from(birth.attempts).unwrap_or(u8::MAX),
             hop: self.hop,
             parked: 0,
             not_before: self.not_before,
             history: History::default(),
             headers: BTreeMap::new(),
+            expires_at: Some(birth.expires_at),
             settlement: Some(self.settlement.clone()),
             payload: None,
         })
@@ -409,7 +429,7 @@ mod tests {
                 hop: 1,
                 ending: Ending::Delivered { attempts: 1, code: 200, duration_ms: 12 },
             },
-            deadline: Millis(1).after(crate::webhook::MAX_LIFE),
+            deadline: Millis(99),
             hop: 5,
             not_before: Millis(9),
         };
@@ -431,6 +451,8 @@ mod tests {
             Envelope::decode(&Bytes::from(changed.to_string())).unwrap_err()
         };
         assert_eq!(with("v", 2.into()), Malformed::Version(2));
+        assert_eq!(Envelope::decode(&Bytes::from_static(b"{\"v\":3,\"new\":1}")), Err(Malformed::Version(3)));
+        assert!(Malformed::Version(2).is_from_the_future() && !Malformed::Version(0).is_from_the_future());
         assert_eq!(with("id", "a.b".into()), Malformed::Field("id"));
         assert_eq!(without("payload"), Malformed::Field("payload"));
         for error in [with("attempt", "secret".into()), with("extra", 1.into()), without("url"), without("v")] {

@@ -155,8 +155,8 @@ pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
         return Err("a URL has at most 2048 bytes".to_owned());
     }
     // The parser would silently drop these, and the client never meant them.
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("a URL has no white space or control characters".to_owned());
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) || refused_by_sqs(text).is_some() {
+        return Err("a URL has no white space, control characters or non-characters".to_owned());
     }
     let url = Url::parse(text).map_err(|error| format!("not an absolute URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -363,6 +363,7 @@ mod tests {
             "http://a b.example/",
             "http://a.example/\\n",
             &long,
+            "http://a.example/\u{ffff}",
             "http://127.0.0.1/",
             "http://[::ffff:127.0.0.1]/",
             "http://0x7f.1/",

@@ -26,7 +26,7 @@ if status then
     if at_hop == hop then crashes = crashes + 1 end
   end
 else
-  redis.call('DEL', key)
+  clear(key)
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
 end
 if hop > at_hop then

@@ -7,3 +7,8 @@ local function whole(text, what)
   return n
 end
 local function text_of(n) return string.format('%.0f', n) end
+-- A hash that is no record. Deleting nothing would count as a write, and what has
+-- written once may go on writing on a server whose memory is full.
+local function clear(key)
+  if redis.call('EXISTS', key) == 1 then redis.call('DEL', key) end
+end

@@ -4,7 +4,7 @@ local key, hash, ttl = KEYS[1], ARGV[1], whole(ARGV[2], 'ttl')
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'reserved', 'correlation_id')
 local status, theirs = found[1], found[2]
 if not status then
-  redis.call('DEL', key)
+  clear(key)
   redis.call('HSET', key, 'reserved', '1', 'updated_at', text_of(now), unpack(ARGV, 3))
   redis.call('PEXPIRE', key, ttl)
   return 'reserved'

@@ -9,7 +9,7 @@ local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
 if not status then
   if ending == 'released' then return 'stale' end
-  redis.call('DEL', key)
+  clear(key)
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 7 + count))
   status, at_hop = redis.call('HGET', key, 'status'), 0
   found[7] = redis.call('HGET', key, 'attempts')

@@ -1,0 +1,73 @@
+//! A client of a deployed stack.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::stack::Stack;
+
+/// Speaks to a stack's HTTP API.
+pub struct Api {
+    stack: Stack,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// A client of this stack.
+    ///
+    /// # Panics
+    /// When no HTTP client can be made.
+    pub fn of(stack: &Stack) -> Self {
+        Self { stack: stack.clone(), http: reqwest::Client::builder().no_proxy().build().unwrap() }
+    }
+
+    /// The stack that it speaks to.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        let mut response = request.send().await.unwrap();
+        let code = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.unwrap() {
+            body.extend_from_slice(&chunk);
+        }
+        (code, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Posts JSON: the status code and the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
+        let url = format!("{}{path}", self.stack.get("API_URL"));
+        self.send(self.http.post(url).header("content-type", "application/json").body(body.into())).await
+    }
+
+    /// Gets JSON: the status code and the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(self.http.get(format!("{}{path}", self.stack.get("API_URL")))).await
+    }
+
+    /// Waits until the delivery has this status, for so long at most.
+    ///
+    /// # Panics
+    /// When it does not get it in time.
+    pub async fn until(&self, id: &str, status: &str, patience: Duration) -> Value {
+        let looking = async {
+            loop {
+                let (code, record) = self.get(&format!("/webhook-statuses/{id}")).await;
+                if code == 200 && record["status"] == status {
+                    return record;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let found = tokio::time::timeout(patience, looking).await;
+        found.unwrap_or_else(|_| panic!("{id} is not {status} within {patience:?}"))
+    }
+}

@@ -1,0 +1,131 @@
+//! A TCP proxy that goes wrong on demand.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the proxy does to what passes through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// Connections that exist now swallow everything, silently; new ones work.
+    BlackHole,
+    /// Every connection swallows everything, silently.
+    Away,
+    /// The next request reaches the server; its answer is lost with the connection.
+    LoseReply,
+    /// The next request is cut off with its connection before the server sees it.
+    Reset,
+}
+
+struct State {
+    trouble: Trouble,
+    /// Connections so far.
+    accepted: usize,
+    /// Those up to this number are black holes.
+    swallowed: usize,
+}
+
+/// A running proxy.
+#[derive(Clone)]
+pub struct Proxy {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+impl Proxy {
+    /// A proxy before the server on `port` of the loopback.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn before(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State { trouble: Trouble::None, accepted: 0, swallowed: 0 }));
+        let proxy = Self { port, state };
+        let accepting = proxy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = {
+                    let mut state = accepting.state.lock().unwrap();
+                    state.accepted += 1;
+                    state.accepted
+                };
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
+                    let (from_client, to_client) = client.into_split();
+                    let (from_server, to_server) = server.into_split();
+                    tokio::spawn(accepting.clone().upwards(number, from_client, to_server));
+                    tokio::spawn(accepting.clone().downwards(number, from_server, to_client));
+                }
+            }
+        });
+        proxy
+    }
+
+    /// Its own port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Lets things go wrong, or right again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the proxy panicked.
+    pub fn set(&self, trouble: Trouble) {
+        let mut state = self.state.lock().unwrap();
+        state.trouble = trouble;
+        if trouble == Trouble::BlackHole {
+            state.swallowed = state.accepted;
+        }
+    }
+
+    /// How many connections were made.
+    ///
+    /// # Panics
+    /// Never, unless another user of the proxy panicked.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().accepted
+    }
+
+    fn swallows(&self, number: usize) -> bool {
+        let state = self.state.lock().unwrap();
+        number <= state.swallowed || state.trouble == Trouble::Away
+    }
+
+    /// Takes a trouble that happens once.
+    fn once(&self, trouble: Trouble) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let happens = state.trouble == trouble;
+        if happens {
+            state.trouble = Trouble::None;
+        }
+        happens
+    }
+
+    async fn upwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if self.swallows(number) {
+                continue;
+            }
+            if self.once(Trouble::Reset) || to.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn downwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if self.swallows(number) {
+                continue;
+            }
+            if self.once(Trouble::LoseReply) || to.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A certificate authority of a test's own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+/// Signs what the tests need; its files go with it.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: PathBuf,
+}
+
+/// Paths of a server's certificate, its key and its authority's certificate.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The certificate, in PEM.
+    pub certificate: String,
+    /// Its key, in PEM.
+    pub key: String,
+    /// The authority's certificate, in PEM.
+    pub authority: String,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Authority {
+    /// A new one that nobody trusts yet.
+    ///
+    /// # Panics
+    /// When its directory cannot be made.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = std::env::temp_dir().join(format!("steadhook-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
+        fs::create_dir_all(&dir).unwrap();
+        Self { issuer, dir }
+    }
+
+    /// Its certificate in PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for this host name or address, and its key, in PEM.
+    ///
+    /// # Panics
+    /// When the name cannot stand in a certificate.
+    pub fn certificate_for(&self, host: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The same, as files.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn files_for(&self, host: &str) -> Files {
+        let (certificate, key) = self.certificate_for(host);
+        let write = |name: &str, text: String| {
+            let path = self.dir.join(name);
+            fs::write(&path, text).unwrap();
+            path.into_os_string().into_string().unwrap()
+        };
+        Files {
+            certificate: write("server.pem", certificate),
+            key: write("server.key", key),
+            authority: write("authority.pem", self.pem()),
+        }
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.dir));
+    }
+}
