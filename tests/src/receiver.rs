@@ -12,15 +12,22 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// Its path and query.
     pub path: String,
+    /// Its HTTP version.
+    pub version: http::Version,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -65,6 +72,7 @@ struct State {
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<Mutex<State>>,
     arrived: Arc<Notify>,
 }
@@ -75,21 +83,44 @@ impl Receiver {
     /// # Panics
     /// When no port is free.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// Starts one that speaks TLS with this certificate and key, in PEM, and
+    /// HTTP/2 to those who can.
+    ///
+    /// # Panics
+    /// When they cannot be used.
+    pub async fn start_tls(certificate: &str, key: &str) -> Self {
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let receiver = Self { address, state: Arc::default(), arrived: Arc::default() };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let receiver = Self { address, scheme, state: Arc::default(), arrived: Arc::default() };
         let server = receiver.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let server = server.clone();
+                let (server, tls) = (server.clone(), tls.clone());
                 server.state.lock().unwrap().connections += 1;
                 tokio::spawn(async move {
                     let service = service_fn(move |request| server.clone().serve(request));
-                    drop(
-                        hyper::server::conn::http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await,
-                    );
+                    let http = auto::Builder::new(TokioExecutor::new());
+                    // How a connection ends is told by what arrived.
+                    match tls {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(http.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -102,7 +133,7 @@ impl Receiver {
         let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let reply = {
             let mut state = self.state.lock().unwrap();
-            state.arrivals.push(Arrival { path, headers: parts.headers, body });
+            state.arrivals.push(Arrival { path, version: parts.version, headers: parts.headers, body });
             state.script.pop_front().or_else(|| state.otherwise.clone()).unwrap_or_else(|| 200.into())
         };
         self.arrived.notify_waiters();
@@ -118,12 +149,12 @@ impl Receiver {
 
     /// Its URL with this path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Its origin.
     pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Answers the next requests like this, in order.

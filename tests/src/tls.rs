@@ -3,12 +3,23 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
 /// Signs what the tests need; its files go with it.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: PathBuf,
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug)]
+pub enum Validity {
+    /// Now.
+    Now,
+    /// No longer.
+    Past,
+    /// Not yet.
+    Future,
 }
 
 /// Paths of a server's certificate, its key and its authority's certificate.
@@ -36,6 +47,8 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Verifiers look issuers up by name: two of one name would be taken for one.
+        params.distinguished_name.push(DnType::CommonName, format!("authority {:x}", fastrand::u64(..)));
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let dir = std::env::temp_dir().join(format!("steadhook-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));
         fs::create_dir_all(&dir).unwrap();
@@ -52,8 +65,23 @@ impl Authority {
     /// # Panics
     /// When the name cannot stand in a certificate.
     pub fn certificate_for(&self, host: &str) -> (String, String) {
+        self.certificate_valid(host, Validity::Now)
+    }
+
+    /// The same, valid at some time.
+    ///
+    /// # Panics
+    /// When the name cannot stand in a certificate.
+    pub fn certificate_valid(&self, host: &str, validity: Validity) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([host.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        let (from, to) = match validity {
+            Validity::Now => (2020, 2090),
+            Validity::Past => (2020, 2021),
+            Validity::Future => (2090, 2091),
+        };
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use crate::aws::Account;
 use crate::redis::Redis;
-use crate::sender::SenderConfig;
+use crate::sender::{SenderConfig, certificates};
 use crate::sqs::QueueUrls;
 
 /// What an attempt leaves to the function after it: time to queue and to record.
@@ -320,17 +320,21 @@ impl<'a> Reader<'a> {
     }
 
     fn guard(&mut self) -> Guard {
-        let mut allowed = Vec::new();
-        for range in self.optional("ALLOWED_PRIVATE_CIDRS").unwrap_or_default().split(',') {
-            match range.trim() {
-                "" => {}
-                range => match range.parse::<IpNet>() {
-                    Ok(range) => allowed.push(range),
-                    Err(_) => self.fault("ALLOWED_PRIVATE_CIDRS", "must be CIDR ranges, separated by commas"),
-                },
+        let allowed = self.ranges("ALLOWED_PRIVATE_CIDRS");
+        let refused = self.ranges("REFUSED_CIDRS");
+        Guard::allowing(allowed).refusing(refused)
+    }
+
+    fn ranges(&mut self, name: &str) -> Vec<IpNet> {
+        let mut ranges = Vec::new();
+        let given = self.optional(name).unwrap_or_default().split(',').map(str::trim);
+        for range in given.filter(|range| !range.is_empty()) {
+            match range.parse::<IpNet>() {
+                Ok(range) => ranges.push(range),
+                Err(_) => self.fault(name, "must be CIDR ranges, separated by commas"),
             }
         }
-        Guard::allowing(allowed)
+        ranges
     }
 
     fn lifetimes(&mut self, deadline: Duration) -> Lifetimes {
@@ -348,7 +352,11 @@ impl<'a> Reader<'a> {
         if connect_timeout > timeout {
             self.fault("CONNECT_TIMEOUT_MS", "must not be longer than DELIVERY_TIMEOUT_MS");
         }
-        SenderConfig { timeout, connect_timeout, guard: self.guard() }
+        let extra_roots_pem = self.optional("RECEIVER_CA_PEM").map(str::to_owned);
+        if extra_roots_pem.as_ref().is_some_and(|pem| certificates(pem).is_none()) {
+            self.fault("RECEIVER_CA_PEM", "must be certificates in PEM");
+        }
+        SenderConfig { timeout, connect_timeout, guard: self.guard(), extra_roots_pem }
     }
 
     fn signer(&mut self) -> Option<Signer> {
@@ -469,6 +477,8 @@ mod tests {
             ("RETRY_FACTOR", "x"),
             ("MAX_PAYLOAD_BYTES", "307201"),
             ("ALLOWED_PRIVATE_CIDRS", "127.0.0.1"),
+            ("REFUSED_CIDRS", "vpc"),
+            ("RECEIVER_CA_PEM", "no certificate"),
             ("SIGNING_SECRETS", "hush"),
             ("DELIVERY_QUEUE_URL", " "),
         ] {

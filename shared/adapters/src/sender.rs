@@ -2,7 +2,8 @@
 //! addresses. What its answer means is decided in `domain::outcome`.
 
 use std::error::Error as _;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use domain::retry::parse_retry_after;
 use domain::signature::Signer;
 use domain::time::{Millis, whole_ms};
 use domain::webhook::read_url;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
@@ -50,6 +52,27 @@ pub struct SenderConfig {
     pub connect_timeout: Duration,
     /// Which addresses may be called.
     pub guard: Guard,
+    /// Certificate authorities to trust beside the machine's, in PEM.
+    pub extra_roots_pem: Option<String>,
+}
+
+/// How names become addresses: all that a name has, asked for once an attempt.
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// The machine's own resolver.
+fn system_lookup() -> Lookup {
+    Arc::new(|name| {
+        Box::pin(async move {
+            let addresses = tokio::net::lookup_host((name, 0)).await?;
+            Ok(addresses.map(|address| address.ip()).collect())
+        })
+    })
+}
+
+/// Reads certificates in PEM; `None` when there are none or one is broken.
+pub(crate) fn certificates(pem: &str) -> Option<Vec<reqwest::Certificate>> {
+    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).ok()?;
+    (!bundle.is_empty()).then_some(bundle)
 }
 
 /// The real thing.
@@ -57,6 +80,7 @@ pub struct HttpSender {
     config: SenderConfig,
     signer: Signer,
     clock: Clock,
+    lookup: Lookup,
     pool: Mutex<Pool>,
 }
 
@@ -71,16 +95,29 @@ impl HttpSender {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(config: SenderConfig, signer: Signer, clock: Clock) -> Result<Self, reqwest::Error> {
-        let client = client(&config)?;
+        Self::with_lookup(config, signer, clock, system_lookup())
+    }
+
+    /// The same with another resolver.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with_lookup(
+        config: SenderConfig,
+        signer: Signer,
+        clock: Clock,
+        lookup: Lookup,
+    ) -> Result<Self, reqwest::Error> {
+        let client = client(&config, &lookup)?;
         let used_at = clock.now();
-        Ok(Self { config, signer, clock, pool: Mutex::new(Pool { client, used_at }) })
+        Ok(Self { config, signer, clock, lookup, pool: Mutex::new(Pool { client, used_at }) })
     }
 
     /// The pool's client, or a fresh one when the pool has gone stale.
     fn client(&self, now: Millis) -> reqwest::Client {
         let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if pool.used_at.until(now) > STALE
-            && let Ok(fresh) = client(&self.config)
+            && let Ok(fresh) = client(&self.config, &self.lookup)
         {
             pool.client = fresh;
         }
@@ -222,15 +259,17 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-fn client(config: &SenderConfig) -> Result<reqwest::Client, reqwest::Error> {
+fn client(config: &SenderConfig, lookup: &Lookup) -> Result<reqwest::Client, reqwest::Error> {
+    let roots = config.extra_roots_pem.as_deref().and_then(certificates).unwrap_or_default();
     reqwest::Client::builder()
+        .tls_certs_merge(roots)
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(config.connect_timeout)
         .pool_idle_timeout(STALE)
         .http1_max_headers(MAX_HEADERS)
         .http2_max_header_list_size(64 * 1024)
-        .dns_resolver(VettingResolver { guard: Arc::new(config.guard.clone()) })
+        .dns_resolver(VettingResolver { guard: Arc::new(config.guard.clone()), lookup: Arc::clone(lookup) })
         .build()
 }
 
@@ -239,17 +278,19 @@ fn client(config: &SenderConfig) -> Result<reqwest::Client, reqwest::Error> {
 /// could answer differently.
 struct VettingResolver {
     guard: Arc<Guard>,
+    lookup: Lookup,
 }
 
 impl Resolve for VettingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = Arc::clone(&self.guard);
+        let answer = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let addresses = answer.await?;
             for address in &addresses {
-                guard.vet(address.ip())?;
+                guard.vet(*address)?;
             }
-            let addresses: Addrs = Box::new(addresses.into_iter());
+            let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         })
     }

@@ -61,12 +61,20 @@ pub struct Forbidden(pub IpAddr);
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allowed: Vec<IpNet>,
+    refused: Vec<IpNet>,
 }
 
 impl Guard {
     /// A guard that also lets `allowed` pass.
     pub fn allowing(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
+        Self { allowed, refused: Vec::new() }
+    }
+
+    /// The same guard, which also refuses these ranges although they are public:
+    /// a network of our own may use any. What is allowed by name still passes.
+    #[must_use]
+    pub fn refusing(self, refused: Vec<IpNet>) -> Self {
+        Self { refused, ..self }
     }
 
     /// Judges one address that is about to be dialled.
@@ -74,7 +82,8 @@ impl Guard {
     /// # Errors
     /// [`Forbidden`] when it is not public and not in an allowed range.
     pub fn vet(&self, address: IpAddr) -> Result<(), Forbidden> {
-        if is_public(address) || self.allowed.iter().any(|range| range.contains(&address)) {
+        let named = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
+        if named(&self.allowed) || (is_public(address) && !named(&self.refused)) {
             Ok(())
         } else {
             Err(Forbidden(address))
@@ -214,6 +223,15 @@ mod tests {
         assert!(guard.vet("127.9.9.9".parse().unwrap()).is_ok());
         assert!(guard.vet("::ffff:127.0.0.1".parse().unwrap()).is_err());
         assert!(guard.vet("10.0.0.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_public_range_of_our_own_is_refused_unless_named() {
+        let ours: IpNet = "52.1.0.0/16".parse().unwrap();
+        let guard = Guard::default().refusing(vec![ours]);
+        assert!(guard.vet("52.1.2.3".parse().unwrap()).is_err() && guard.vet("52.2.0.1".parse().unwrap()).is_ok());
+        let guard = Guard::allowing(vec!["52.1.2.0/24".parse().unwrap()]).refusing(vec![ours]);
+        assert!(guard.vet("52.1.2.3".parse().unwrap()).is_ok() && guard.vet("52.1.3.3".parse().unwrap()).is_err());
     }
 
     proptest! {

@@ -97,6 +97,15 @@ mod tests {
     }
 
     #[test]
+    fn the_other_published_vector_holds() {
+        let signer = Signer::parse("whsec_plJ3nmyCDGBKInavdOK15jsl").unwrap();
+        assert_eq!(
+            signer.sign("msg_loFOjxBNrRLzqYUf", 1_731_705_121, br#"{"event_type":"ping","data":{"success":true}}"#),
+            "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="
+        );
+    }
+
+    #[test]
     fn rotation_signs_once_for_each_secret_newest_first() {
         let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let both = Signer::parse(&format!(" {other}  {SECRET} ")).unwrap().sign("a", 1, b"x");
