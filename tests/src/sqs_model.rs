@@ -75,6 +75,18 @@ impl SqsModel {
     /// # Panics
     /// Never, unless another user of the model panicked.
     pub fn receive(&self, lane: Lane, max: usize) -> Vec<Taken> {
+        self.take(lane, max, &|_| true)
+    }
+
+    /// Receives the visible messages whose text is wanted. SQS cannot do that.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn receive_where(&self, lane: Lane, wanted: impl Fn(&str) -> bool) -> Vec<Taken> {
+        self.take(lane, 10, &wanted)
+    }
+
+    fn take(&self, lane: Lane, max: usize, wanted: &dyn Fn(&str) -> bool) -> Vec<Taken> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap();
         let queue = state.queues.entry(lane).or_default();
@@ -88,7 +100,7 @@ impl SqsModel {
         let queue = state.queues.entry(lane).or_default();
         let mut i = 0;
         while i < queue.len() && taken.len() < max && in_flight + taken.len() < MAX_IN_FLIGHT {
-            if queue[i].visible_at > now {
+            if queue[i].visible_at > now || !wanted(&queue[i].body) {
                 i += 1;
                 continue;
             }

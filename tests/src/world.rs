@@ -53,6 +53,11 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("RETRY_FACTOR", "4"),
         ("RETRY_CAP_S", "900"),
         ("DELIVERY_TIMEOUT_MS", "15000"),
+        ("BREAKER_FAILURE_THRESHOLD", "5"),
+        ("BREAKER_RESET_TIMEOUT_S", "60"),
+        ("BREAKER_RESET_MAX_S", "900"),
+        ("PARK_BASE_S", "30"),
+        ("PARK_CAP_S", "300"),
         ("CONNECT_TIMEOUT_MS", "3000"),
         ("DELIVERY_DEADLINE_S", "86400"),
         ("MAX_PAYLOAD_BYTES", "262144"),
@@ -66,6 +71,19 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
     .into_iter()
     .map(|(name, value)| (name, value.to_owned()))
     .collect()
+}
+
+fn environment(redis_url: &str, changes: &[(&'static str, &str)]) -> Environment {
+    let mut settings = settings(redis_url);
+    for (name, value) in changes {
+        settings.retain(|(other, _)| other != name);
+        settings.push((name, (*value).to_owned()));
+    }
+    Environment::of(settings)
+}
+
+fn received(taken: &Taken) -> Received {
+    Received { message_id: taken.message.id.clone(), body: Bytes::from(taken.message.body.clone()) }
 }
 
 /// A dead letter as Lambda hands it over.
@@ -126,12 +144,7 @@ impl World {
     /// When the settings are refused.
     pub async fn with(changes: &[(&'static str, &str)]) -> Self {
         let redis = RedisServer::start();
-        let mut settings = settings(&redis.url());
-        for (name, value) in changes {
-            settings.retain(|(other, _)| other != name);
-            settings.push((name, (*value).to_owned()));
-        }
-        let environment = Environment::of(settings);
+        let environment = environment(&redis.url(), changes);
         let (enqueue, deliver): (EnqueueConfig, DeliverConfig) =
             (environment.enqueue().unwrap(), environment.deliver().unwrap());
         let clock = Clock::fixed(BEGINNING);
@@ -191,10 +204,45 @@ impl World {
     /// # Panics
     /// When the answer is not JSON.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let mut request = Request::new(Body::Empty);
+        self.ask(http::Method::GET, path, Body::Empty).await
+    }
+
+    /// Posts to `operate`: the status code and the answer.
+    ///
+    /// # Panics
+    /// When the answer is not JSON.
+    pub async fn operate(&self, path: &str, body: Value) -> (u16, Value) {
+        self.ask(http::Method::POST, path, body.to_string().into()).await
+    }
+
+    async fn ask(&self, method: http::Method, path: &str, body: Body) -> (u16, Value) {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
         *request.uri_mut() = format!("http://api{path}").parse().unwrap();
         let response = self.operate.handle(request).await;
         (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+    }
+
+    /// Replaces `deliver` by one with other settings, over the same everything.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub fn configure(&mut self, changes: &[(&'static str, &str)]) {
+        let config = environment(&self.redis.url(), changes).deliver().unwrap();
+        let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), self.clock.clone()).unwrap();
+        let queue: Arc<dyn Queue> = Arc::new(self.queues.clone());
+        self.deliver = Deliver::new(&config, queue, Arc::clone(&self.wire) as _, Arc::new(courier), self.clock.clone());
+    }
+
+    /// One batch of this delivery's due retries alone through `deliver`.
+    pub async fn step_only(&self, id: &str) {
+        let mark = format!("\"id\":\"{id}\"");
+        let taken = self.queues.receive_where(Lane::Retry, |body| body.contains(&mark));
+        let records: Vec<Received> = taken.iter().map(received).collect();
+        let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
+        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
+            self.queues.delete(Lane::Retry, taken);
+        }
     }
 
     /// A delivery's status record.
@@ -214,13 +262,7 @@ impl World {
         if taken.is_empty() {
             return (0, 0);
         }
-        let records: Vec<Received> = taken
-            .iter()
-            .map(|taken| Received {
-                message_id: taken.message.id.clone(),
-                body: Bytes::from(taken.message.body.clone()),
-            })
-            .collect();
+        let records: Vec<Received> = taken.iter().map(received).collect();
         let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
         for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
             self.queues.delete(lane, taken);

@@ -35,7 +35,21 @@ fn reached(total: &Tally, states: &[&str]) {
 #[test]
 fn in_calm_weather_nothing_is_called_twice() {
     let total = seeds(Weather::CALM, 0..200);
-    reached(&total, &["granted", "successor", "retries_exhausted", "client_error", "gone", "expired"]);
+    reached(
+        &total,
+        &[
+            "granted",
+            "successor",
+            "retries_exhausted",
+            "client_error",
+            "gone",
+            "expired",
+            "opened",
+            "refused",
+            "probe",
+            "closed",
+        ],
+    );
     assert_eq!(total["accepted"], 200 * 8);
 }
 
@@ -59,6 +73,10 @@ fn crashes_duplicates_and_lost_answers_lose_nothing() {
             "claim crashed",
             "crashed",
             "timed out",
+            "opened",
+            "refused",
+            "probe",
+            "closed",
         ],
     );
 }

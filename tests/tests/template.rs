@@ -48,7 +48,14 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
 
 #[test]
 fn every_route_asks_who_is_calling() {
-    for name in ["PostWebhooks", "PostWebhooksBatch", "GetWebhookStatus", "AnythingElse"] {
+    for name in [
+        "PostWebhooks",
+        "PostWebhooksBatch",
+        "GetWebhookStatus",
+        "GetCircuitBreakers",
+        "ResetCircuitBreaker",
+        "AnythingElse",
+    ] {
         assert!(resource(name).contains("AuthorizationType: !Ref ApiAuth"), "{name}");
     }
 }

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use domain::delivery::{Step, next_step};
-use domain::destination::Destination;
 use domain::outcome::classify;
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
@@ -15,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use crate::finish::Finish;
+use crate::gate::Called;
 use crate::{Batch, Deliver, Work};
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
@@ -84,12 +84,15 @@ impl Deliver {
 
     async fn attempt_unguarded(&self, work: Work) -> Finish {
         let attempted = self.courier.post(&work.message).await;
-        let step = next_step(&work.message, &attempted, self.clock.now(), &self.retry, fastrand::f64());
+        let called = Called::of(&work, &attempted);
+        let step = self
+            .after_probe(&work, &attempted)
+            .unwrap_or_else(|| next_step(&work.message, &attempted, self.clock.now(), &self.retry, fastrand::f64()));
         let message = &work.message;
         tracing::info!(
             correlation_id = %message.correlation_id,
             webhook_id = %message.id,
-            destination = message.destination().as_ref().map_or("", Destination::as_str),
+            destination = %work.destination,
             attempt = message.attempt + 1,
             outcome = match &step {
                 Step::Delivered { .. } => "delivered",
@@ -102,6 +105,6 @@ impl Deliver {
             duration_ms = attempted.ms,
             "attempt"
         );
-        Finish::after(work, step)
+        Finish::after(work, step).told(called)
     }
 }

@@ -4,6 +4,7 @@
 //! The successor goes to SQS before the record says so: a crash in between
 //! leaves two messages, and `claim` drops the older. The other order loses one.
 
+use adapters::breaker;
 use adapters::index;
 use adapters::ledger;
 use adapters::sqs::{Lane, Outgoing};
@@ -17,6 +18,7 @@ use domain::retry::sqs_delay_s;
 use domain::status::Status;
 use domain::time::Millis;
 
+use crate::gate::{Called, tell};
 use crate::intake::{REPORT_LANE, answered};
 use crate::{Batch, Deliver, Work};
 
@@ -34,6 +36,8 @@ pub(crate) struct Finish {
     send: Option<(Lane, Sending)>,
     /// What is then recorded.
     settle: Option<Settle>,
+    /// What its breaker is then told.
+    called: Option<Called>,
     /// What a report that was recorded changed in the indexes.
     moved: Option<(String, Status)>,
     /// Whether SQS is to keep the message whatever happens.
@@ -76,7 +80,7 @@ impl Settle {
 
 impl Finish {
     fn of(record: usize) -> Self {
-        Self { record, send: None, settle: None, moved: None, keep: false }
+        Self { record, send: None, settle: None, called: None, moved: None, keep: false }
     }
 
     /// What an attempt decided.
@@ -91,6 +95,21 @@ impl Finish {
             },
             Step::GiveUp { reason, message, ending } => Self::dead(&work, reason, message, Some(ending)),
             Step::Keep => Self { keep: true, ..Self::release(work) },
+        }
+    }
+
+    /// Adds what the breaker is told.
+    pub(crate) fn told(self, called: Called) -> Self {
+        Self { called: Some(called), ..self }
+    }
+
+    /// An open breaker refused it until `due`.
+    pub(crate) fn parked(work: Work, due: Millis) -> Self {
+        let error = "waiting: the circuit breaker of its destination is open".to_owned();
+        Self {
+            send: Some((Lane::Retry, Sending::Successor(Box::new(work.message.parked(due))))),
+            settle: Some(Settle::of(&work, Ending::Parked { error, next_attempt_at: due })),
+            ..Self::of(work.record)
         }
     }
 
@@ -190,6 +209,10 @@ impl Deliver {
             moved.extend(settle.status().map(|status| (settle.id.clone(), status)));
         }
         moved.extend(finishes.iter().filter_map(|finish| finish.moved.clone()));
+        let called: Vec<Called> = finishes.iter().filter_map(|finish| finish.called.clone()).collect();
+        let (reports, touched) = self.reports(&called);
+        calls.extend(reports.iter().map(|(_, call)| call.clone()));
+        calls.extend(breaker::touched(touched.iter().map(String::as_str), now));
         calls.extend(index::moved(&moved, now, self.lifetimes));
         let mut replies = self.wave(&calls, batch).await.unwrap_or_default().into_iter();
 
@@ -202,6 +225,9 @@ impl Deliver {
                 }
                 None => unrecorded.extend(report_of(settle, now)),
             }
+        }
+        for (destination, _) in &reports {
+            tell(destination, replies.next());
         }
         self.report(unrecorded, now).await;
     }

@@ -1,11 +1,14 @@
 //! The way in: reading a batch's messages and claiming their deliveries, in one
 //! Redis round trip.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use adapters::breaker;
 use adapters::ledger::{self, LedgerError};
 use adapters::redis::{Call, Reply};
 use adapters::sqs::Lane;
+use domain::breaker::Pass;
 use domain::ledger::{Claim, Grant, Settled};
 use domain::message::{Envelope, Report};
 use domain::time::whole_ms;
@@ -43,7 +46,14 @@ impl Deliver {
                     finishes.push(Finish::not_yet(record, message));
                 }
                 Ok(Envelope::Deliver(message)) => {
-                    taken.works.push(Work { record, token: token(), message: *message, claimed: false })
+                    taken.works.push(Work {
+                        record,
+                        token: token(),
+                        destination: message.destination().map(|to| to.as_str().to_owned()).unwrap_or_default(),
+                        message: *message,
+                        claimed: false,
+                        pass: None,
+                    });
                 }
                 Ok(Envelope::Outcome(report)) if report.not_before > now => {
                     finishes.push(Finish::report_again(record, *report));
@@ -64,7 +74,7 @@ impl Deliver {
     ) -> Vec<(Work, Grant)> {
         let Taken { works, reports } = taken;
         let now = self.clock.now();
-        let lease_ms = whole_ms(now.until(batch.ends_at) + GRACE);
+        let lease_ms = self.lease_ms(batch);
         let mut calls: Vec<Call> = Vec::with_capacity(works.len() + reports.len());
         for work in &works {
             let Work { token, message, .. } = work;
@@ -74,6 +84,8 @@ impl Deliver {
         for (_, report) in &reports {
             calls.push(ledger::settle(&report.id, &report.birth, &report.settlement, self.lifetimes));
         }
+        let destinations: BTreeSet<String> = works.iter().map(|work| work.destination.clone()).collect();
+        calls.extend(destinations.iter().map(|destination| breaker::look(destination)));
         let mut replies = self.wave(&calls, batch).await.unwrap_or_default().into_iter();
 
         let mut claimed = Vec::with_capacity(works.len());
@@ -92,7 +104,23 @@ impl Deliver {
                 None => finishes.push(Finish::report_again(record, report.delayed(now))),
             }
         }
+        for destination in &destinations {
+            // A breaker that cannot be read is closed.
+            let pass = match answered(replies.next(), breaker::closed_epoch, destination) {
+                Some(Some(epoch)) => Some(Pass::Regular { epoch }),
+                Some(None) => None,
+                None => Some(Pass::Blind),
+            };
+            for (work, _) in claimed.iter_mut().filter(|(work, _)| work.destination == *destination) {
+                work.pass.clone_from(&pass);
+            }
+        }
         claimed
+    }
+
+    /// How long whoever asks now can live, in ms.
+    pub(crate) fn lease_ms(&self, batch: &Batch) -> u64 {
+        whole_ms(self.clock.now().until(batch.ends_at) + GRACE)
     }
 
     /// One round trip, unless Redis has failed this batch before.
@@ -126,6 +154,6 @@ pub(crate) fn answered<T>(reply: Option<Reply>, read: impl Fn(Reply) -> Result<T
 pub(crate) const REPORT_LANE: Lane = Lane::Retry;
 
 /// A fresh token: 64 random bits in hex.
-fn token() -> String {
+pub(crate) fn token() -> String {
     format!("{:016x}", fastrand::u64(..))
 }

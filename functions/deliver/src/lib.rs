@@ -4,6 +4,7 @@
 
 mod attempt;
 mod finish;
+mod gate;
 mod intake;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use adapters::sender::Courier;
 use adapters::sqs::Queue;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
+use domain::breaker::{Parking, Pass, Policies};
 use domain::ledger::Grant;
 use domain::message::Message;
 use domain::retry::Policy;
@@ -34,6 +36,8 @@ pub struct Deliver {
     courier: Arc<dyn Courier>,
     clock: Clock,
     retry: Policy,
+    breakers: Policies,
+    parking: Parking,
     lifetimes: Lifetimes,
     /// What one attempt may take, with the bookkeeping after it.
     attempt: Duration,
@@ -56,8 +60,12 @@ struct Work {
     /// Random for this receive; the same for every command that is re-sent.
     token: String,
     message: Message,
+    /// Where it goes; empty when its URL cannot be read.
+    destination: String,
     /// Whether Redis knows of the claim.
     claimed: bool,
+    /// The right to call; absent while the breaker has to be asked.
+    pass: Option<Pass>,
 }
 
 /// What one invocation remembers.
@@ -85,6 +93,8 @@ impl Deliver {
             courier,
             clock,
             retry: config.retry.clone(),
+            breakers: config.breakers.clone(),
+            parking: config.parking,
             lifetimes: config.lifetimes,
             attempt: config.sender.timeout + BOOKKEEPING,
         }
@@ -127,6 +137,7 @@ impl Deliver {
                 Verdict::Leave => {}
             }
         }
+        let attempts = self.admit(attempts, &mut batch, &mut finishes).await;
         self.attempt_all(attempts, finishes, &mut batch).await;
 
         records

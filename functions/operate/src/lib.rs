@@ -1,5 +1,7 @@
-//! What an operator asks: where a delivery stands. Every path and method that
+//! What an operator asks: where a delivery stands, which receivers are in trouble. Every path and method that
 //! no other function answers ends here too.
+
+mod breakers;
 
 use std::sync::Arc;
 
@@ -30,8 +32,12 @@ impl Operate {
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
         let path = request.uri().path().to_owned();
-        let answer = match (request.method(), path.strip_prefix("/webhook-statuses/")) {
-            (&Method::GET, Some(id)) => self.status(id).await,
+        let answer = match (request.method(), path.as_str()) {
+            (&Method::GET, "/circuit-breakers") => self.breakers(request.uri().query().unwrap_or_default()).await,
+            (&Method::POST, "/circuit-breakers/reset") => self.reset(request.body(), &correlation_id).await,
+            (&Method::GET, path) if path.starts_with("/webhook-statuses/") => {
+                self.status(path.trim_start_matches("/webhook-statuses/")).await
+            }
             (method, _) => Err(Problem::not_found(format!("There is no {method} {path}."))),
         };
         match answer {

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use domain::address::Guard;
+use domain::breaker::{self, Parking, Policies};
+use domain::destination::Destination;
 use domain::retry::Policy;
 use domain::signature::Signer;
 use domain::status::Lifetimes;
 use domain::webhook::Rules;
 use ipnet::IpNet;
+use serde::Deserialize;
+use url::Url;
 
 use crate::aws::Account;
 use crate::redis::Redis;
@@ -98,6 +102,10 @@ pub struct DeliverConfig {
     pub signer: Signer,
     /// How retries are spaced.
     pub retry: Policy,
+    /// When breakers open.
+    pub breakers: Policies,
+    /// How refused deliveries wait.
+    pub parking: Parking,
     /// How long records live.
     pub lifetimes: Lifetimes,
 }
@@ -183,11 +191,23 @@ impl Environment {
         let sender = reader.sender();
         let signer = reader.signer();
         let retry = reader.retry();
+        let breakers = reader.breakers();
+        let parking = reader.parking();
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
         reader.check_timing(sender.timeout, lifetimes);
         match signer {
-            Some(signer) => reader.finish(DeliverConfig { account, redis, queues, sender, signer, retry, lifetimes }),
+            Some(signer) => reader.finish(DeliverConfig {
+                account,
+                redis,
+                queues,
+                sender,
+                signer,
+                retry,
+                breakers,
+                parking,
+                lifetimes,
+            }),
             None => Err(ConfigError { faults: reader.faults }),
         }
     }
@@ -215,6 +235,24 @@ impl Environment {
         let mut reader = Reader::new(self);
         let redis = reader.redis();
         reader.finish(OperateConfig { redis })
+    }
+}
+
+/// One destination's exception from the general breaker policy.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Override {
+    failure_threshold: Option<u32>,
+    reset_timeout_s: Option<u64>,
+}
+
+impl Override {
+    fn policy(&self, general: breaker::Policy) -> Option<breaker::Policy> {
+        let failure_threshold = self.failure_threshold.unwrap_or(general.failure_threshold);
+        let reset_ms = self.reset_timeout_s.map_or(Some(general.reset_ms), |s| s.checked_mul(1000))?;
+        let possible = (1..=1000).contains(&failure_threshold) && (1..=86_400_000).contains(&reset_ms);
+        let reset_max_ms = general.reset_max_ms.max(reset_ms);
+        possible.then_some(breaker::Policy { failure_threshold, reset_ms, reset_max_ms })
     }
 }
 
@@ -387,6 +425,45 @@ impl<'a> Reader<'a> {
         policy
     }
 
+    fn breakers(&mut self) -> Policies {
+        let threshold = self.number("BREAKER_FAILURE_THRESHOLD", 1..=1000);
+        let general = breaker::Policy {
+            failure_threshold: u32::try_from(threshold).unwrap_or(1),
+            reset_ms: self.number("BREAKER_RESET_TIMEOUT_S", 1..=3600) * 1000,
+            reset_max_ms: self.number("BREAKER_RESET_MAX_S", 1..=86_400) * 1000,
+        };
+        if general.reset_ms > general.reset_max_ms {
+            self.fault("BREAKER_RESET_TIMEOUT_S", "must not be longer than BREAKER_RESET_MAX_S");
+        }
+        let mut overrides = BTreeMap::new();
+        let given = self.optional("BREAKER_OVERRIDES").unwrap_or("{}");
+        match serde_json::from_str::<BTreeMap<String, Override>>(given) {
+            Ok(exceptions) => {
+                for (destination, exception) in exceptions {
+                    match (Url::parse(&destination), exception.policy(general)) {
+                        (Ok(url), Some(policy)) if url.has_host() => {
+                            overrides.insert(Destination::of(&url).as_str().to_owned(), policy);
+                        }
+                        _ => self.fault("BREAKER_OVERRIDES", "names no origin, or a number out of range"),
+                    }
+                }
+            }
+            Err(_) => self.fault(
+                "BREAKER_OVERRIDES",
+                "must be JSON: {\"https://host\": {\"failure_threshold\": n, \"reset_timeout_s\": n}}",
+            ),
+        }
+        Policies { general, overrides }
+    }
+
+    fn parking(&mut self) -> Parking {
+        let parking = Parking { base: self.seconds("PARK_BASE_S", 1..=900), cap: self.seconds("PARK_CAP_S", 1..=3600) };
+        if parking.base > parking.cap {
+            self.fault("PARK_BASE_S", "must not be longer than PARK_CAP_S");
+        }
+        parking
+    }
+
     /// A message must not come back while its attempt may still be running, and
     /// an attempt must fit into the function that makes it.
     fn check_timing(&mut self, attempt: Duration, lifetimes: Lifetimes) {
@@ -427,6 +504,11 @@ mod tests {
             ("RETRY_FACTOR", "4"),
             ("RETRY_CAP_S", "900"),
             ("DELIVERY_TIMEOUT_MS", "15000"),
+            ("BREAKER_FAILURE_THRESHOLD", "5"),
+            ("BREAKER_RESET_TIMEOUT_S", "60"),
+            ("BREAKER_RESET_MAX_S", "900"),
+            ("PARK_BASE_S", "30"),
+            ("PARK_CAP_S", "300"),
             ("CONNECT_TIMEOUT_MS", "3000"),
             ("DELIVERY_DEADLINE_S", "86400"),
             ("MAX_PAYLOAD_BYTES", "262144"),
@@ -478,6 +560,10 @@ mod tests {
             ("MAX_PAYLOAD_BYTES", "307201"),
             ("ALLOWED_PRIVATE_CIDRS", "127.0.0.1"),
             ("REFUSED_CIDRS", "vpc"),
+            ("BREAKER_OVERRIDES", "[]"),
+            ("BREAKER_OVERRIDES", "{\"x\": {}}"),
+            ("BREAKER_OVERRIDES", "{\"https://a.example\": {\"failure_threshold\": 0}}"),
+            ("BREAKER_OVERRIDES", "{\"https://a.example\": {\"treshold\": 9}}"),
             ("RECEIVER_CA_PEM", "no certificate"),
             ("SIGNING_SECRETS", "hush"),
             ("DELIVERY_QUEUE_URL", " "),
@@ -497,6 +583,16 @@ mod tests {
             faults_with(&[("RETRY_BASE_S", "30"), ("RETRY_CAP_S", "29")]),
             ["RETRY_BASE_S", "RETRY_BASE_THROTTLED_S"]
         );
+    }
+
+    #[test]
+    fn a_destination_may_have_a_breaker_policy_of_its_own() {
+        let mut pairs = good();
+        pairs.insert("BREAKER_OVERRIDES", r#"{"HTTPS://Flaky.example:443/x": {"failure_threshold": 50}}"#);
+        let policies = Environment::of(pairs).deliver().unwrap().breakers;
+        assert_eq!(policies.of("https://flaky.example").failure_threshold, 50);
+        assert_eq!(policies.of("https://flaky.example").reset_ms, 60_000);
+        assert_eq!(policies.of("https://other.example"), policies.general);
     }
 
     #[test]

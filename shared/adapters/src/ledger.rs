@@ -225,7 +225,7 @@ fn with_fields(mut args: Vec<String>, birth: &Birth) -> Vec<String> {
 }
 
 /// A script's answer: one word, or several.
-fn words(doing: &'static str, reply: Reply) -> Result<Vec<String>, LedgerError> {
+pub(crate) fn words(doing: &'static str, reply: Reply) -> Result<Vec<String>, LedgerError> {
     let value = reply.map_err(|error| LedgerError::Refused(doing, error))?;
     let values = if let Value::Array(values) = value { values } else { vec![value] };
     values

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod aws;
+pub mod breaker;
 pub mod clock;
 pub mod config;
 pub mod dynamodb;

@@ -139,7 +139,8 @@ impl Unavailable {
 /// commands stands in between; the server behind it is always real.
 #[async_trait]
 pub trait Wire: Send + Sync {
-    /// Sends all calls at once and gives their answers in order.
+    /// Sends all calls at once and gives their answers in order. The calls of one
+    /// wave are carried out in any order.
     async fn wave(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable>;
 }
 

@@ -1,11 +1,13 @@
 //! One delivery's next step after an attempt: the funnel in which the answer,
 //! the retry budget and the deadline meet.
 
+use std::time::Duration;
+
 use crate::dead_letter::Reason;
 use crate::ledger::{Ending, short_error};
 use crate::message::{Attempt, Message};
 use crate::outcome::{Attempted, Disposition, Outcome, classify};
-use crate::retry::Policy;
+use crate::retry::{Policy, RETRY_AFTER_CAP};
 use crate::time::Millis;
 
 /// What is to be done, in this order: first the queue, then the record.
@@ -73,6 +75,25 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, policy: 
     }
 }
 
+/// The step after a probe that failed: the breaker stays open, and the delivery,
+/// which only happened to be chosen, keeps its attempts. It comes back after
+/// `wait`, at its deadline at the latest, where it expires.
+pub fn after_failed_probe(message: &Message, attempted: &Attempted, now: Millis, wait: Duration) -> Step {
+    let outcome = classify(&attempted.answer);
+    let Some(class) = outcome.error_class() else { return Step::Keep };
+    let wait = wait.max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
+    let due = now.after(wait).min(message.deadline);
+    let ending = Ending::Retrying {
+        attempts: u32::from(message.attempt),
+        code: attempted.code(),
+        class,
+        error: short_error(&format!("circuit breaker probe failed: {}", attempted.error())),
+        duration_ms: attempted.ms,
+        next_attempt_at: due,
+    };
+    Step::Retry { successor: Box::new(message.probed(entry(attempted, outcome), due)), ending }
+}
+
 /// Gives a delivery up without an attempt.
 pub fn give_up(message: &Message, reason: Reason, error: &str) -> Step {
     let last = message.history.attempts.last();
@@ -116,7 +137,6 @@ mod tests {
     use crate::outcome::Answer;
     use bytes::Bytes;
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     fn policy() -> Policy {
         let s = Duration::from_secs;
@@ -170,6 +190,17 @@ mod tests {
     fn a_retry_that_would_come_too_late_expires_at_once() {
         assert!(matches!(step(0, 500, 11_000), Step::GiveUp { reason: Reason::Expired, .. }));
         assert!(matches!(step(0, 500, 11_001), Step::Retry { .. }));
+    }
+
+    #[test]
+    fn a_failed_probe_is_told_and_not_spent() {
+        let answer = Answer::Status(500);
+        let attempted = Attempted { answer, at: Millis(1), ms: 2, retry_after: None, error: Some("x".into()) };
+        let step = after_failed_probe(&message(2, 99_000), &attempted, Millis(0), Duration::from_secs(120));
+        let Step::Retry { successor, ending } = step else { panic!("no retry") };
+        assert_eq!((successor.attempt, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 1));
+        assert_eq!(successor.not_before, Millis(99_000), "it comes back at its deadline, and expires");
+        assert!(matches!(ending, Ending::Retrying { attempts: 2, .. }));
     }
 
     #[test]

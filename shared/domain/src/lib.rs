@@ -3,6 +3,7 @@
 //! can be tested exactly and at once.
 
 pub mod address;
+pub mod breaker;
 pub mod dead_letter;
 pub mod delivery;
 pub mod destination;

@@ -337,6 +337,23 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The next message of this delivery after an open breaker refused it.
+    #[must_use = "a successor that is not sent loses the delivery"]
+    pub fn parked(&self, due: Millis) -> Self {
+        Self { parked: self.parked.saturating_add(1), ..self.successor(due) }
+    }
+
+    /// The next message of this delivery after it was a probe that failed: the
+    /// attempt is told, and not spent.
+    #[must_use = "a successor that is not sent loses the delivery"]
+    pub fn probed(&self, attempt: Attempt, due: Millis) -> Self {
+        let mut next = self.parked(due);
+        next.history.push(attempt);
+        next
+    }
+}
+
 impl Report {
     /// The next message of this report, due after a wait that grows with every
     /// one: 5 s, doubled up to 15 minutes.

@@ -167,6 +167,9 @@ impl Wire for Port {
             self.books.count("wave without redis");
             return Err(Unavailable::away());
         }
+        for call in calls {
+            self.books.asks(self.number, call);
+        }
         let mut replies = self.exchange(calls).await;
         if self.gate.pass(self.number, Point::AfterWave).await == Permit::Again {
             replies = self.exchange(calls).await;
@@ -176,8 +179,10 @@ impl Wire for Port {
             self.books.count("reply lost");
             return Err(Unavailable::away());
         }
-        for reply in replies.iter().flatten().flatten() {
-            self.books.answered(reply);
+        for (call, reply) in calls.iter().zip(replies.iter().flatten()) {
+            if let Ok(reply) = reply {
+                self.books.answered(self.number, call, reply);
+            }
         }
         replies
     }

@@ -1,0 +1,180 @@
+//! The circuit breakers in Redis: `domain::breaker` as scripts on one key, and the
+//! index of the destinations that have one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::breaker::{Admission, Breaker, Pass, Policy, REMEMBERED, State, field};
+use domain::outcome::Verdict;
+use domain::time::Millis;
+use redis::FromRedisValue as _;
+
+use crate::ledger::{LedgerError, words};
+use crate::redis::{Call, Reply, Script};
+
+/// How long a breaker is kept after its last change, in ms: a day.
+const LIFE_MS: u64 = 86_400_000;
+/// Most destinations that the index names.
+pub const MAX_LISTED: usize = 1000;
+/// Destinations that have a breaker, scored by their last change.
+const INDEX: &str = "circuit_breaker_index";
+
+static ADMIT: Script = Script::new(include_str!("scripts/admit.lua"));
+static REPORT: Script = Script::new(include_str!("scripts/report.lua"));
+static REPORT_PROBE: Script = Script::new(include_str!("scripts/report_probe.lua"));
+static RESET: Script = Script::new(include_str!("scripts/reset.lua"));
+
+/// The breaker's key.
+pub fn key(destination: &str) -> String {
+    format!("circuit_breaker:{destination}")
+}
+
+/// Reads whether a breaker is closed, and in which epoch.
+pub fn look(destination: &str) -> Call {
+    let mut command = redis::cmd("HMGET");
+    command.arg(key(destination)).arg(field::STATE).arg(field::EPOCH);
+    command.into()
+}
+
+/// Reads the answer to [`look`]: the epoch of a closed breaker, `None` when
+/// somebody has to ask for admission.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn closed_epoch(reply: Reply) -> Result<Option<u64>, LedgerError> {
+    let value = reply.map_err(|error| LedgerError::Refused("look", error))?;
+    let (state, epoch) =
+        <(Option<String>, Option<u64>)>::from_redis_value(value).map_err(|_| LedgerError::Unexpected("look"))?;
+    let closed = state.is_none_or(|state| state == State::Closed.as_str());
+    Ok(closed.then_some(epoch.unwrap_or_default()))
+}
+
+/// `domain::breaker::admit`.
+pub fn admit(destination: &str, id: &str, token: &str, lease_ms: u64, policy: &Policy) -> Call {
+    let args =
+        vec![id.to_owned(), token.to_owned(), lease_ms.to_string(), policy.reset_ms.to_string(), LIFE_MS.to_string()];
+    Call::Script { script: &ADMIT, key: key(destination), args }
+}
+
+/// Reads the answer to [`admit`] for `token`.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn admitted(reply: Reply, token: &str) -> Result<Admission, LedgerError> {
+    let words = words("admit", reply)?;
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+    match (words.first().map(String::as_str), number(1), number(2)) {
+        (Some("regular"), Some(epoch), None) => Ok(Admission::Admitted(Pass::Regular { epoch })),
+        (Some("probe"), Some(epoch), Some(reset_ms)) => {
+            Ok(Admission::Admitted(Pass::Probe { epoch, token: token.to_owned(), reset_ms }))
+        }
+        (Some("refused"), Some(wait), Some(first)) => {
+            Ok(Admission::Refused { wait: Duration::from_millis(wait), first: first == 1 })
+        }
+        _ => Err(LedgerError::Unexpected("admit")),
+    }
+}
+
+/// `domain::breaker::report`. `token` is fresh for every report.
+pub fn report(destination: &str, token: &str, epoch: u64, verdicts: &[Verdict], policy: &Policy) -> Call {
+    let args = vec![
+        token.to_owned(),
+        epoch.to_string(),
+        verdicts.iter().copied().map(letter).collect(),
+        policy.failure_threshold.to_string(),
+        policy.reset_ms.to_string(),
+        LIFE_MS.to_string(),
+        REMEMBERED.to_string(),
+    ];
+    Call::Script { script: &REPORT, key: key(destination), args }
+}
+
+/// `domain::breaker::report_probe`.
+pub fn report_probe(destination: &str, token: &str, epoch: u64, verdict: Verdict, policy: &Policy) -> Call {
+    let args = vec![
+        token.to_owned(),
+        epoch.to_string(),
+        letter(verdict).to_string(),
+        policy.reset_ms.to_string(),
+        policy.reset_max_ms.to_string(),
+        LIFE_MS.to_string(),
+    ];
+    Call::Script { script: &REPORT_PROBE, key: key(destination), args }
+}
+
+/// Reads the answer to a report: the state that it changed to, if it did.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn changed(reply: Reply) -> Result<Option<State>, LedgerError> {
+    let words = words("report", reply)?;
+    match words.first().map(String::as_str) {
+        Some("") => Ok(None),
+        Some(name) => State::named(name).map(Some).ok_or(LedgerError::Unexpected("report")),
+        None => Err(LedgerError::Unexpected("report")),
+    }
+}
+
+/// `domain::breaker::reset`.
+pub fn reset(destination: &str) -> Call {
+    Call::Script { script: &RESET, key: key(destination), args: vec![LIFE_MS.to_string()] }
+}
+
+/// Notes that destinations may have changed, and drops those that are forgotten.
+pub fn touched<'d>(destinations: impl Iterator<Item = &'d str>, now: Millis) -> Vec<Call> {
+    let mut add = redis::cmd("ZADD");
+    add.arg(INDEX);
+    let mut any = false;
+    for destination in destinations {
+        add.arg(now.0).arg(destination);
+        any = true;
+    }
+    if !any {
+        return Vec::new();
+    }
+    let mut trim = redis::cmd("ZREMRANGEBYSCORE");
+    trim.arg(INDEX).arg("-inf").arg(format!("({}", now.0.saturating_sub(LIFE_MS)));
+    vec![add.into(), trim.into()]
+}
+
+/// Asks for the destinations that have a breaker, the last changed first.
+pub fn list() -> Call {
+    let mut command = redis::cmd("ZREVRANGE");
+    command.arg(INDEX).arg(0).arg(MAX_LISTED - 1);
+    command.into()
+}
+
+/// Reads the answer to [`list`].
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn listed(reply: Reply) -> Result<Vec<String>, LedgerError> {
+    let value = reply.map_err(|error| LedgerError::Refused("list", error))?;
+    Vec::from_redis_value(value).map_err(|_| LedgerError::Unexpected("list"))
+}
+
+/// Asks for a whole breaker.
+pub fn read(destination: &str) -> Call {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(key(destination));
+    command.into()
+}
+
+/// Reads the answer to [`read`]; `None` when it is forgotten.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn breaker(reply: Reply) -> Result<Option<Breaker>, LedgerError> {
+    let value = reply.map_err(|error| LedgerError::Refused("read", error))?;
+    let fields = BTreeMap::<String, String>::from_redis_value(value).map_err(|_| LedgerError::Unexpected("read"))?;
+    Ok((!fields.is_empty()).then(|| Breaker::from_fields(&fields)))
+}
+
+fn letter(verdict: Verdict) -> char {
+    match verdict {
+        Verdict::Healthy => 'h',
+        Verdict::Unhealthy => 'u',
+        Verdict::Throttled => 't',
+        Verdict::Neutral => 'n',
+    }
+}

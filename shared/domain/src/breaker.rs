@@ -1,0 +1,474 @@
+//! The circuit breaker of one destination, shared by every consumer.
+//!
+//! These rules stand twice on purpose, like those of the delivery record: here
+//! as the specification, in `adapters` as Lua. It is closed while traffic flows.
+//! Consecutive failures open it; when its time is over, one probe decides. Every
+//! change bumps an epoch, and a report counts only in the epoch it began in, so
+//! that a late result never moves it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Verdict;
+use crate::time::Millis;
+
+/// How many reports are remembered, so that a re-sent one counts once.
+pub const REMEMBERED: usize = 16;
+
+/// When a breaker opens and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Consecutive failures that open it.
+    pub failure_threshold: u32,
+    /// How long it stays open at first, in ms.
+    pub reset_ms: u64,
+    /// Each failed probe doubles that, up to this.
+    pub reset_max_ms: u64,
+}
+
+/// Policies by destination: one for all, and exceptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// For every destination without one of its own.
+    pub general: Policy,
+    /// For flaky but necessary ones.
+    pub overrides: BTreeMap<String, Policy>,
+}
+
+impl Policies {
+    /// The policy of a destination.
+    pub fn of(&self, destination: &str) -> Policy {
+        self.overrides.get(destination).copied().unwrap_or(self.general)
+    }
+}
+
+/// Where a breaker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Traffic flows.
+    #[default]
+    Closed,
+    /// Traffic is refused.
+    Open,
+    /// One probe is out, or may go out.
+    HalfOpen,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The state's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+
+    /// The state of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// The only probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Who makes it.
+    pub token: String,
+    /// When its holder can no longer be alive.
+    pub until: Millis,
+}
+
+/// A breaker, `circuit_breaker:<destination>` in Redis. One that is not there is
+/// closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker {
+    /// Where it stands.
+    pub state: State,
+    /// Consecutive failures.
+    pub failures: u32,
+    /// Bumped by every change of state.
+    pub epoch: u64,
+    /// When it opened last.
+    pub opened_at: Option<Millis>,
+    /// When it may half-open.
+    pub retry_at: Option<Millis>,
+    /// How long it is open this time, in ms.
+    pub reset_ms: Option<u64>,
+    /// The probe that is out.
+    pub probe: Option<Probe>,
+    /// The delivery that waits exactly until `retry_at`.
+    pub candidate: Option<String>,
+    /// Tokens of the last reports that changed something.
+    pub reported: VecDeque<String>,
+}
+
+/// The right to call a destination.
+#[must_use = "report how the call went"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// As one of many.
+    Regular {
+        /// The epoch it began in.
+        epoch: u64,
+    },
+    /// As the one that decides.
+    Probe {
+        /// The epoch it began in.
+        epoch: u64,
+        /// Whose it is.
+        token: String,
+        /// How long the breaker was open before, in ms.
+        reset_ms: u64,
+    },
+    /// The breaker could not be asked; nothing is reported.
+    Blind,
+}
+
+/// The answer to somebody who wants to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Call.
+    Admitted(Pass),
+    /// Come back later.
+    Refused {
+        /// When the breaker may let somebody through.
+        wait: Duration,
+        /// Whether this one is first in line.
+        first: bool,
+    },
+}
+
+/// Asks to call. `id` is the delivery, `token` this receive of it; `lease_ms` is
+/// how long the caller can live.
+pub fn admit(breaker: &mut Breaker, now: Millis, id: &str, token: &str, lease_ms: u64, policy: &Policy) -> Admission {
+    let probing = |breaker: &Breaker| {
+        Admission::Admitted(Pass::Probe {
+            epoch: breaker.epoch,
+            token: token.to_owned(),
+            reset_ms: breaker.reset_ms.unwrap_or(policy.reset_ms),
+        })
+    };
+    match breaker.state {
+        State::Closed => return Admission::Admitted(Pass::Regular { epoch: breaker.epoch }),
+        State::Open => {
+            let retry_at = breaker.retry_at.unwrap_or_default();
+            if now < retry_at {
+                let first = breaker.candidate.as_deref().is_none_or(|candidate| candidate == id);
+                if first {
+                    breaker.candidate = Some(id.to_owned());
+                }
+                return Admission::Refused { wait: now.until(retry_at), first };
+            }
+        }
+        State::HalfOpen => {
+            if let Some(probe) = &breaker.probe {
+                if probe.token == token {
+                    return probing(breaker);
+                }
+                if now < probe.until {
+                    return Admission::Refused { wait: now.until(probe.until), first: false };
+                }
+            }
+        }
+    }
+    breaker.state = State::HalfOpen;
+    breaker.epoch += 1;
+    breaker.candidate = None;
+    let until = now.after(Duration::from_millis(lease_ms));
+    breaker.probe = Some(Probe { token: token.to_owned(), until });
+    probing(breaker)
+}
+
+/// Reports how calls that began in `epoch` went, in the order in which they ended.
+pub fn report(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdicts: &[Verdict], policy: &Policy) {
+    if breaker.state != State::Closed
+        || breaker.epoch != epoch
+        || breaker.reported.iter().any(|earlier| earlier == token)
+    {
+        return;
+    }
+    let before = breaker.failures;
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Healthy => breaker.failures = 0,
+            Verdict::Unhealthy => breaker.failures += 1,
+            Verdict::Throttled | Verdict::Neutral => {}
+        }
+        if breaker.failures >= policy.failure_threshold {
+            open(breaker, now, policy.reset_ms);
+            remember(breaker, token);
+            return;
+        }
+    }
+    if breaker.failures != before {
+        remember(breaker, token);
+    }
+}
+
+/// Reports how a probe went.
+pub fn report_probe(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdict: Verdict, policy: &Policy) {
+    let ours = breaker.probe.as_ref().is_some_and(|probe| probe.token == token);
+    if breaker.state != State::HalfOpen || breaker.epoch != epoch || !ours {
+        return;
+    }
+    match verdict {
+        Verdict::Healthy => close(breaker),
+        Verdict::Unhealthy | Verdict::Throttled => {
+            let reset = next_reset_ms(breaker.reset_ms.unwrap_or(policy.reset_ms), policy);
+            open(breaker, now, reset);
+        }
+        Verdict::Neutral => breaker.probe = None,
+    }
+}
+
+/// How long a breaker stays open after a failed probe.
+pub fn next_reset_ms(reset_ms: u64, policy: &Policy) -> u64 {
+    reset_ms.saturating_mul(2).min(policy.reset_max_ms.max(policy.reset_ms))
+}
+
+/// Closes a breaker by hand.
+pub fn reset(breaker: &mut Breaker) {
+    close(breaker);
+}
+
+fn open(breaker: &mut Breaker, now: Millis, reset_ms: u64) {
+    breaker.state = State::Open;
+    breaker.epoch += 1;
+    breaker.opened_at = Some(now);
+    breaker.retry_at = Some(now.after(Duration::from_millis(reset_ms)));
+    breaker.reset_ms = Some(reset_ms);
+    breaker.probe = None;
+    breaker.candidate = None;
+}
+
+fn close(breaker: &mut Breaker) {
+    let epoch = breaker.epoch + 1;
+    *breaker = Breaker { epoch, ..Breaker::default() };
+}
+
+fn remember(breaker: &mut Breaker, token: &str) {
+    breaker.reported.push_back(token.to_owned());
+    if breaker.reported.len() > REMEMBERED {
+        breaker.reported.pop_front();
+    }
+}
+
+/// How refused deliveries wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// The longest extra wait of the first refusal; doubled by every further one.
+    pub base: Duration,
+    /// No extra wait is longer.
+    pub cap: Duration,
+}
+
+impl Parking {
+    /// How long a refused delivery waits: the first in line exactly until the
+    /// breaker may half-open, others longer and longer beyond that, spread by
+    /// chance (`spread` is 0..1), so that they do not all come at once.
+    pub fn wait(&self, wait: Duration, first: bool, parked: u32, spread: f64) -> Duration {
+        let floor = Duration::from_secs(1);
+        if first {
+            return wait.max(floor);
+        }
+        let grown = self.base.as_secs_f64() * 2f64.powi(i32::try_from(parked.min(30)).unwrap_or(30));
+        let most = grown.min(self.cap.as_secs_f64()).max(1.0);
+        wait + Duration::from_secs_f64(1.0 + (most - 1.0) * spread.clamp(0.0, 1.0))
+    }
+}
+
+/// Names of the breaker's fields in Redis.
+pub mod field {
+    #![allow(missing_docs, reason = "each name is its meaning")]
+    pub const STATE: &str = "state";
+    pub const FAILURES: &str = "failures";
+    pub const EPOCH: &str = "epoch";
+    pub const OPENED_AT: &str = "opened_at";
+    pub const RETRY_AT: &str = "retry_at";
+    pub const RESET_MS: &str = "reset_ms";
+    pub const PROBE: &str = "probe";
+    pub const PROBE_UNTIL: &str = "probe_until";
+    pub const CANDIDATE: &str = "candidate";
+    pub const REPORTED: &str = "reported";
+}
+
+impl Breaker {
+    /// Reads a breaker from a Redis hash; fields that cannot be read count as absent.
+    pub fn from_fields(fields: &BTreeMap<String, String>) -> Self {
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let probe = fields.get(field::PROBE).cloned().zip(number(field::PROBE_UNTIL));
+        Self {
+            state: fields.get(field::STATE).and_then(|name| State::named(name)).unwrap_or_default(),
+            failures: number(field::FAILURES).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            epoch: number(field::EPOCH).unwrap_or_default(),
+            opened_at: number(field::OPENED_AT).map(Millis),
+            retry_at: number(field::RETRY_AT).map(Millis),
+            reset_ms: number(field::RESET_MS),
+            probe: probe.map(|(token, until)| Probe { token, until: Millis(until) }),
+            candidate: fields.get(field::CANDIDATE).cloned(),
+            reported: fields
+                .get(field::REPORTED)
+                .into_iter()
+                .flat_map(|list| list.split(' '))
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+
+    /// What it is for whoever looks: an open one whose time is over is half-open,
+    /// whether somebody has come by or not.
+    pub fn seen_at(&self, now: Millis) -> State {
+        match self.state {
+            State::Open if self.retry_at.is_none_or(|retry_at| now >= retry_at) => State::HalfOpen,
+            State::Closed | State::Open | State::HalfOpen => self.state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { failure_threshold: 5, reset_ms: 60_000, reset_max_ms: 900_000 };
+    const BAD: Verdict = Verdict::Unhealthy;
+
+    fn tripped() -> Breaker {
+        let mut breaker = Breaker::default();
+        report(&mut breaker, Millis(0), "r", 0, &[BAD; 5], &POLICY);
+        assert_eq!(breaker.state, State::Open);
+        breaker
+    }
+
+    fn probe(breaker: &mut Breaker, now: u64, token: &str) -> u64 {
+        let answer = admit(breaker, Millis(now), "d", token, 10_000, &POLICY);
+        let Admission::Admitted(Pass::Probe { epoch, .. }) = answer else { panic!("{answer:?}") };
+        epoch
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_a_success_starts_over() {
+        let mut breaker = Breaker::default();
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, BAD, BAD, BAD, Verdict::Healthy, BAD], &POLICY);
+        assert_eq!((breaker.state, breaker.failures), (State::Closed, 1));
+        report(&mut breaker, Millis(0), "b", 0, &[Verdict::Throttled, BAD, Verdict::Neutral, BAD, BAD], &POLICY);
+        assert_eq!((breaker.state, breaker.failures), (State::Closed, 4));
+        report(&mut breaker, Millis(7), "c", 0, &[BAD, Verdict::Healthy], &POLICY);
+        assert_eq!((breaker.state, breaker.retry_at, breaker.epoch), (State::Open, Some(Millis(60_007)), 1));
+    }
+
+    #[test]
+    fn a_re_sent_report_counts_once() {
+        let mut breaker = Breaker::default();
+        for token in ["a", "b", "a", "a", "b"] {
+            report(&mut breaker, Millis(0), token, 0, &[BAD, BAD], &POLICY);
+        }
+        assert_eq!(breaker.failures, 4);
+    }
+
+    #[test]
+    fn an_open_one_refuses_and_only_the_first_waits_exactly() {
+        let mut breaker = tripped();
+        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", 1, &POLICY);
+        let wait = Duration::from_secs(40);
+        assert_eq!(ask("x"), Admission::Refused { wait, first: true });
+        assert_eq!(ask("y"), Admission::Refused { wait, first: false });
+        assert_eq!(ask("x"), Admission::Refused { wait, first: true });
+    }
+
+    #[test]
+    fn one_probe_decides() {
+        for (verdict, state) in
+            [(Verdict::Healthy, State::Closed), (BAD, State::Open), (Verdict::Throttled, State::Open)]
+        {
+            let mut breaker = tripped();
+            let epoch = probe(&mut breaker, 60_000, "p");
+            assert!(matches!(admit(&mut breaker, Millis(60_001), "e", "q", 1, &POLICY), Admission::Refused { .. }));
+            report_probe(&mut breaker, Millis(61_000), "p", epoch, verdict, &POLICY);
+            assert_eq!(breaker.state, state, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_time_up_to_its_limit() {
+        let mut breaker = tripped();
+        let mut resets = Vec::new();
+        for n in 0..6 {
+            let now = breaker.retry_at.unwrap().0;
+            let epoch = probe(&mut breaker, now, &n.to_string());
+            report_probe(&mut breaker, Millis(now), &n.to_string(), epoch, BAD, &POLICY);
+            resets.push(breaker.reset_ms.unwrap() / 1000);
+        }
+        assert_eq!(resets, [120, 240, 480, 900, 900, 900]);
+    }
+
+    #[test]
+    fn a_lost_probe_is_replaced_when_its_lease_ends_and_its_result_ignored() {
+        let mut breaker = tripped();
+        let lost = probe(&mut breaker, 60_000, "p");
+        assert!(matches!(admit(&mut breaker, Millis(69_999), "e", "q", 10_000, &POLICY), Admission::Refused { .. }));
+        let epoch = probe(&mut breaker, 70_000, "q");
+        report_probe(&mut breaker, Millis(70_001), "p", lost, Verdict::Healthy, &POLICY);
+        assert_eq!(breaker.state, State::HalfOpen);
+        report_probe(&mut breaker, Millis(70_002), "q", epoch, Verdict::Healthy, &POLICY);
+        assert_eq!(breaker.state, State::Closed);
+    }
+
+    #[test]
+    fn a_neutral_probe_frees_the_slot_at_once() {
+        let mut breaker = tripped();
+        let epoch = probe(&mut breaker, 60_000, "p");
+        report_probe(&mut breaker, Millis(60_001), "p", epoch, Verdict::Neutral, &POLICY);
+        probe(&mut breaker, 60_002, "q");
+    }
+
+    #[test]
+    fn a_straggler_cannot_move_it() {
+        let mut breaker = tripped();
+        report(&mut breaker, Millis(1), "late", 0, &[Verdict::Healthy], &POLICY);
+        assert_eq!(breaker.state, State::Open);
+        let epoch = probe(&mut breaker, 60_000, "p");
+        report(&mut breaker, Millis(60_001), "later", 0, &[Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(60_001), "later", epoch, &[Verdict::Healthy], &POLICY);
+        assert_eq!(breaker.state, State::HalfOpen);
+    }
+
+    #[test]
+    fn a_re_sent_admission_gets_the_same_probe() {
+        let mut breaker = tripped();
+        let epoch = probe(&mut breaker, 60_000, "p");
+        assert_eq!(probe(&mut breaker, 60_100, "p"), epoch);
+    }
+
+    #[test]
+    fn time_that_steps_back_does_not_wedge_it() {
+        let mut breaker = tripped();
+        probe(&mut breaker, 60_000, "p");
+        // A failover whose clock is two seconds behind.
+        assert!(matches!(admit(&mut breaker, Millis(58_000), "e", "q", 10_000, &POLICY), Admission::Refused { .. }));
+        probe(&mut breaker, 70_000, "q");
+    }
+
+    #[test]
+    fn it_is_seen_half_open_when_its_time_is_over() {
+        let breaker = tripped();
+        assert_eq!((breaker.seen_at(Millis(59_999)), breaker.seen_at(Millis(60_000))), (State::Open, State::HalfOpen));
+    }
+
+    #[test]
+    fn parked_ones_wait_longer_and_longer_up_to_a_limit() {
+        let parking = Parking { base: Duration::from_secs(30), cap: Duration::from_secs(300) };
+        let left = Duration::from_secs(10);
+        let most = |parked| parking.wait(left, false, parked, 1.0).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 99].map(most), [40, 70, 130, 250, 310, 310]);
+        assert_eq!(parking.wait(left, false, 3, 0.0).as_secs(), 11);
+        assert_eq!(parking.wait(left, true, 3, 1.0).as_secs(), 10);
+        assert_eq!(parking.wait(Duration::ZERO, true, 0, 0.0).as_secs(), 1);
+    }
+}
