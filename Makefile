@@ -28,7 +28,7 @@ down: ## stop what `make up` started
 	@if [ -d .local/venvs/ministack ]; then $(STACK) down; fi
 
 demo: build ## start the stack and watch webhooks travel through it
-	@$(STACK) up RetryBaseS=1 $(PARAMS)
+	@$(STACK) up RetryBaseS=1 BreakerResetTimeoutS=5 ParkBaseS=1 ParkCapS=2 $(PARAMS)
 	@python3 infra/local/demo.py
 
 lint: setup ## formatting, lints, documentation, template

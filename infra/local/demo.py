@@ -199,8 +199,46 @@ class Demo:
         self.check("409 for another body", code, 409)
         self.check("still 1 call", len(self.receiver.calls(webhook_id)), 1)
 
+    def broken(self):
+        self.title("6. A receiver that is down: its circuit breaker opens, waits, and heals")
+        other = Receiver()
+        url = other.url("/down", 503)
+        destination = url.removesuffix("/down")
+        began = time.time()
+        code, answer = call("POST", "/webhooks/batch",
+                            {"webhooks": [{"webhook_url": url, "payload": n} for n in range(6)]})
+        ids = [result["webhook_id"] for result in answer.get("results", [])]
+        self.line(began, f"POST /webhooks/batch → {code}, accepted {answer.get('accepted')}; every call gets 503")
+        seen = []
+
+        def state():
+            _, answer = call("GET", "/circuit-breakers")
+            found = [one["state"] for one in answer["circuit_breakers"] if one["destination"] == destination]
+            if found and found[0] not in seen[-1:]:
+                seen.append(found[0])
+                self.line(time.time(), f"circuit breaker {found[0]}, calls so far {len(other.seen)}")
+            return found[0] if found else None
+
+        def until(wanted):
+            end = time.time() + PATIENCE_S
+            while state() != wanted and time.time() < end:
+                time.sleep(0.05)
+
+        until("open")
+        calls = len(other.seen)
+        until("half_open")
+        other.url("/down", 200)
+        self.line(time.time(), "the receiver is back")
+        until("closed")
+        ends = [wait_until(webhook_id, "delivered").get("status") for webhook_id in ids]
+        self.line(time.time(), f"{ends.count('delivered')} delivered, {len(other.seen)} calls in all")
+        self.check("5 failures open it", calls >= 5, True)
+        self.check("open, half-open, closed", [one for one in seen if one != "closed"][:2] + seen[-1:],
+                   ["open", "half_open", "closed"])
+        self.check("all 6 are delivered", ends, ["delivered"] * 6)
+
     def refused(self):
-        self.title("6. A request with three faults")
+        self.title("7. A request with three faults")
         code, answer, _ = self.send({"webhook_url": "ftp://x", "reference_id": "a b", "colour": "red", "payload": 1})
         for error in answer.get("errors", []):
             self.line(time.time(), f"{error['pointer']}: {error['message']}")
@@ -209,7 +247,7 @@ class Demo:
 
 def main():
     demo = Demo()
-    for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.refused):
+    for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused):
         chapter()
     print()
     if demo.faults:

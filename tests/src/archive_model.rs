@@ -8,6 +8,9 @@ use adapters::dynamodb::{Archive, ArchiveError, Filed};
 use async_trait::async_trait;
 use domain::dead_letter::DeadLetter;
 
+/// What DynamoDB takes, less what the other attributes need.
+const MAX_ITEM: usize = 400 * 1024 - 1024;
+
 /// The table.
 #[derive(Clone, Default)]
 pub struct ArchiveModel {
@@ -27,6 +30,9 @@ impl ArchiveModel {
 #[async_trait]
 impl Archive for ArchiveModel {
     async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError> {
+        if serde_json::to_string(letter)?.len() > MAX_ITEM {
+            return Err(ArchiveError::Put("item size has exceeded the maximum allowed size".to_owned()));
+        }
         let mut letters = self.letters.lock().unwrap();
         if let Some(filed) = letters.get(&letter.webhook_id) {
             if filed.body_hash != letter.body_hash {

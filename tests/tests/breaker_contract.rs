@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,7 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, spec: &mut Breaker) -> (
 fn rust_and_lua_agree_on_random_histories() {
     let server = RedisServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reached = RefCell::new(BTreeMap::new());
     let config = ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(history in proptest::collection::vec(acts(), 1..40))| {
         let mut look = server.connect();
@@ -112,11 +114,18 @@ fn rust_and_lua_agree_on_random_histories() {
                 let (expected, answer) = apply(act, &redis, &clock, &mut spec).await;
                 prop_assert_eq!(&expected, &answer, "step {}: {:?}", step, act);
                 let stored: BTreeMap<String, String> = look.hgetall(breaker::key(TO)).unwrap();
+                let seen = (spec.state.as_str(), spec.probe.is_some(), spec.epoch > 2);
+                *reached.borrow_mut().entry(seen).or_insert(0) += 1;
                 prop_assert_eq!(&spec, &Breaker::from_fields(&stored), "step {}: {:?}", step, act);
             }
             Ok(())
         })?;
     });
+    let reached = reached.into_inner();
+    for state in [("open", false, true), ("half_open", true, true), ("half_open", false, true), ("closed", false, true)]
+    {
+        assert!(reached.get(&state).is_some_and(|&count| count > 100), "{state:?} is hardly reached: {reached:?}");
+    }
 }
 
 const REAL: Policy = Policy { failure_threshold: 5, reset_ms: 60_000, reset_max_ms: 900_000 };

@@ -94,3 +94,64 @@ async fn a_consumer_killed_in_mid_attempt_loses_nothing() {
     let record = item.item().unwrap()["record"].as_s().unwrap();
     assert!(record.contains("\"reason\":\"malformed\"") && record.contains("broken {"), "{record}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_range_allowed_nothing_reaches_the_inside() {
+    let own = OwnStack::start(&["AllowedPrivateCidrs=", "RetryBaseS=1"]);
+    let (api, inside) = (Api::of(own.stack()), Receiver::start().await);
+    let port = inside.origin().rsplit(':').next().unwrap().to_owned();
+    let literals = ["127.0.0.1", "[::ffff:127.0.0.1]", "0x7f.1", "169.254.169.254", "10.0.0.1", "[::1]"];
+    for host in literals {
+        let body = json!({ "webhook_url": format!("http://{host}:{port}/"), "payload": 1 });
+        let (code, problem) = api.post("/webhooks", body.to_string()).await;
+        assert_eq!((code, &problem["errors"][0]["pointer"]), (422, &json!("/webhook_url")), "{host}");
+    }
+    // A name is only known by its address when it is called.
+    let body = json!({ "webhook_url": format!("http://localhost:{port}/"), "payload": 1, "reference_id": "name" });
+    assert_eq!(api.post("/webhooks", body.to_string()).await.0, 202);
+    let record = api.until("name", "failed", PATIENCE).await;
+    assert_eq!((&record["error_class"], &record["attempts"]), (&json!("validation"), &json!(1)));
+    // And what somebody puts into the queue past the API.
+    let sqs = own.stack().account().sqs();
+    for (n, host) in literals.iter().enumerate() {
+        let id = format!("by-hand-{n}");
+        let message = json!({
+            "v": 1, "kind": "deliver", "id": id, "url": format!("http://{host}:{port}/"), "correlation_id": "c",
+            "accepted_at": 1, "deadline": 99_999_999_999_999u64, "attempt": 0, "hop": 0, "payload": 1,
+        });
+        let send = sqs.send_message().queue_url(own.stack().get("DELIVERY_QUEUE_URL"));
+        send.message_body(message.to_string()).send().await.unwrap();
+        assert_eq!(api.until(&id, "failed", PATIENCE).await["error_class"], "validation", "{host}");
+    }
+    assert_eq!(inside.connections(), 0, "not a single packet");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breaker_opens_and_heals_on_the_deployed_stack() {
+    let own = OwnStack::start(&["RetryBaseS=1", "BreakerResetTimeoutS=5", "ParkBaseS=1", "ParkCapS=2"]);
+    let (api, receiver) = (Api::of(own.stack()), Receiver::start().await);
+    receiver.always(500u16);
+    let webhooks: Vec<_> = (0..5)
+        .map(|n| json!({ "webhook_url": receiver.url("/"), "payload": n, "reference_id": format!("b-{n}") }))
+        .collect();
+    assert_eq!(api.post("/webhooks/batch", json!({ "webhooks": webhooks }).to_string()).await.0, 200);
+    let state = async || {
+        let (_, answer) = api.get("/circuit-breakers").await;
+        answer["circuit_breakers"][0]["state"].as_str().unwrap_or("none").to_owned()
+    };
+    let until = async |wanted: &str| {
+        let looking = async {
+            while state().await != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), looking).await.unwrap_or_else(|_| panic!("never {wanted}"));
+    };
+    until("open").await;
+    until("half_open").await;
+    receiver.always(200u16);
+    until("closed").await;
+    for n in 0..5 {
+        api.until(&format!("b-{n}"), "delivered", PATIENCE).await;
+    }
+}

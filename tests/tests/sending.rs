@@ -319,25 +319,27 @@ async fn a_url_that_cannot_be_called_is_refused() {
 // ---- Headers
 
 #[tokio::test]
-async fn a_header_that_cannot_be_sent_is_refused_and_ours_win() {
+async fn a_header_that_must_not_be_sent_is_refused_here_too() {
     let receiver = Receiver::start().await;
     let with = |name: &str, value: &str| {
         let headers = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         Message { headers, ..message(&receiver.url("/")) }
     };
     // Messages that somebody put into the queue by hand.
-    for (name, value) in [("x", "a\r\nb: c"), ("x y", "a"), ("", "a"), ("x", "\u{1}")] {
+    for (name, value) in [
+        ("x", "a\r\nb: c"),
+        ("x y", "a"),
+        ("", "a"),
+        ("x", "\u{1}"),
+        ("host", "elsewhere.example"),
+        ("content-length", "1"),
+        ("transfer-encoding", "chunked"),
+        ("webhook-id", "forged"),
+        ("Webhook-Signature", "forged"),
+    ] {
         assert!(refused(&local().post(&with(name, value)).await), "{name:?} {value:?}");
     }
     assert_eq!(receiver.connections(), 0);
-    local().post(&with("webhook-id", "forged")).await;
-    local().post(&with("webhook-signature", "forged")).await;
-    for got in receiver.arrivals() {
-        assert_eq!(got.headers.get_all("webhook-id").iter().count(), 1);
-        assert_eq!(got.header("webhook-id"), "a");
-        assert!(got.header("webhook-signature").starts_with("v1,"));
-    }
-    assert_eq!(receiver.arrivals().len(), 2);
 }
 
 #[tokio::test]

@@ -101,6 +101,10 @@ impl Archivist {
             match self.read(record, received) {
                 Ok(Item::Filing(filing)) => filings.push(*filing),
                 Ok(Item::Report(report)) => reports.push((record, *report)),
+                Ok(Item::Future) => {
+                    tracing::warn!(message_id = %received.message_id, outcome = "left", "left for a newer archivist");
+                    failed.insert(record);
+                }
                 Err(error) => {
                     tracing::error!(message_id = %received.message_id, %error, "a dead letter cannot be read");
                     failed.insert(record);
@@ -136,6 +140,7 @@ impl Archivist {
                 let settle = Some(settlement(&message, &letter, &received.message_id));
                 Item::Filing(Box::new(Filing { record, letter, known: false, settle }))
             }
+            Err(why) if why.is_from_the_future() => Item::Future,
             Err(why) => {
                 let why = why.to_string();
                 let body = String::from_utf8_lossy(&received.body);
@@ -161,6 +166,10 @@ impl Archivist {
         for filing in filings {
             let found = replies.next().zip(replies.next()).map(|(get, ttl)| ledger::record(get, ttl));
             match found {
+                Some(Ok(Some((record, _)))) if is_being_attempted(&filing, &record, self.clock.now()) => {
+                    tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "busy", "its twin is being attempted");
+                    failed.insert(filing.record);
+                }
                 Some(Ok(found)) => kept.extend(judge(filing, found.map(|(record, _)| record))),
                 Some(Err(error)) => {
                     tracing::error!(code = error.code(), error = ?error, "a record cannot be read");
@@ -249,6 +258,8 @@ impl Archivist {
 enum Item {
     Filing(Box<Filing>),
     Report(Box<Report>),
+    /// Written by a newer version: whoever can read it will file it.
+    Future,
 }
 
 /// What the delivery's record is to learn. The token is the message's own id, so
@@ -263,6 +274,12 @@ fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (Stri
     };
     let settlement = Settlement { token: format!("archive-{message_id}"), hop: message.hop, ending };
     (message.id.clone(), message.birth(), settlement)
+}
+
+/// Whether another message of the same hop is being attempted: it may yet succeed.
+fn is_being_attempted(filing: &Filing, record: &Record, now: Millis) -> bool {
+    let live = record.lease.as_ref().is_some_and(|lease| lease.until > now);
+    live && record.hop == filing.letter.hop && record.birth.body_hash == filing.letter.body_hash
 }
 
 /// Judges a dead letter by its delivery's record.

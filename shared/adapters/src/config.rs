@@ -472,9 +472,10 @@ impl<'a> Reader<'a> {
         if visibility < function * 6 {
             self.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S");
         }
-        // The record is what a duplicate is told by, and that may come back late.
+        // Not refused: a duplicate that comes back later than its record lives is
+        // rare, carries the same webhook-id, and some want their records gone soon.
         if u128::from(lifetimes.delivered_ms) < (visibility * 2).as_millis() {
-            self.fault("TTL_DELIVERED_S", "must be at least twice QUEUE_VISIBILITY_S");
+            tracing::warn!("TTL_DELIVERED_S is less than twice QUEUE_VISIBILITY_S: late duplicates are delivered");
         }
         if INTAKE + attempt + BOOKKEEPING > function {
             self.fault("DELIVERY_TIMEOUT_MS", "must leave 13 s of DELIVER_TIMEOUT_S");
@@ -578,7 +579,6 @@ mod tests {
         assert_eq!(faults_with(&[("DELIVERY_TIMEOUT_MS", "47001")]), ["DELIVERY_TIMEOUT_MS"]);
         assert_eq!(faults_with(&[("CONNECT_TIMEOUT_MS", "15001")]), ["CONNECT_TIMEOUT_MS"]);
         assert_eq!(faults_with(&[("TTL_UNFINISHED_S", "86399")]), ["TTL_UNFINISHED_S"]);
-        assert_eq!(faults_with(&[("TTL_DELIVERED_S", "719")]), ["TTL_DELIVERED_S"]);
         assert_eq!(
             faults_with(&[("RETRY_BASE_S", "30"), ("RETRY_CAP_S", "29")]),
             ["RETRY_BASE_S", "RETRY_BASE_THROTTLED_S"]

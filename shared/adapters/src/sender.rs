@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::address::{Forbidden, Guard};
+use domain::headers::vet;
 use domain::identity::traceparent;
 use domain::message::Message;
 use domain::outcome::{Answer, Attempted, classify};
@@ -148,6 +149,10 @@ impl HttpSender {
             Ok(url) => url,
             Err(why) => return Ended::refused(why),
         };
+        // A message may have been put into the queue by hand.
+        if let Some(fault) = message.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
+            return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
+        }
         let headers = match self.headers(message, now) {
             Ok(headers) => headers,
             Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),

@@ -82,12 +82,9 @@ impl Guard {
     /// # Errors
     /// [`Forbidden`] when it is not public and not in an allowed range.
     pub fn vet(&self, address: IpAddr) -> Result<(), Forbidden> {
-        let named = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
-        if named(&self.allowed) || (is_public(address) && !named(&self.refused)) {
-            Ok(())
-        } else {
-            Err(Forbidden(address))
-        }
+        let named = |ranges: &[IpNet], address: IpAddr| ranges.iter().any(|range| range.contains(&address));
+        let refused = named(&self.refused, address) || named(&self.refused, reached(address));
+        if named(&self.allowed, address) || (is_public(address) && !refused) { Ok(()) } else { Err(Forbidden(address)) }
     }
 
     /// Judges the host of `url` when it is an address rather than a name. The
@@ -105,14 +102,21 @@ impl Guard {
     }
 }
 
+/// The address that is reached: NAT64 leads to the IPv4 address inside.
+fn reached(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if NAT64.contains(&v6) => {
+            let [.., a, b, c, d] = v6.octets();
+            Ipv4Addr::new(a, b, c, d).into()
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
 /// Whether `address` is on the public internet.
 pub fn is_public(address: IpAddr) -> bool {
-    match address {
+    match reached(address) {
         IpAddr::V4(address) => !REFUSED_V4.iter().any(|range| range.contains(&address)),
-        IpAddr::V6(address) if NAT64.contains(&address) => {
-            let [.., a, b, c, d] = address.octets();
-            is_public(Ipv4Addr::new(a, b, c, d).into())
-        }
         IpAddr::V6(address) => !REFUSED_V6.iter().any(|range| range.contains(&address)),
     }
 }
@@ -230,6 +234,7 @@ mod tests {
         let ours: IpNet = "52.1.0.0/16".parse().unwrap();
         let guard = Guard::default().refusing(vec![ours]);
         assert!(guard.vet("52.1.2.3".parse().unwrap()).is_err() && guard.vet("52.2.0.1".parse().unwrap()).is_ok());
+        assert!(guard.vet("64:ff9b::3401:203".parse().unwrap()).is_err());
         let guard = Guard::allowing(vec!["52.1.2.0/24".parse().unwrap()]).refusing(vec![ours]);
         assert!(guard.vet("52.1.2.3".parse().unwrap()).is_ok() && guard.vet("52.1.3.3".parse().unwrap()).is_err());
     }

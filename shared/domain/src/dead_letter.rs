@@ -83,8 +83,8 @@ impl Reason {
     }
 }
 
-/// The longest body of an unreadable message that is kept, in bytes: DynamoDB
-/// takes 400 KB an item.
+/// The longest body of an unreadable message that is kept, in bytes as JSON writes
+/// it: DynamoDB takes 400 KB an item.
 pub const MAX_BODY: usize = 300_000;
 
 /// A delivery that was given up, with everything needed to send it again.
@@ -148,6 +148,15 @@ pub struct DeadLetter {
     pub truncated: bool,
 }
 
+/// How many bytes JSON needs for a character in a string (RFC 8259 §7).
+fn written_len(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if u32::from(c) < 0x20 => 6,
+        c => c.len_utf8(),
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !*flag
@@ -186,7 +195,12 @@ impl DeadLetter {
 
     /// The dead letter of a message that could not be read.
     pub fn malformed(message_id: &str, body: &str, error: &str, failed_at: Millis) -> Self {
-        let kept = body.get(..body.floor_char_boundary(MAX_BODY)).unwrap_or_default();
+        let mut written = 0;
+        let end = body.char_indices().find(|(_, c)| {
+            written += written_len(*c);
+            written > MAX_BODY
+        });
+        let kept = end.and_then(|(end, _)| body.get(..end)).unwrap_or(body);
         Self {
             webhook_id: format!("malformed-{message_id}"),
             reason: Some(Reason::Malformed),
@@ -219,6 +233,17 @@ impl DeadLetter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_malformed_body_fits_the_table_however_it_is_written() {
+        for text in ["x", "é", "\"", "\\", "{\"k\":\"v\",", "\u{1}"] {
+            let body = text.repeat(1_000_000 / text.len());
+            let letter = DeadLetter::malformed("m", &body, "why", Millis(0));
+            let written = serde_json::to_string(&letter).unwrap().len();
+            assert!(letter.truncated && (299_000..301_000).contains(&written), "{text}: {written}");
+        }
+        assert!(!DeadLetter::malformed("m", "short", "why", Millis(0)).truncated);
+    }
 
     #[test]
     fn a_reason_has_one_name_everywhere() {

@@ -200,6 +200,16 @@ pub enum Ending {
     Released,
 }
 
+impl Ending {
+    /// When the successor is due, if there is one.
+    pub fn next_attempt_at(&self) -> Option<Millis> {
+        match self {
+            Self::Retrying { next_attempt_at, .. } | Self::Parked { next_attempt_at, .. } => Some(*next_attempt_at),
+            Self::Delivered { .. } | Self::Failed { .. } | Self::Released => None,
+        }
+    }
+}
+
 /// The answer to a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -328,6 +338,8 @@ pub fn settle(record: &mut Option<Record>, now: Millis, birth: &Birth, settlemen
     let found = match record {
         Some(found) => found,
         None if *ending == Ending::Released => return Settled::Stale,
+        // Its successor is out and says more, or its record has lived its life.
+        None if ending.next_attempt_at().is_some_and(|due| due <= now) => return Settled::Stale,
         None => record.insert(Record::born(birth, now)),
     };
     if found.is_foreign(birth) {
@@ -644,6 +656,25 @@ mod tests {
         assert_eq!(settle(&mut record, Millis(2), &birth(), &settle_of("b", 0, delivered())), Settled::Recorded);
         assert_eq!(settle(&mut record, Millis(3), &birth(), &settle_of("c", 7, failed())), Settled::Stale);
         assert_eq!(record.unwrap().status, Status::Delivered);
+    }
+
+    #[test]
+    fn nothing_but_a_success_settles_over_anothers_live_lease() {
+        let mut record = None;
+        claim(&mut record, Millis(0), &claim_of("a", 0));
+        claim(&mut record, Millis(100), &claim_of("b", 0));
+        for ending in [retrying(), failed()] {
+            assert_eq!(settle(&mut record, Millis(101), &birth(), &settle_of("a", 0, ending)), Settled::Stale);
+        }
+        assert_eq!(settle(&mut record, Millis(101), &birth(), &settle_of("a", 0, delivered())), Settled::Recorded);
+    }
+
+    #[test]
+    fn an_old_retry_does_not_bring_a_forgotten_record_back() {
+        let mut record = None;
+        assert_eq!(settle(&mut record, Millis(900), &birth(), &settle_of("a", 0, retrying())), Settled::Stale);
+        assert_eq!(record, None);
+        assert_eq!(settle(&mut record, Millis(899), &birth(), &settle_of("a", 0, retrying())), Settled::Recorded);
     }
 
     #[test]

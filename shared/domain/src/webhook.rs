@@ -425,10 +425,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_url_reader(text in "\\PC{0,60}") {
+        fn no_text_breaks_the_url_reader(text in "(https?:/{0,3}|ftp://|)(\\PC{0,9}@)?\\PC{0,20}(:[0-9]{0,6})?[/?#]?\\PC{0,20}") {
             if let Ok(url) = read_url(&text, &Guard::default()) {
-                prop_assert!(url.has_host());
+                prop_assert!(url.has_host() && url.username().is_empty() && url.password().is_none());
+                prop_assert!(matches!(url.scheme(), "http" | "https"));
+                prop_assert!(refused_by_sqs(&text).is_none());
             }
+        }
+
+        #[test]
+        fn no_spelling_of_a_private_address_passes(bits: u32, style in 0..6, path in "[a-z]{0,5}") {
+            let address = std::net::Ipv4Addr::from(bits);
+            let [a, b, c, d] = address.octets();
+            let host = match style {
+                0 => address.to_string(),
+                1 => bits.to_string(),
+                2 => format!("{bits:#x}"),
+                3 => format!("{a:#o}.{b:#x}.{c}.{d}").replace("0o", "0"),
+                4 => format!("{a}.{}", bits & 0x00ff_ffff),
+                _ => format!("[::ffff:{address}]"),
+            };
+            let passes = read_url(&format!("http://{host}/{path}"), &Guard::default()).is_ok();
+            prop_assert_eq!(passes, style < 5 && crate::address::is_public(address.into()), "{}", host);
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use adapters::redis::Call;
 use adapters::sqs::{Lane, Outgoing};
-use domain::message::Message;
+use bytes::Bytes;
+use domain::message::{Envelope, Message};
 use domain::outcome::Answer;
 use domain::time::Millis;
 use fastrand::Rng;
@@ -55,8 +56,8 @@ struct Delivery {
     excuses: u32,
     /// An outcome that neither Redis nor the queue took.
     unrecorded: bool,
-    /// Processes that are calling its receiver now.
-    live: BTreeSet<usize>,
+    /// Processes that are calling its receiver now, once for each call.
+    live: Vec<usize>,
 }
 
 struct State {
@@ -95,7 +96,7 @@ impl Books {
                 calls: 0,
                 excuses: 0,
                 unrecorded: false,
-                live: BTreeSet::new(),
+                live: Vec::new(),
             })
             .collect();
         let state = State {
@@ -194,7 +195,7 @@ impl Books {
             state.deliveries[delivery].excuses += 1;
         }
         for delivery in &mut state.deliveries {
-            delivery.live.remove(&process);
+            delivery.live.retain(|other| *other != process);
         }
     }
 
@@ -206,16 +207,15 @@ impl Books {
     }
 
     /// A send that failed, or seemed to.
-    pub(crate) fn not_sent(&self, process: usize, messages: &[Outgoing]) {
+    pub(crate) fn not_sent(&self, messages: &[Outgoing]) {
         let mut state = self.state.lock().unwrap();
         for message in messages {
             match Self::marked(&message.body) {
                 Some(delivery) => state.deliveries[delivery].excuses += 1,
                 // An outcome has no payload; it is told by its id.
                 None => {
-                    let held = state.holding.get(&process).cloned().unwrap_or_default();
-                    for delivery in held {
-                        state.deliveries[delivery].unrecorded = true;
+                    for delivery in &mut state.deliveries {
+                        delivery.unrecorded |= message.body.contains(&format!("\"id\":\"{}\"", delivery.id));
                     }
                     *state.tally.entry("outcome not queued").or_default() += 1;
                 }
@@ -229,6 +229,15 @@ impl Books {
         let mut state = self.state.lock().unwrap();
         if lane == Lane::Retry && !(1..=900).contains(&message.delay_s) {
             state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
+        }
+        // What was spent was called: an open breaker or a failed probe spends nothing.
+        if lane == Lane::Retry
+            && let Ok(Envelope::Deliver(message)) = Envelope::decode(&Bytes::from(message.body.clone()))
+        {
+            let (spent, called) = (u32::from(message.attempt), message.history.count);
+            if spent > called || called > spent + message.parked {
+                state.fault = Some(format!("{spent} attempts are spent by {called} calls: {message:?}"));
+            }
         }
         if lane == Lane::Retry {
             let outcome = message.body.contains("\"kind\":\"outcome\"");
@@ -302,7 +311,7 @@ impl Books {
         let redis_is_sound = self.redis_is_sound;
         let delivery = &mut state.deliveries[n];
         delivery.calls += 1;
-        delivery.live.insert(process);
+        delivery.live.push(process);
         let live = delivery.live.len();
         let (answer, retry_after) = match (delivery.temper, chance) {
             (Temper::Healthy, _) | (Temper::Flaky | Temper::Busy, true) => (Answer::Status(200), None),
@@ -325,7 +334,10 @@ impl Books {
     pub(crate) fn call_ended(&self, process: usize, message: &Message) {
         let text = std::str::from_utf8(&message.payload).unwrap_or_default();
         if let Some(n) = Self::marked(text) {
-            self.state.lock().unwrap().deliveries[n].live.remove(&process);
+            let live = &mut self.state.lock().unwrap().deliveries[n].live;
+            if let Some(at) = live.iter().position(|other| *other == process) {
+                live.swap_remove(at);
+            }
         }
     }
 
@@ -339,7 +351,9 @@ impl Books {
             _ if shared => true,
             Some("delivered") => delivery.got > 0,
             Some("failed") => archived,
-            _ => false,
+            // A delivered record lives half an hour.
+            None => delivery.got > 0,
+            Some(_) => false,
         };
         let finished = delivery.got > 0 || archived;
         let (unrecorded, text) = (delivery.unrecorded, format!("{delivery:?}"));
@@ -361,6 +375,9 @@ impl Books {
                 "seed {seed}: delivery {n} was called {} times: {delivery:?}",
                 delivery.calls
             );
+            // A receiver that has it is only called again where a fault explains it.
+            let repeated = self.redis_is_sound && delivery.got > 1 + delivery.excuses;
+            assert!(!repeated, "seed {seed}: {n} was delivered {} times: {delivery:?}", delivery.got);
             // Unless an earlier request of the same client got no answer.
             let told = delivery.refused && delivery.asked == 1;
             assert!(!(told && delivery.got > 0), "seed {seed}: {n} was refused and delivered: {delivery:?}");

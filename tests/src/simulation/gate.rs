@@ -197,12 +197,12 @@ impl Queue for Port {
             self.books.sends(lane, message);
         }
         if self.gate.pass(self.number, Point::BeforeSend).await == Permit::Fail {
-            self.books.not_sent(self.number, &messages);
+            self.books.not_sent(&messages);
             return vec![failure(); count];
         }
         let results = self.queues.send(lane, messages.clone()).await;
         if self.gate.pass(self.number, Point::AfterSend).await == Permit::Fail {
-            self.books.not_sent(self.number, &messages);
+            self.books.not_sent(&messages);
             return vec![failure(); count];
         }
         results

@@ -9,6 +9,10 @@ local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
 if not status then
   if ending == 'released' then return 'stale' end
+  for i = 7, 6 + count, 2 do
+    -- Its successor is out and says more, or its record has lived its life.
+    if ARGV[i] == 'next_attempt_at' and ARGV[i + 1] ~= '' and tonumber(ARGV[i + 1]) <= now then return 'stale' end
+  end
   clear(key)
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 7 + count))
   status, at_hop = redis.call('HGET', key, 'status'), 0
