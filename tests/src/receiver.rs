@@ -172,6 +172,14 @@ impl Receiver {
         self.state.lock().unwrap().arrivals.clone()
     }
 
+    /// How many requests arrived so far.
+    ///
+    /// # Panics
+    /// Never, unless another user of the receiver panicked.
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().arrivals.len()
+    }
+
     /// How many connections were accepted.
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections

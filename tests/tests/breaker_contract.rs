@@ -29,6 +29,7 @@ enum Act {
     Probe { token: u8, epoch: u64, verdict: Verdict },
     Reset,
     Wait(u64),
+    StepBack(u64),
     Lose,
 }
 
@@ -46,6 +47,7 @@ fn acts() -> impl Strategy<Value = Act> {
         14 => (0u8..4, 0u64..6, verdicts()).prop_map(|(token, epoch, verdict)| Act::Probe { token, epoch, verdict }),
         1 => Just(Act::Reset),
         14 => (0u64..300).prop_map(Act::Wait),
+        2 => (0u64..50).prop_map(Act::StepBack),
         1 => Just(Act::Lose),
     ]
 }
@@ -66,9 +68,9 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, spec: &mut Breaker) -> (
     match act {
         Act::Admit { id, token } => {
             let (id, token) = (format!("d{id}"), format!("t{token}"));
-            let reply = ask(redis, breaker::admit(TO, &id, &token, 150, &POLICY)).await;
+            let reply = ask(redis, breaker::admit(TO, &id, &token, (150, 40), &POLICY)).await;
             let answer = breaker::admitted(reply, &token).unwrap();
-            (format!("{:?}", rules::admit(spec, now, &id, &token, 150, &POLICY)), format!("{answer:?}"))
+            (format!("{:?}", rules::admit(spec, now, &id, &token, (150, 40), &POLICY)), format!("{answer:?}"))
         }
         Act::Report { token, epoch, verdicts } => {
             let (token, epoch, before) = (format!("r{token}"), near(*epoch), spec.state);
@@ -93,6 +95,10 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, spec: &mut Breaker) -> (
         }
         Act::Wait(ms) => {
             clock.advance(Duration::from_millis(*ms));
+            (String::new(), String::new())
+        }
+        Act::StepBack(ms) => {
+            clock.step_back(Duration::from_millis(*ms));
             (String::new(), String::new())
         }
         Act::Lose => {
@@ -174,7 +180,8 @@ async fn two_hundred_admissions_at_half_open_give_one_probe() {
     let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
     ask(&redis, breaker::report(TO, "r", 0, &[Verdict::Unhealthy; 5], &REAL)).await.unwrap();
     let _: () = server.connect().hset(breaker::key(TO), "retry_at", 1).unwrap();
-    let calls = (0..200).map(|n| breaker::admit(TO, &format!("d{n}"), &format!("t{n}"), 60_000, &REAL)).collect();
+    let calls =
+        (0..200).map(|n| breaker::admit(TO, &format!("d{n}"), &format!("t{n}"), (60_000, 25_000), &REAL)).collect();
     let probes = at_once(&server, calls).await.into_iter().filter(|reply| {
         matches!(breaker::admitted(reply.clone(), "t").unwrap(), Admission::Admitted(Pass::Probe { .. }))
     });
@@ -186,7 +193,7 @@ async fn the_closed_and_healthy_path_writes_nothing() {
     let server = RedisServer::start();
     let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
     ask(&redis, breaker::look(TO)).await.unwrap();
-    ask(&redis, breaker::admit(TO, "d", "t", 60_000, &REAL)).await.unwrap();
+    ask(&redis, breaker::admit(TO, "d", "t", (60_000, 25_000), &REAL)).await.unwrap();
     ask(&redis, breaker::report(TO, "r", 0, &[Verdict::Healthy; 10], &REAL)).await.unwrap();
     let exists: bool = server.connect().exists(breaker::key(TO)).unwrap();
     assert!(!exists);

@@ -10,6 +10,7 @@ use adapters::redis::{Call, Reply};
 use domain::breaker::{Admission, Pass, State, next_reset_ms};
 use domain::delivery::{Step, after_failed_probe};
 use domain::outcome::{Attempted, Verdict, classify};
+use domain::time::whole_ms;
 
 use crate::finish::Finish;
 use crate::intake::{answered, token};
@@ -37,13 +38,13 @@ impl Called {
 impl Deliver {
     /// Asks the breakers that are not closed. What is refused is parked.
     pub(crate) async fn admit(&self, works: Vec<Work>, batch: &mut Batch, finishes: &mut Vec<Finish>) -> Vec<Work> {
-        let lease_ms = self.lease_ms(batch);
+        let patience = (self.lease_ms(batch), whole_ms(self.attempt));
         let calls: Vec<Call> = works
             .iter()
             .filter(|work| work.pass.is_none())
             .map(|work| {
                 let policy = self.breakers.of(&work.destination);
-                breaker::admit(&work.destination, &work.message.id, &work.token, lease_ms, &policy)
+                breaker::admit(&work.destination, &work.message.id, &work.token, patience, &policy)
             })
             .collect();
         let mut replies = self.wave(&calls, batch).await.unwrap_or_default().into_iter();

@@ -14,21 +14,33 @@ use url::{Url, form_urlencoded};
 
 use crate::Operate;
 
+/// Most pages of destinations that one answer looks through: 10,000 destinations.
+const MAX_PAGES: usize = 10;
+
 impl Operate {
     /// Every breaker that changed within a day, the last changed first; those in one
     /// state if `state` says so.
     pub(crate) async fn breakers(&self, query: &str) -> Result<Value, Problem> {
         let wanted = wanted_state(query)?;
-        let mut replies = self.ask(&[breaker::list()]).await?;
-        let destinations = breaker::listed(next(&mut replies)?).map_err(|_| away())?;
-        let calls: Vec<Call> = destinations.iter().map(|destination| breaker::read(destination)).collect();
-        let replies = self.ask(&calls).await?;
         let now = self.clock.now();
-        let mut shown = Vec::with_capacity(destinations.len());
-        for (destination, reply) in destinations.iter().zip(replies) {
-            let Some(found) = breaker::breaker(reply).map_err(|_| away())? else { continue };
-            if wanted.is_none_or(|state| found.seen_at(now) == state) {
-                shown.push(view(destination, &found, now));
+        let mut shown = Vec::new();
+        for page in 0..MAX_PAGES {
+            let mut replies = self.ask(&[breaker::list(page)]).await?;
+            let destinations = breaker::listed(next(&mut replies)?).map_err(|_| away())?;
+            let calls: Vec<Call> = destinations.iter().map(|destination| breaker::read(destination)).collect();
+            for (destination, reply) in destinations.iter().zip(self.ask(&calls).await?) {
+                match breaker::breaker(reply) {
+                    Ok(Some(found)) if wanted.is_none_or(|state| found.seen_at(now) == state) => {
+                        shown.push(view(destination, &found, now));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::error!(%destination, code = error.code(), error = ?error, "a circuit breaker cannot be read");
+                    }
+                }
+            }
+            if destinations.len() < breaker::PAGE {
+                break;
             }
         }
         Ok(json!({ "circuit_breakers": shown }))

@@ -14,8 +14,8 @@ use crate::redis::{Call, Reply, Script};
 
 /// How long a breaker is kept after its last change, in ms: a day.
 const LIFE_MS: u64 = 86_400_000;
-/// Most destinations that the index names.
-pub const MAX_LISTED: usize = 1000;
+/// Destinations in a page of the index.
+pub const PAGE: usize = 1000;
 /// Destinations that have a breaker, scored by their last change.
 const INDEX: &str = "circuit_breaker_index";
 
@@ -50,9 +50,15 @@ pub fn closed_epoch(reply: Reply) -> Result<Option<u64>, LedgerError> {
 }
 
 /// `domain::breaker::admit`.
-pub fn admit(destination: &str, id: &str, token: &str, lease_ms: u64, policy: &Policy) -> Call {
-    let args =
-        vec![id.to_owned(), token.to_owned(), lease_ms.to_string(), policy.reset_ms.to_string(), LIFE_MS.to_string()];
+pub fn admit(destination: &str, id: &str, token: &str, (lease_ms, call_ms): (u64, u64), policy: &Policy) -> Call {
+    let args = vec![
+        id.to_owned(),
+        token.to_owned(),
+        lease_ms.to_string(),
+        policy.reset_ms.to_string(),
+        LIFE_MS.to_string(),
+        call_ms.to_string(),
+    ];
     Call::Script { script: &ADMIT, key: key(destination), args }
 }
 
@@ -137,10 +143,10 @@ pub fn touched<'d>(destinations: impl Iterator<Item = &'d str>, now: Millis) -> 
     vec![add.into(), trim.into()]
 }
 
-/// Asks for the destinations that have a breaker, the last changed first.
-pub fn list() -> Call {
+/// Asks for a page of the destinations that have a breaker, the last changed first.
+pub fn list(page: usize) -> Call {
     let mut command = redis::cmd("ZREVRANGE");
-    command.arg(INDEX).arg(0).arg(MAX_LISTED - 1);
+    command.arg(INDEX).arg(page * PAGE).arg((page + 1) * PAGE - 1);
     command.into()
 }
 

@@ -35,6 +35,13 @@ impl Clock {
         }
     }
 
+    /// Moves a fixed clock back, as a failover to another server may.
+    pub fn step_back(&self, by: Duration) {
+        if let Some(at) = &self.0 {
+            at.fetch_sub(whole_ms(by), Ordering::SeqCst);
+        }
+    }
+
     /// Moves a fixed clock. The machine's clock does not listen.
     pub fn advance(&self, by: Duration) {
         if let Some(at) = &self.0 {

@@ -250,7 +250,7 @@ impl Override {
     fn policy(&self, general: breaker::Policy) -> Option<breaker::Policy> {
         let failure_threshold = self.failure_threshold.unwrap_or(general.failure_threshold);
         let reset_ms = self.reset_timeout_s.map_or(Some(general.reset_ms), |s| s.checked_mul(1000))?;
-        let possible = (1..=1000).contains(&failure_threshold) && (1..=86_400_000).contains(&reset_ms);
+        let possible = (1..=1000).contains(&failure_threshold) && (1..=43_200_000).contains(&reset_ms);
         let reset_max_ms = general.reset_max_ms.max(reset_ms);
         possible.then_some(breaker::Policy { failure_threshold, reset_ms, reset_max_ms })
     }
@@ -430,7 +430,7 @@ impl<'a> Reader<'a> {
         let general = breaker::Policy {
             failure_threshold: u32::try_from(threshold).unwrap_or(1),
             reset_ms: self.number("BREAKER_RESET_TIMEOUT_S", 1..=3600) * 1000,
-            reset_max_ms: self.number("BREAKER_RESET_MAX_S", 1..=86_400) * 1000,
+            reset_max_ms: self.number("BREAKER_RESET_MAX_S", 1..=43_200) * 1000,
         };
         if general.reset_ms > general.reset_max_ms {
             self.fault("BREAKER_RESET_TIMEOUT_S", "must not be longer than BREAKER_RESET_MAX_S");
@@ -457,7 +457,7 @@ impl<'a> Reader<'a> {
     }
 
     fn parking(&mut self) -> Parking {
-        let parking = Parking { base: self.seconds("PARK_BASE_S", 1..=900), cap: self.seconds("PARK_CAP_S", 1..=3600) };
+        let parking = Parking { base: self.seconds("PARK_BASE_S", 1..=900), cap: self.seconds("PARK_CAP_S", 2..=3600) };
         if parking.base > parking.cap {
             self.fault("PARK_BASE_S", "must not be longer than PARK_CAP_S");
         }

@@ -15,7 +15,7 @@ use crate::outcome::Verdict;
 use crate::time::Millis;
 
 /// How many reports are remembered, so that a re-sent one counts once.
-pub const REMEMBERED: usize = 16;
+pub const REMEMBERED: usize = 32;
 
 /// When a breaker opens and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub struct Breaker {
     pub probe: Option<Probe>,
     /// The delivery that waits exactly until `retry_at`.
     pub candidate: Option<String>,
-    /// Tokens of the last reports that changed something.
+    /// Tokens of the last reports that could change something.
     pub reported: VecDeque<String>,
 }
 
@@ -146,8 +146,16 @@ pub enum Admission {
 }
 
 /// Asks to call. `id` is the delivery, `token` this receive of it; `lease_ms` is
-/// how long the caller can live.
-pub fn admit(breaker: &mut Breaker, now: Millis, id: &str, token: &str, lease_ms: u64, policy: &Policy) -> Admission {
+/// how long the caller can live, `call_ms` how long a call takes at most: what a
+/// probe is waited for, since its holder mostly lives far longer than it.
+pub fn admit(
+    breaker: &mut Breaker,
+    now: Millis,
+    id: &str,
+    token: &str,
+    (lease_ms, call_ms): (u64, u64),
+    policy: &Policy,
+) -> Admission {
     let probing = |breaker: &Breaker| {
         Admission::Admitted(Pass::Probe {
             epoch: breaker.epoch,
@@ -173,7 +181,8 @@ pub fn admit(breaker: &mut Breaker, now: Millis, id: &str, token: &str, lease_ms
                     return probing(breaker);
                 }
                 if now < probe.until {
-                    return Admission::Refused { wait: now.until(probe.until), first: false };
+                    let wait = now.until(probe.until).min(Duration::from_millis(call_ms));
+                    return Admission::Refused { wait, first: false };
                 }
             }
         }
@@ -194,21 +203,23 @@ pub fn report(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdi
     {
         return;
     }
-    let before = breaker.failures;
+    // Said again later, this would count anew. Only success upon success may be
+    // forgotten: it writes nothing.
+    if breaker.failures == 0 && !verdicts.contains(&Verdict::Unhealthy) {
+        return;
+    }
+    remember(breaker, token);
     for verdict in verdicts {
         match verdict {
             Verdict::Healthy => breaker.failures = 0,
-            Verdict::Unhealthy => breaker.failures += 1,
+            Verdict::Unhealthy => {
+                breaker.failures += 1;
+                if breaker.failures >= policy.failure_threshold {
+                    return open(breaker, now, policy.reset_ms);
+                }
+            }
             Verdict::Throttled | Verdict::Neutral => {}
         }
-        if breaker.failures >= policy.failure_threshold {
-            open(breaker, now, policy.reset_ms);
-            remember(breaker, token);
-            return;
-        }
-    }
-    if breaker.failures != before {
-        remember(breaker, token);
     }
 }
 
@@ -347,7 +358,7 @@ mod tests {
     }
 
     fn probe(breaker: &mut Breaker, now: u64, token: &str) -> u64 {
-        let answer = admit(breaker, Millis(now), "d", token, 10_000, &POLICY);
+        let answer = admit(breaker, Millis(now), "d", token, (10_000, 10_000), &POLICY);
         let Admission::Admitted(Pass::Probe { epoch, .. }) = answer else { panic!("{answer:?}") };
         epoch
     }
@@ -373,9 +384,34 @@ mod tests {
     }
 
     #[test]
+    fn a_report_that_changed_nothing_in_sum_is_remembered_too() {
+        let mut breaker = Breaker::default();
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(0), "b", 0, &[BAD; 4], &POLICY);
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, Verdict::Healthy], &POLICY);
+        assert_eq!((breaker.state, breaker.failures), (State::Closed, 4));
+    }
+
+    #[test]
+    fn throttling_never_opens_it_whatever_the_count() {
+        let mut breaker = Breaker { failures: 9, ..Breaker::default() };
+        report(&mut breaker, Millis(0), "a", 0, &[Verdict::Throttled, Verdict::Neutral], &POLICY);
+        assert_eq!(breaker.state, State::Closed);
+    }
+
+    #[test]
+    fn while_a_probe_is_out_others_wait_as_long_as_a_call_takes() {
+        let mut breaker = tripped();
+        probe(&mut breaker, 60_000, "p");
+        let wait = Duration::from_millis(25);
+        let answer = admit(&mut breaker, Millis(60_001), "e", "q", (60_000, 25), &POLICY);
+        assert_eq!(answer, Admission::Refused { wait, first: false });
+    }
+
+    #[test]
     fn an_open_one_refuses_and_only_the_first_waits_exactly() {
         let mut breaker = tripped();
-        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", 1, &POLICY);
+        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", (1, 1), &POLICY);
         let wait = Duration::from_secs(40);
         assert_eq!(ask("x"), Admission::Refused { wait, first: true });
         assert_eq!(ask("y"), Admission::Refused { wait, first: false });
@@ -389,7 +425,10 @@ mod tests {
         {
             let mut breaker = tripped();
             let epoch = probe(&mut breaker, 60_000, "p");
-            assert!(matches!(admit(&mut breaker, Millis(60_001), "e", "q", 1, &POLICY), Admission::Refused { .. }));
+            assert!(matches!(
+                admit(&mut breaker, Millis(60_001), "e", "q", (1, 1), &POLICY),
+                Admission::Refused { .. }
+            ));
             report_probe(&mut breaker, Millis(61_000), "p", epoch, verdict, &POLICY);
             assert_eq!(breaker.state, state, "{verdict:?}");
         }
@@ -412,7 +451,10 @@ mod tests {
     fn a_lost_probe_is_replaced_when_its_lease_ends_and_its_result_ignored() {
         let mut breaker = tripped();
         let lost = probe(&mut breaker, 60_000, "p");
-        assert!(matches!(admit(&mut breaker, Millis(69_999), "e", "q", 10_000, &POLICY), Admission::Refused { .. }));
+        assert!(matches!(
+            admit(&mut breaker, Millis(69_999), "e", "q", (10_000, 10_000), &POLICY),
+            Admission::Refused { .. }
+        ));
         let epoch = probe(&mut breaker, 70_000, "q");
         report_probe(&mut breaker, Millis(70_001), "p", lost, Verdict::Healthy, &POLICY);
         assert_eq!(breaker.state, State::HalfOpen);
@@ -451,7 +493,10 @@ mod tests {
         let mut breaker = tripped();
         probe(&mut breaker, 60_000, "p");
         // A failover whose clock is two seconds behind.
-        assert!(matches!(admit(&mut breaker, Millis(58_000), "e", "q", 10_000, &POLICY), Admission::Refused { .. }));
+        assert!(matches!(
+            admit(&mut breaker, Millis(58_000), "e", "q", (10_000, 10_000), &POLICY),
+            Admission::Refused { .. }
+        ));
         probe(&mut breaker, 70_000, "q");
     }
 

@@ -66,7 +66,7 @@ struct State {
     tally: Tally,
     holding: BTreeMap<usize, BTreeSet<usize>>,
     /// Processes whose probe is out, by breaker.
-    probing: BTreeMap<String, BTreeSet<usize>>,
+    probing: BTreeMap<String, BTreeSet<(usize, String)>>,
     fault: Option<String>,
 }
 
@@ -275,7 +275,7 @@ impl Books {
                 delivery.excuses += 1;
             }
             let probing = state.probing.entry(key.clone()).or_default();
-            probing.insert(process);
+            probing.insert((process, args[1].clone()));
             if probing.len() > 1 && self.redis_is_sound {
                 state.fault = Some(format!("{key} has more than one live probe"));
             }
@@ -285,7 +285,7 @@ impl Books {
     /// A process has ended, and its probes with it.
     pub(crate) fn ended(&self, process: usize) {
         for probing in self.state.lock().unwrap().probing.values_mut() {
-            probing.remove(&process);
+            probing.retain(|(other, _)| *other != process);
         }
     }
 
@@ -293,9 +293,9 @@ impl Books {
     /// cannot be there too early.
     pub(crate) fn asks(&self, process: usize, call: &Call) {
         let Call::Script { key, args, .. } = call else { return };
-        // Only the report of a probe has six arguments.
-        if key.starts_with("circuit_breaker:") && args.len() == 6 {
-            self.state.lock().unwrap().probing.entry(key.clone()).or_default().remove(&process);
+        // The report of a probe: six arguments, the third of which is one verdict.
+        if key.starts_with("circuit_breaker:") && args.len() == 6 && args[2].len() == 1 {
+            self.state.lock().unwrap().probing.entry(key.clone()).or_default().remove(&(process, args[0].clone()));
         }
     }
 

@@ -1,7 +1,8 @@
 -- domain::breaker::admit. ARGV: delivery id, token, lease in ms, the policy's
--- reset in ms, ttl in ms.
+-- reset in ms, ttl in ms, how long a call takes at most in ms.
 local key, id, token = KEYS[1], ARGV[1], ARGV[2]
 local lease, reset, ttl = whole(ARGV[3], 'lease'), whole(ARGV[4], 'reset'), whole(ARGV[5], 'ttl')
+local call = whole(ARGV[6], 'call')
 local found = redis.call('HMGET', key, 'state', 'epoch', 'retry_at', 'reset_ms', 'probe', 'probe_until', 'candidate')
 local state, epoch = found[1] or 'closed', tonumber(found[2] or 0)
 local was_open = found[4] or text_of(reset)
@@ -17,7 +18,7 @@ if state == 'open' then
 elseif found[5] then
   if found[5] == token then return {'probe', epoch, was_open} end
   local left = tonumber(found[6]) - now
-  if left > 0 then return {'refused', left, 0} end
+  if left > 0 then return {'refused', math.min(left, call), 0} end
 end
 epoch = epoch + 1
 redis.call('HDEL', key, 'candidate')

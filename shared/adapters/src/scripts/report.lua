@@ -14,11 +14,17 @@ end
 
 local before = tonumber(found[3] or 0)
 local failures, opens = before, false
+-- Said again later, this would count anew. Only success upon success may be
+-- forgotten: it writes nothing.
+if before == 0 and not string.find(verdicts, 'u', 1, true) then return '' end
 for verdict in string.gmatch(verdicts, '.') do
-  if verdict == 'h' then failures = 0 elseif verdict == 'u' then failures = failures + 1 end
-  if failures >= threshold then opens = true; break end
+  if verdict == 'h' then
+    failures = 0
+  elseif verdict == 'u' then
+    failures = failures + 1
+    if failures >= threshold then opens = true; break end
+  end
 end
-if failures == before and not opens then return '' end
 tokens[#tokens + 1] = token
 if #tokens > remembered then table.remove(tokens, 1) end
 redis.call('HSET', key, 'failures', text_of(failures), 'reported', table.concat(tokens, ' '))
