@@ -27,7 +27,7 @@ for verdict in string.gmatch(verdicts, '.') do
 end
 tokens[#tokens + 1] = token
 if #tokens > remembered then table.remove(tokens, 1) end
-redis.call('HSET', key, 'failures', text_of(failures), 'reported', table.concat(tokens, ' '))
+redis.call('HSET', key, 'state', 'closed', 'failures', text_of(failures), 'reported', table.concat(tokens, ' '))
 if opens then
   redis.call('HDEL', key, 'probe', 'probe_until', 'candidate')
   redis.call('HSET', key, 'state', 'open', 'epoch', text_of(epoch + 1), 'opened_at', text_of(now),
