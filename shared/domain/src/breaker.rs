@@ -482,6 +482,15 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_an_earlier_closed_time_do_not_count() {
+        let mut breaker = tripped();
+        let epoch = probe(&mut breaker, 60_000, "p");
+        report_probe(&mut breaker, Millis(60_001), "p", epoch, Verdict::Healthy, &POLICY);
+        report(&mut breaker, Millis(60_002), "late", 0, &[BAD; 5], &POLICY);
+        assert_eq!((breaker.state, breaker.failures), (State::Closed, 0));
+    }
+
+    #[test]
     fn a_re_sent_admission_gets_the_same_probe() {
         let mut breaker = tripped();
         let epoch = probe(&mut breaker, 60_000, "p");
