@@ -30,6 +30,7 @@ async fn two_hundred_webhooks_survive_a_redis_that_comes_back_empty() {
         let (code, answer) = api.post("/webhooks", body.to_string()).await;
         assert_eq!(code, 202, "{answer}");
     }
+    // The outage itself: nothing tells that it has lasted long enough.
     tokio::time::sleep(Duration::from_secs(20)).await;
     own.start_redis();
     let got: BTreeSet<String> = receiver

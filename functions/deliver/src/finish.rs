@@ -11,7 +11,6 @@ use adapters::sqs::{Lane, Outgoing};
 use bytes::Bytes;
 use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS, Reason};
 use domain::delivery::{Step, give_up};
-use domain::destination::Destination;
 use domain::ledger::{Birth, Ending, Settled, Settlement};
 use domain::message::{Malformed, Message, Report};
 use domain::retry::sqs_delay_s;
@@ -325,14 +324,14 @@ impl Sending {
     fn outgoing(self, now: Millis) -> Result<Outgoing, serde_json::Error> {
         match self {
             Self::Successor(message) => {
-                Ok(Outgoing::new(message.encode()?, group(&message), sqs_delay_s(now, message.not_before)))
+                Ok(Outgoing::new(message.encode()?, message.group(), sqs_delay_s(now, message.not_before)))
             }
             Self::Report(report) => {
                 Ok(Outgoing::new(report.encode()?, String::new(), sqs_delay_s(now, report.not_before)))
             }
             Self::DeadLetter { reason, message, error } => Ok(Outgoing {
                 attributes: attributes(reason, &error, message.attempt),
-                ..Outgoing::new(message.encode()?, group(&message), 0)
+                ..Outgoing::new(message.encode()?, message.group(), 0)
             }),
             Self::Malformed { body, error } => Ok(Outgoing {
                 attributes: attributes(Reason::Malformed, &error, 0),
@@ -354,8 +353,4 @@ fn attributes(reason: Reason, error: &str, calls: u8) -> Vec<(&'static str, Stri
         (RETRY_ATTEMPTS, calls.saturating_sub(1).to_string()),
         (EXHAUSTED_RETRY_CONDITION, reason.exhausted_condition().to_owned()),
     ]
-}
-
-fn group(message: &Message) -> String {
-    message.destination().as_ref().map(Destination::message_group_id).unwrap_or_default()
 }

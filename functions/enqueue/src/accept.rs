@@ -19,7 +19,6 @@ use domain::time::Millis;
 use domain::webhook::Webhook;
 use serde_json::{Value, json};
 use tokio::join;
-use url::Url;
 use uuid::Uuid;
 
 use crate::Enqueue;
@@ -174,7 +173,7 @@ impl Enqueue {
             match item.message.encode() {
                 Ok(body) => {
                     at.push(i);
-                    messages.push(Outgoing::new(body, group(&item.message), 0));
+                    messages.push(Outgoing::new(body, item.message.group(), 0));
                 }
                 Err(error) => results[i] = Some(Err(SendError::Refused(error.to_string()))),
             }
@@ -284,8 +283,4 @@ fn receipt(item: Incoming) -> Result<Receipt, Problem> {
 
 fn id_conflict() -> Problem {
     Problem::conflict("This reference_id belongs to a webhook with another body.")
-}
-
-fn group(message: &Message) -> String {
-    Url::parse(&message.url).map(|url| Destination::of(&url).message_group_id()).unwrap_or_default()
 }

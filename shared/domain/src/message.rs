@@ -316,6 +316,11 @@ impl Message {
         }
     }
 
+    /// What SQS is to be fair between; empty when its URL cannot be read.
+    pub fn group(&self) -> String {
+        self.destination().as_ref().map(Destination::message_group_id).unwrap_or_default()
+    }
+
     /// Where it goes; `None` when its URL cannot be read, which the sender reports.
     pub fn destination(&self) -> Option<Destination> {
         Url::parse(&self.url).ok().map(|url| Destination::of(&url))
