@@ -28,6 +28,9 @@ enum Act {
     Forget(u8),
     Claim { body: u8, token: u8, hop: u32 },
     Settle { body: u8, token: u8, hop: u32, ending: Ending },
+    Remove(u64),
+    Abandon(u64),
+    Redrive { body: u8, hop: u32 },
     Wait(u64),
     Lose,
 }
@@ -65,9 +68,12 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => body.clone().prop_map(Act::Confirm),
         1 => body.clone().prop_map(Act::Forget),
         6 => (body.clone(), 0u8..4, 0u32..4).prop_map(|(body, token, hop)| Act::Claim { body, token, hop }),
-        6 => (body, 0u8..4, 0u32..4, endings())
+        6 => (body.clone(), 0u8..4, 0u32..4, endings())
             .prop_map(|(body, token, hop, ending)| Act::Settle { body, token, hop, ending }),
-        3 => (0u64..200).prop_map(Act::Wait),
+        2 => (0u64..200).prop_map(Act::Remove),
+        1 => (0u64..1500).prop_map(Act::Abandon),
+        1 => (body, 1u32..5).prop_map(|(body, hop)| Act::Redrive { body, hop }),
+        3 => prop_oneof![9 => 0u64..200, 1 => 900u64..1100].prop_map(Act::Wait),
         1 => Just(Act::Lose),
     ]
 }
@@ -122,6 +128,22 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, record: &mut Option<Reco
             let settlement = Settlement { token: format!("t{token}"), hop: *hop, ending: ending.clone() };
             let reply = ledger::settled(ask(redis, ledger::settle(id, &birth, &settlement, LIFETIMES)).await);
             (format!("{:?}", rules::settle(record, now, &birth, &settlement)), format!("{:?}", reply.unwrap()))
+        }
+        Act::Remove(after) => {
+            let before = Millis(BEGINNING.0 + after);
+            let reply = ledger::removed(ask(redis, ledger::remove(id, before)).await);
+            (format!("{:?}", rules::remove(record, now, before)), format!("{:?}", reply.unwrap()))
+        }
+        Act::Abandon(after) => {
+            let before = Millis(BEGINNING.0 + after);
+            let reply = ledger::abandoned(ask(redis, ledger::abandon(id, before, LIFETIMES)).await);
+            (rules::abandon(record, now, before).to_string(), reply.unwrap().to_string())
+        }
+        Act::Redrive { body, hop } => {
+            let (birth, due) = (birth(*body), Millis(BEGINNING.0 + 7));
+            let reply = ledger::redriven(ask(redis, ledger::redrive(id, &birth, *hop, due, LIFETIMES)).await);
+            let status = rules::redrive(record, now, &birth, *hop, due);
+            (format!("{status:?}"), format!("{:?}", reply.unwrap()))
         }
         Act::Wait(ms) => {
             clock.advance(Duration::from_millis(*ms));

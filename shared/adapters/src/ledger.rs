@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::ledger::{Birth, Claim, Ending, Grant, MAX_CRASHES, Record, Reservation, Settled, Settlement, field};
+use domain::ledger::{
+    Birth, Claim, Ending, Grant, MAX_CRASHES, OUTCOME_UNKNOWN, Record, Removal, Reservation, Settled, Settlement, field,
+};
 use domain::status::{Lifetimes, Status};
+use domain::time::Millis;
 use redis::{FromRedisValue as _, RedisError, Value};
 
 use crate::redis::{Call, Reply, Script};
@@ -12,11 +15,17 @@ use crate::redis::{Call, Reply, Script};
 /// How long a reservation lives whose message may never have been queued, in ms.
 const RESERVATION_MS: u64 = 15 * 60 * 1000;
 
+/// What a record that should have ended long ago still gets.
+const SHORTEST_LIFE: Duration = Duration::from_secs(3600);
+
 static RESERVE: Script = Script::new(include_str!("scripts/reserve.lua"));
 static CONFIRM: Script = Script::new(include_str!("scripts/confirm.lua"));
 static FORGET: Script = Script::new(include_str!("scripts/forget.lua"));
 static CLAIM: Script = Script::new(include_str!("scripts/claim.lua"));
 static SETTLE: Script = Script::new(include_str!("scripts/settle.lua"));
+static REMOVE: Script = Script::new(include_str!("scripts/remove.lua"));
+static ABANDON: Script = Script::new(include_str!("scripts/abandon.lua"));
+static REDRIVE: Script = Script::new(include_str!("scripts/redrive.lua"));
 
 /// An answer of Redis that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +155,73 @@ pub fn settled(reply: Reply) -> Result<Settled, LedgerError> {
         Some("foreign") => Ok(Settled::Foreign),
         _ => Err(LedgerError::Unexpected("settle")),
     }
+}
+
+/// `domain::ledger::remove` for the delivery `id`.
+pub fn remove(id: &str, before: Millis) -> Call {
+    Call::Script { script: &REMOVE, key: key(id), args: vec![before.0.to_string()] }
+}
+
+/// Reads the answer to [`remove`].
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn removed(reply: Reply) -> Result<Removal, LedgerError> {
+    match words("remove", reply)?.first().map(String::as_str) {
+        Some("kept") => Ok(Removal::Kept),
+        Some("deleted") => Ok(Removal::Deleted),
+        Some("hidden") => Ok(Removal::Hidden),
+        _ => Err(LedgerError::Unexpected("remove")),
+    }
+}
+
+/// `domain::ledger::abandon` for the delivery `id`.
+pub fn abandon(id: &str, before: Millis, lifetimes: Lifetimes) -> Call {
+    let args = vec![before.0.to_string(), OUTCOME_UNKNOWN.to_owned(), lifetimes.unfinished_ms.to_string()];
+    Call::Script { script: &ABANDON, key: key(id), args }
+}
+
+/// Reads the answer to [`abandon`]: whether it is given up now.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn abandoned(reply: Reply) -> Result<bool, LedgerError> {
+    match words("abandon", reply)?.first().map(String::as_str) {
+        Some("kept") => Ok(false),
+        Some("abandoned") => Ok(true),
+        _ => Err(LedgerError::Unexpected("abandon")),
+    }
+}
+
+/// `domain::ledger::redrive` for the delivery `id`.
+pub fn redrive(id: &str, birth: &Birth, hop: u32, due: Millis, lifetimes: Lifetimes) -> Call {
+    let args = vec![
+        hop.to_string(),
+        due.0.to_string(),
+        birth.body_hash.clone(),
+        lifetimes.unfinished_ms.to_string(),
+        birth.expires_at.0.to_string(),
+    ];
+    Call::Script { script: &REDRIVE, key: key(id), args: with_fields(args, birth) }
+}
+
+/// Reads the answer to [`redrive`]: where the delivery stands.
+///
+/// # Errors
+/// When Redis refused the command or answered nonsense.
+pub fn redriven(reply: Reply) -> Result<Status, LedgerError> {
+    let words = words("redrive", reply)?;
+    words.first().and_then(|name| Status::named(name)).ok_or(LedgerError::Unexpected("redrive"))
+}
+
+/// Gives a record that has no TTL what is left of its life, an hour at least.
+pub fn mortal(id: &str, record: &Record, now: Millis, lifetimes: Lifetimes) -> Call {
+    let age = record.updated_at.until(now);
+    let life = Duration::from_millis(lifetimes.of(record.status));
+    let left = life.saturating_sub(age).max(SHORTEST_LIFE);
+    let mut expire = redis::cmd("PEXPIRE");
+    expire.arg(key(id)).arg(domain::time::whole_ms(left)).arg("NX");
+    expire.into()
 }
 
 /// Reads the delivery's record and its TTL in ms: two calls, in this order.

@@ -87,6 +87,20 @@ pub struct Record {
     pub next_attempt_at: Option<Millis>,
     /// How long the last attempt took, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// Whether it was given up long after its deadline without being heard of: a
+    /// message of it may still come.
+    pub unknown: bool,
+}
+
+/// What `remove` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing: it is not there, changed lately, or is being attempted.
+    Kept,
+    /// The record is gone.
+    Deleted,
+    /// The delivery is unfinished, so its lease, hop and hash stay, unseen.
+    Hidden,
 }
 
 /// What `reserve` found.
@@ -238,7 +252,25 @@ impl Record {
             error: None,
             next_attempt_at: None,
             duration_ms: None,
+            unknown: false,
         }
+    }
+
+    /// Whether it is to be seen. A removed record of an unfinished delivery is
+    /// not, until the delivery moves on.
+    pub fn is_shown(&self) -> bool {
+        !self.birth.url.is_empty()
+    }
+
+    fn show(&mut self, birth: &Birth) {
+        if !self.is_shown() {
+            self.birth.url.clone_from(&birth.url);
+            self.birth.event_type.clone_from(&birth.event_type);
+        }
+    }
+
+    fn is_leased(&self, now: Millis) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.until > now)
     }
 
     /// Whether the record belongs to another body. An unknown hash fits any.
@@ -294,7 +326,7 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     }
     match found.status {
         Status::Delivered => return Grant::Done,
-        Status::Failed if found.hop >= claim.hop => return Grant::Done,
+        Status::Failed if found.hop >= claim.hop && !found.unknown => return Grant::Done,
         Status::Failed | Status::Pending | Status::Retrying => {}
     }
     if found.hop > claim.hop {
@@ -323,6 +355,11 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         found.updated_at = now;
         found.hop = claim.hop;
     }
+    if found.unknown {
+        found.unknown = false;
+        found.status = Status::waiting(found.birth.attempts);
+    }
+    found.show(&claim.birth);
     found.reserved = false;
     found.next_attempt_at = None;
     let firm = found.claimed == Some(claim.hop);
@@ -362,11 +399,16 @@ pub fn settle(record: &mut Option<Record>, now: Millis, birth: &Birth, settlemen
     let others = !held && found.lease.as_ref().is_some_and(|lease| lease.until > now);
     let outdated = found.hop > *hop
         || (found.hop == *hop && others)
-        || (found.hop == *hop && found.status == Status::Failed && matches!(ending, Ending::Failed { .. }));
+        || (found.hop == *hop
+            && found.status == Status::Failed
+            && !found.unknown
+            && matches!(ending, Ending::Failed { .. }));
     if outdated && !matches!(ending, Ending::Delivered { .. }) {
         return Settled::Stale;
     }
     apply(found, *hop, ending);
+    found.show(birth);
+    found.unknown = false;
     found.updated_at = now;
     found.settled = Some(token.clone());
     found.lease = None;
@@ -420,6 +462,75 @@ fn apply(found: &mut Record, at_hop: u32, ending: &Ending) {
     }
 }
 
+/// What an abandoned delivery's record says.
+pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
+
+/// Removes a record that did not change after `before`. Work goes on without it:
+/// of an unfinished delivery only the view is removed.
+pub fn remove(record: &mut Option<Record>, now: Millis, before: Millis) -> Removal {
+    let Some(found) = record else { return Removal::Kept };
+    if found.updated_at > before {
+        return Removal::Kept;
+    }
+    match found.status {
+        Status::Delivered | Status::Failed if found.is_leased(now) => Removal::Kept,
+        Status::Delivered | Status::Failed => {
+            *record = None;
+            Removal::Deleted
+        }
+        Status::Pending | Status::Retrying if !found.is_shown() => Removal::Kept,
+        Status::Pending | Status::Retrying => {
+            found.birth.url.clear();
+            found.birth.event_type = None;
+            found.last_status_code = None;
+            found.error_class = None;
+            found.error = None;
+            found.next_attempt_at = None;
+            found.duration_ms = None;
+            Removal::Hidden
+        }
+    }
+}
+
+/// Marks a delivery as failed whose deadline passed before `before` and which
+/// nobody is attempting. A message of it that comes after all is not dropped.
+pub fn abandon(record: &mut Option<Record>, now: Millis, before: Millis) -> bool {
+    let Some(found) = record else { return false };
+    let unfinished = matches!(found.status, Status::Pending | Status::Retrying);
+    if !unfinished || !found.is_shown() || found.birth.expires_at >= before || found.is_leased(now) {
+        return false;
+    }
+    found.status = Status::Failed;
+    found.error = Some(OUTCOME_UNKNOWN.to_owned());
+    found.unknown = true;
+    found.next_attempt_at = None;
+    found.lease = None;
+    found.updated_at = now;
+    true
+}
+
+/// Notes that a dead letter was sent again, as `hop`, due at `due`. Says where
+/// the delivery stands: a consumer may have been faster.
+pub fn redrive(record: &mut Option<Record>, now: Millis, birth: &Birth, hop: u32, due: Millis) -> Status {
+    let known = record.is_some();
+    let found = record.get_or_insert_with(|| Record::born(birth, now));
+    if !known || (found.status == Status::Failed && found.hop < hop && !found.is_foreign(birth)) {
+        found.status = Status::Pending;
+        found.birth.attempts = 0;
+        found.birth.expires_at = birth.expires_at;
+        found.show(birth);
+        found.hop = hop;
+        found.crashes = 0;
+        found.lease = None;
+        found.error = None;
+        found.error_class = None;
+        found.next_attempt_at = Some(due);
+        found.unknown = false;
+        found.updated_at = now;
+    }
+    found.status
+}
+
 /// Cuts an error text to what a record keeps.
 pub fn short_error(text: &str) -> String {
     text.chars().take(MAX_ERROR).collect()
@@ -450,6 +561,7 @@ pub mod field {
     pub const FIRM: &str = "firm";
     pub const CRASHES: &str = "crashes";
     pub const SETTLED: &str = "settled";
+    pub const UNKNOWN: &str = "unknown";
 }
 
 impl Birth {
@@ -457,12 +569,14 @@ impl Birth {
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             (field::STATUS, Status::waiting(self.attempts).as_str().to_owned()),
-            (field::WEBHOOK_URL, self.url.clone()),
             (field::ATTEMPTS, self.attempts.to_string()),
             (field::CREATED_AT, self.accepted_at.0.to_string()),
             (field::EXPIRES_AT, self.expires_at.0.to_string()),
             (field::CORRELATION_ID, self.correlation_id.clone()),
         ];
+        if !self.url.is_empty() {
+            fields.push((field::WEBHOOK_URL, self.url.clone()));
+        }
         if !self.body_hash.is_empty() {
             fields.push((field::BODY_HASH, self.body_hash.clone()));
         }
@@ -490,6 +604,7 @@ impl Record {
         set(field::CLAIMED, self.claimed.map(|hop| hop.to_string()));
         set(field::CRASHES, (self.crashes > 0).then(|| self.crashes.to_string()));
         set(field::SETTLED, self.settled.clone());
+        set(field::UNKNOWN, self.unknown.then(|| "1".to_owned()));
         set(field::LAST_STATUS_CODE, self.last_status_code.map(|code| code.to_string()));
         set(field::ERROR_CLASS, self.error_class.map(|class| class.as_str().to_owned()));
         set(field::ERROR, self.error.clone());
@@ -507,7 +622,7 @@ impl Record {
         Some(Self {
             status: Status::named(fields.get(field::STATUS)?)?,
             birth: Birth {
-                url: text(field::WEBHOOK_URL)?,
+                url: text(field::WEBHOOK_URL).unwrap_or_default(),
                 correlation_id: text(field::CORRELATION_ID).unwrap_or_default(),
                 event_type: text(field::EVENT_TYPE),
                 body_hash: text(field::BODY_HASH).unwrap_or_default(),
@@ -533,6 +648,7 @@ impl Record {
             error: text(field::ERROR),
             next_attempt_at: number(field::NEXT_ATTEMPT_AT).map(Millis),
             duration_ms: number(field::DURATION_MS),
+            unknown: fields.contains_key(field::UNKNOWN),
         })
     }
 }

@@ -7,7 +7,7 @@ local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
 local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed')
+  'firm', 'claimed', 'unknown', 'webhook_url')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
 local function verdict() return crashes >= limit and 'crashed' or 'granted' end
@@ -16,7 +16,7 @@ if status then
   if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
   if holder == token then return verdict() end
   if status == 'delivered' then return 'done' end
-  if status == 'failed' and at_hop >= hop then return 'done' end
+  if status == 'failed' and at_hop >= hop and not found[9] then return 'done' end
   if at_hop > hop then return 'stale' end
   if holder then
     -- A successor is only sent when its attempt has ended, so a higher hop voids
@@ -38,7 +38,11 @@ if hop > at_hop then
   end
   redis.call('HSET', key, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
 end
-redis.call('HDEL', key, 'reserved', 'next_attempt_at', 'crashes', 'firm')
+if found[9] and hop == at_hop then
+  redis.call('HSET', key, 'status', tonumber(redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
+end
+if status and not found[10] then show(key, 10) end
+redis.call('HDEL', key, 'reserved', 'next_attempt_at', 'crashes', 'firm', 'unknown')
 redis.call('HSET', key, 'lease', token, 'lease_until', text_of(now + lease), 'claimed', text_of(hop))
 if found[8] and tonumber(found[8]) == hop then redis.call('HSET', key, 'firm', '1') end
 if crashes > 0 then redis.call('HSET', key, 'crashes', text_of(crashes)) end

@@ -4,7 +4,8 @@
 local key, token, ending, hash = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
 local hop, ttl, count = whole(ARGV[2], 'hop'), whole(ARGV[5], 'ttl'), whole(ARGV[6], 'count')
 
-local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'settled', 'attempts')
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'settled', 'attempts',
+  'unknown', 'webhook_url')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
 if not status then
@@ -31,7 +32,7 @@ else
     local others = holder and holder ~= token and tonumber(found[5]) > now
     if at_hop > hop
       or (at_hop == hop and others)
-      or (at_hop == hop and status == 'failed' and ending == 'failed') then
+      or (at_hop == hop and status == 'failed' and not found[8] and ending == 'failed') then
       return 'stale'
     end
   end
@@ -40,7 +41,7 @@ end
 local next_hop = hop
 if ending == 'retrying' or ending == 'parked' then next_hop = hop + 1 end
 if ending == 'delivered' then next_hop = math.max(at_hop, hop) end
-local gone = {'lease', 'lease_until', 'firm', 'reserved'}
+local gone = {'lease', 'lease_until', 'firm', 'reserved', 'unknown'}
 if ending ~= 'parked' then gone[#gone + 1] = 'crashes' end
 if ending == 'delivered' then gone[#gone + 1] = 'claimed' end
 local kept = {'updated_at', text_of(now), 'settled', token}
@@ -56,6 +57,7 @@ if ending == 'parked' then
   kept[#kept + 1] = 'status'
   kept[#kept + 1] = tonumber(found[7] or 0) > 0 and 'retrying' or 'pending'
 end
+if found[1] and not found[9] then show(key, 7 + count) end
 redis.call('HDEL', key, unpack(gone))
 redis.call('HSET', key, unpack(kept))
 redis.call('PEXPIRE', key, ttl)

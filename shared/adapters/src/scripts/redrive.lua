@@ -1,0 +1,19 @@
+-- domain::ledger::redrive. ARGV: hop, due, body hash, ttl of an unfinished record
+-- in ms, its deadline, then the birth's fields in pairs. Answers the record's status.
+local key, hop, due, hash = KEYS[1], whole(ARGV[1], 'hop'), whole(ARGV[2], 'due'), ARGV[3]
+local ttl, expires_at = whole(ARGV[4], 'ttl'), ARGV[5]
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'webhook_url')
+local status, theirs = found[1], found[2]
+if status then
+  local foreign = theirs and hash ~= '' and theirs ~= hash
+  if foreign or status ~= 'failed' or tonumber(found[3] or 0) >= hop then return status end
+  if not found[4] then show(key, 6) end
+else
+  clear(key)
+  redis.call('HSET', key, unpack(ARGV, 6))
+end
+redis.call('HDEL', key, 'error', 'error_class', 'crashes', 'lease', 'lease_until', 'firm', 'unknown')
+redis.call('HSET', key, 'status', 'pending', 'attempts', '0', 'hop', text_of(hop), 'expires_at', expires_at,
+  'next_attempt_at', text_of(due), 'updated_at', text_of(now))
+redis.call('PEXPIRE', key, ttl)
+return 'pending'
