@@ -3,7 +3,7 @@
 
 use domain::fault::Fault;
 use domain::identity::is_correlation_id;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
@@ -29,6 +29,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<Fault>,
     retry_after_s: Option<u16>,
+    allow: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +45,7 @@ struct Body<'a> {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+        Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None, allow: None }
     }
 
     /// 400: the body is not JSON.
@@ -55,6 +56,13 @@ impl Problem {
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 405: the path exists, for these methods.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let detail = format!("This path knows {allow}.");
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail);
+        Self { allow: Some(allow), ..problem }
     }
 
     /// 409: the id belongs to another body.
@@ -105,8 +113,21 @@ impl Problem {
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(methods) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        }
         response
     }
+}
+
+/// An answer without a body.
+pub fn no_content(correlation_id: &str) -> Response<String> {
+    let mut response = Response::new(String::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(id) = HeaderValue::try_from(correlation_id) {
+        response.headers_mut().insert(CORRELATION_ID, id);
+    }
+    response
 }
 
 /// A JSON answer.

@@ -10,12 +10,14 @@ use domain::time::Millis;
 use redis::FromRedisValue as _;
 
 use crate::ledger::{LedgerError, words};
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Call, Reply, Script, Unavailable, Wire};
 
 /// How long a breaker is kept after its last change, in ms: a day.
 const LIFE_MS: u64 = 86_400_000;
 /// Destinations in a page of the index.
-pub const PAGE: usize = 1000;
+const PAGE: usize = 1000;
+/// Most pages that one survey looks through.
+const MAX_PAGES: usize = 10;
 /// Destinations that have a breaker, scored by their last change.
 const INDEX: &str = "circuit_breaker_index";
 
@@ -144,17 +146,14 @@ pub fn touched<'d>(destinations: impl Iterator<Item = &'d str>, now: Millis) -> 
 }
 
 /// Asks for a page of the destinations that have a breaker, the last changed first.
-pub fn list(page: usize) -> Call {
+fn list(page: usize) -> Call {
     let mut command = redis::cmd("ZREVRANGE");
     command.arg(INDEX).arg(page * PAGE).arg((page + 1) * PAGE - 1);
     command.into()
 }
 
 /// Reads the answer to [`list`].
-///
-/// # Errors
-/// When Redis refused the command or answered nonsense.
-pub fn listed(reply: Reply) -> Result<Vec<String>, LedgerError> {
+fn listed(reply: Reply) -> Result<Vec<String>, LedgerError> {
     let value = reply.map_err(|error| LedgerError::Refused("list", error))?;
     Vec::from_redis_value(value).map_err(|_| LedgerError::Unexpected("list"))
 }
@@ -174,6 +173,57 @@ pub fn breaker(reply: Reply) -> Result<Option<Breaker>, LedgerError> {
     let value = reply.map_err(|error| LedgerError::Refused("read", error))?;
     let fields = BTreeMap::<String, String>::from_redis_value(value).map_err(|_| LedgerError::Unexpected("read"))?;
     Ok((!fields.is_empty()).then(|| Breaker::from_fields(&fields)))
+}
+
+/// Why breakers are not known now.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// Redis is away.
+    #[error(transparent)]
+    Away(#[from] Unavailable),
+    /// Redis answered, but not what was asked.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl SurveyError {
+    /// A name for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Away(error) => error.code(),
+            Self::Ledger(error) => error.code(),
+        }
+    }
+}
+
+/// Every breaker that changed within a day, the last changed first: two round trips
+/// for every thousand, ten thousand at most.
+///
+/// # Errors
+/// When Redis is away or does not give the index. A breaker that cannot be read is
+/// logged and left out.
+pub async fn survey(redis: &dyn Wire) -> Result<Vec<(String, Breaker)>, SurveyError> {
+    let mut found = Vec::new();
+    for page in 0..MAX_PAGES {
+        let reply = redis.wave(&[list(page)]).await?.pop().ok_or(LedgerError::Unexpected("list"))?;
+        let destinations = listed(reply)?;
+        let calls: Vec<Call> = destinations.iter().map(|destination| read(destination)).collect();
+        let replies = redis.wave(&calls).await?;
+        let last = destinations.len() < PAGE;
+        for (destination, reply) in destinations.into_iter().zip(replies) {
+            match breaker(reply) {
+                Ok(Some(breaker)) => found.push((destination, breaker)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%destination, code = error.code(), error = ?error, "a circuit breaker cannot be read");
+                }
+            }
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn letter(verdict: Verdict) -> char {

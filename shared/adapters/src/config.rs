@@ -128,8 +128,42 @@ pub struct ArchiveConfig {
 /// What `operate` needs.
 #[derive(Clone, Debug)]
 pub struct OperateConfig {
+    /// Where AWS is.
+    pub account: Account,
     /// Where Redis is.
     pub redis: RedisConfig,
+    /// Where the queues are.
+    pub queues: QueueUrls,
+    /// The table's name.
+    pub table: String,
+    /// How long a dead letter is kept.
+    pub life: Duration,
+    /// The deadline of what is sent again.
+    pub deadline: Duration,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+}
+
+/// What `cleanup` needs.
+#[derive(Clone, Debug)]
+pub struct CleanupConfig {
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+}
+
+/// What `health` needs.
+#[derive(Clone, Debug)]
+pub struct HealthConfig {
+    /// Where AWS is.
+    pub account: Account,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// Where the queues are.
+    pub queues: QueueUrls,
+    /// The table's name.
+    pub table: String,
 }
 
 /// The environment's variables.
@@ -233,8 +267,39 @@ impl Environment {
     /// Every fault at once.
     pub fn operate(&self) -> Result<OperateConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let account = reader.account();
         let redis = reader.redis();
-        reader.finish(OperateConfig { redis })
+        let queues = reader.queues();
+        let table = reader.required("DEAD_LETTER_TABLE").to_owned();
+        let life = reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000);
+        let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = reader.lifetimes(deadline);
+        reader.finish(OperateConfig { account, redis, queues, table, life, deadline, lifetimes })
+    }
+
+    /// Reads what `cleanup` needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn cleanup(&self) -> Result<CleanupConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let redis = reader.redis();
+        let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = reader.lifetimes(deadline);
+        reader.finish(CleanupConfig { redis, lifetimes })
+    }
+
+    /// Reads what `health` needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn health(&self) -> Result<HealthConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let account = reader.account();
+        let redis = reader.redis();
+        let queues = reader.queues();
+        let table = reader.required("DEAD_LETTER_TABLE").to_owned();
+        reader.finish(HealthConfig { account, redis, queues, table })
     }
 }
 

@@ -1,10 +1,26 @@
-//! The archive: dead letters in DynamoDB, where they outlive Redis.
+//! The archive: dead letters in DynamoDB, where they outlive Redis. Lists come from
+//! two indexes, by month and by destination, both ordered by time, so that nothing
+//! is scanned.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use domain::dead_letter::DeadLetter;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use domain::dead_letter::{DeadLetter, Filter, Reason, Summary};
+use domain::outcome::ErrorClass;
+use domain::place::Place;
+use domain::time::Millis;
+
+/// Most queries for one page: a rare reason is looked for further on the next page.
+const MAX_QUERIES: usize = 12;
+/// Items that one query looks at when most may not match.
+const QUERY_ITEMS: usize = 1000;
+/// How far a clock may be ahead of the one that dated a dead letter.
+const SKEW: Duration = Duration::from_secs(300);
 
 /// What the archive made of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +33,72 @@ pub enum Filed {
     Foreign,
 }
 
-/// Why a dead letter is not filed. It stays in its queue.
+/// A dead letter as the archive has it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What was filed.
+    pub letter: DeadLetter,
+    /// When it was sent again.
+    pub redriven_at: Option<Millis>,
+}
+
+/// What became of the wish to send one again.
+#[derive(Clone, Debug)]
+pub enum Reserved {
+    /// It is yours until the reservation ends.
+    Granted(Box<DeadLetter>),
+    /// It was sent again already, or somebody is doing it now.
+    Taken,
+    /// There is no such dead letter.
+    Missing,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// What was found, newest first.
+    pub letters: Vec<Summary>,
+    /// Where the list goes on, if it does.
+    pub next: Option<Place>,
+}
+
+/// Why the archive did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It cannot be written as JSON.
-    #[error("a dead letter cannot be written as JSON")]
-    Encode(#[from] serde_json::Error),
+    /// It cannot be written as JSON, or read.
+    #[error("a dead letter cannot be written or read as JSON")]
+    Json(#[from] serde_json::Error),
+    /// An item is not as we write it.
+    #[error("an item of the table lacks its record")]
+    Strange,
     /// The table did not take it.
     #[error("the table did not take a dead letter: {0}")]
     Put(String),
+    /// The table did not give it.
+    #[error("the table did not give a dead letter: {0}")]
+    Get(String),
+    /// The table did not list them.
+    #[error("the table did not list dead letters: {0}")]
+    Query(String),
+    /// The table did not note it.
+    #[error("the table did not note a redrive: {0}")]
+    Update(String),
+    /// The table did not delete it.
+    #[error("the table did not delete a dead letter: {0}")]
+    Delete(String),
 }
 
 impl ArchiveError {
     /// A name for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Encode(_) => "archive_encode",
+            Self::Json(_) => "archive_json",
+            Self::Strange => "archive_strange",
             Self::Put(_) => "archive_put",
+            Self::Get(_) => "archive_get",
+            Self::Query(_) => "archive_query",
+            Self::Update(_) => "archive_update",
+            Self::Delete(_) => "archive_delete",
         }
     }
 }
@@ -46,6 +111,37 @@ pub trait Archive: Send + Sync {
     async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError>;
 }
 
+/// The way to what is filed.
+#[async_trait]
+pub trait Letters: Send + Sync {
+    /// One dead letter.
+    async fn get(&self, id: &str) -> Result<Option<Kept>, ArchiveError>;
+
+    /// Up to `limit` dead letters, newest first, that follow `after`.
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Place>,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Listed, ArchiveError>;
+
+    /// Deletes one; says whether it was there.
+    async fn delete(&self, id: &str) -> Result<bool, ArchiveError>;
+
+    /// Reserves one for being sent again, until then.
+    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError>;
+
+    /// Notes that this one was sent again. A newer one under its id stays as it is.
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError>;
+
+    /// Gives a reservation back: it was not sent.
+    async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError>;
+
+    /// Asks whether the archive is there, without changing it.
+    async fn ping(&self) -> Result<(), ArchiveError>;
+}
+
 /// The real table.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -54,15 +150,53 @@ pub struct Table {
     life_s: u64,
 }
 
-/// Attribute names.
+/// Attribute names. Those up to `MONTH` are of the indexes, too.
 mod attribute {
     pub(super) const ID: &str = "id";
+    pub(super) const PLACE: &str = "place";
+    pub(super) const REASON: &str = "reason";
+    pub(super) const DESTINATION: &str = "destination";
+    pub(super) const URL: &str = "webhook_url";
+    pub(super) const ATTEMPTS: &str = "attempts";
+    pub(super) const LAST_STATUS_CODE: &str = "last_status_code";
+    pub(super) const ERROR_CLASS: &str = "error_class";
+    pub(super) const ERROR: &str = "error";
+    pub(super) const FAILED_AT: &str = "failed_at";
+    pub(super) const CORRELATION_ID: &str = "correlation_id";
+    pub(super) const REDRIVEN_AT: &str = "redriven_at";
+    pub(super) const MONTH: &str = "month";
     pub(super) const RECORD: &str = "record";
     pub(super) const BODY_HASH: &str = "body_hash";
     pub(super) const ACCEPTED_AT: &str = "accepted_at";
     pub(super) const HOP: &str = "hop";
-    pub(super) const FAILED_AT: &str = "failed_at";
     pub(super) const EXPIRES_AT: &str = "expires_at";
+}
+
+/// The index of all dead letters of a month.
+const BY_MONTH: &str = "by_month";
+/// The index of a destination's dead letters.
+const BY_DESTINATION: &str = "by_destination";
+
+type Item = HashMap<String, AttributeValue>;
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn text_in(item: &Item, name: &str) -> String {
+    item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
+}
+
+fn number_in(item: &Item, name: &str) -> Option<u64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn why<E: std::error::Error>(error: &E) -> String {
+    DisplayErrorContext(error).to_string()
 }
 
 impl Table {
@@ -70,25 +204,143 @@ impl Table {
     pub fn new(client: aws_sdk_dynamodb::Client, name: String, life_s: u64) -> Self {
         Self { client, name, life_s }
     }
+
+    fn item(&self, letter: &DeadLetter) -> Result<Item, ArchiveError> {
+        let place = Place { at: letter.failed_at, id: letter.webhook_id.clone() };
+        let mut item = Item::new();
+        let mut set = |name: &str, value| item.insert(name.to_owned(), value);
+        set(attribute::ID, text(&letter.webhook_id));
+        set(attribute::RECORD, AttributeValue::S(serde_json::to_string(letter)?));
+        set(attribute::BODY_HASH, text(&letter.body_hash));
+        set(attribute::ACCEPTED_AT, number(letter.accepted_at.0));
+        set(attribute::HOP, number(u64::from(letter.hop)));
+        set(attribute::FAILED_AT, number(letter.failed_at.0));
+        set(attribute::EXPIRES_AT, number(letter.failed_at.as_secs().saturating_add(self.life_s)));
+        set(attribute::MONTH, text(&month(letter.failed_at)));
+        set(attribute::PLACE, text(&place.sortable()));
+        set(attribute::ATTEMPTS, number(u64::from(letter.attempts)));
+        // What an index is ordered by must not be empty.
+        for (name, value) in [
+            (attribute::REASON, letter.reason.map_or("", Reason::as_str)),
+            (attribute::DESTINATION, &letter.destination),
+            (attribute::URL, &letter.webhook_url),
+            (attribute::ERROR_CLASS, letter.error_class.map_or("", ErrorClass::as_str)),
+            (attribute::ERROR, &letter.error),
+            (attribute::CORRELATION_ID, &letter.correlation_id),
+        ] {
+            if !value.is_empty() {
+                set(name, text(value));
+            }
+        }
+        if let Some(code) = letter.last_status_code {
+            set(attribute::LAST_STATUS_CODE, number(u64::from(code)));
+        }
+        Ok(item)
+    }
+
+    /// One query of an index: what follows `before` downwards to `floor`.
+    fn query(&self, shelf: &Shelf<'_>, filter: &Filter, before: &str, floor: &str, limit: usize) -> Query {
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .index_name(shelf.index)
+            .scan_index_forward(false)
+            .key_condition_expression("#shelf = :shelf AND #place BETWEEN :floor AND :before")
+            .expression_attribute_names("#shelf", shelf.attribute)
+            .expression_attribute_names("#place", attribute::PLACE)
+            .expression_attribute_values(":shelf", text(&shelf.value))
+            .expression_attribute_values(":floor", text(floor))
+            .expression_attribute_values(":before", text(before))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let mut conditions = Vec::new();
+        if let Some(reason) = filter.reason {
+            conditions.push("#reason = :reason");
+            query = query.expression_attribute_values(":reason", text(reason.as_str()));
+        }
+        if filter.redrivable {
+            conditions.push("attribute_not_exists(#redriven) AND #reason <> :malformed");
+            query = query
+                .expression_attribute_names("#redriven", attribute::REDRIVEN_AT)
+                .expression_attribute_values(":malformed", text(Reason::Malformed.as_str()));
+        }
+        if conditions.is_empty() {
+            return query;
+        }
+        query.expression_attribute_names("#reason", attribute::REASON).filter_expression(conditions.join(" AND "))
+    }
+
+    fn update(&self, letter: &DeadLetter, expression: &str) -> Update {
+        self.client
+            .update_item()
+            .table_name(&self.name)
+            .key(attribute::ID, text(&letter.webhook_id))
+            .update_expression(expression)
+            .condition_expression("accepted_at = :accepted AND hop = :hop")
+            .expression_attribute_values(":accepted", number(letter.accepted_at.0))
+            .expression_attribute_values(":hop", number(u64::from(letter.hop)))
+    }
+}
+
+type Query = aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+type Update = aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+
+/// One partition of an index.
+struct Shelf<'a> {
+    index: &'static str,
+    attribute: &'static str,
+    value: std::borrow::Cow<'a, str>,
+}
+
+/// `2026-01` of an instant.
+fn month(at: Millis) -> String {
+    at.to_string().chars().take(7).collect()
+}
+
+/// The months from `from` to `to`, the last one first.
+fn months(from: Millis, to: Millis) -> Vec<String> {
+    const DAY_MS: u64 = 86_400_000;
+    let mut months = vec![month(to)];
+    let mut at = to;
+    while at > from {
+        at = Millis(at.0.saturating_sub(DAY_MS)).max(from);
+        if months.last() != Some(&month(at)) {
+            months.push(month(at));
+        }
+    }
+    months
+}
+
+fn summary(item: &Item) -> Option<Summary> {
+    let small = |name: &str| number_in(item, name).and_then(|value| u16::try_from(value).ok());
+    let class = text_in(item, attribute::ERROR_CLASS);
+    Some(Summary {
+        webhook_id: item.get(attribute::ID)?.as_s().ok()?.clone(),
+        reason: Reason::named(&text_in(item, attribute::REASON)),
+        webhook_url: text_in(item, attribute::URL),
+        attempts: u32::from(small(attribute::ATTEMPTS).unwrap_or_default()),
+        last_status_code: small(attribute::LAST_STATUS_CODE),
+        error_class: ErrorClass::ALL.into_iter().find(|known| known.as_str() == class),
+        error: text_in(item, attribute::ERROR),
+        failed_at: Millis(number_in(item, attribute::FAILED_AT)?),
+        correlation_id: text_in(item, attribute::CORRELATION_ID),
+        redriven_at: number_in(item, attribute::REDRIVEN_AT).map(Millis),
+    })
+}
+
+fn kept(item: &Item) -> Result<Kept, ArchiveError> {
+    let record = item.get(attribute::RECORD).and_then(|record| record.as_s().ok()).ok_or(ArchiveError::Strange)?;
+    Ok(Kept { letter: serde_json::from_str(record)?, redriven_at: number_in(item, attribute::REDRIVEN_AT).map(Millis) })
 }
 
 #[async_trait]
 impl Archive for Table {
     async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError> {
-        let text = |value: &str| AttributeValue::S(value.to_owned());
-        let number = |value: u64| AttributeValue::N(value.to_string());
-        let expires_at = letter.failed_at.as_secs().saturating_add(self.life_s);
         let put = self
             .client
             .put_item()
             .table_name(&self.name)
-            .item(attribute::ID, text(&letter.webhook_id))
-            .item(attribute::RECORD, AttributeValue::S(serde_json::to_string(letter)?))
-            .item(attribute::BODY_HASH, text(&letter.body_hash))
-            .item(attribute::ACCEPTED_AT, number(letter.accepted_at.0))
-            .item(attribute::HOP, number(u64::from(letter.hop)))
-            .item(attribute::FAILED_AT, number(letter.failed_at.0))
-            .item(attribute::EXPIRES_AT, number(expires_at))
+            .set_item(Some(self.item(letter)?))
             .condition_expression(
                 "attribute_not_exists(id) OR (body_hash = :hash AND \
                  (accepted_at < :at OR (accepted_at = :at AND hop < :hop)))",
@@ -104,13 +356,158 @@ impl Archive for Table {
                     let theirs = failed.item().and_then(|item| item.get(attribute::BODY_HASH)?.as_s().ok());
                     Ok(if theirs.is_some_and(|hash| *hash != letter.body_hash) { Filed::Foreign } else { Filed::Known })
                 }
-                _ => Err(ArchiveError::Put(DisplayErrorContext(&error).to_string())),
+                _ => Err(ArchiveError::Put(why(&error))),
             },
         }
+    }
+}
+
+#[async_trait]
+impl Letters for Table {
+    async fn get(&self, id: &str) -> Result<Option<Kept>, ArchiveError> {
+        let get = self.client.get_item().table_name(&self.name).key(attribute::ID, text(id)).consistent_read(true);
+        let found = get.send().await.map_err(|error| ArchiveError::Get(why(&error)))?;
+        found.item().map(kept).transpose()
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Place>,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Listed, ArchiveError> {
+        // What has outlived its time may still be there for two days.
+        let oldest = Millis(now.0.saturating_sub(self.life_s.saturating_mul(1000)));
+        let floor = filter.since.unwrap_or_default().max(oldest);
+        let end = filter.until.unwrap_or(Millis(u64::MAX)).min(now.after(SKEW));
+        let end = Place { at: end, id: String::new() };
+        let mut before = after.filter(|after| **after < end).unwrap_or(&end).clone();
+        let floor_key = format!("{:016}", floor.0);
+        let shelves: Vec<Shelf<'_>> = match &filter.destination {
+            Some(to) => {
+                vec![Shelf { index: BY_DESTINATION, attribute: attribute::DESTINATION, value: to.as_str().into() }]
+            }
+            None => months(floor, before.at.max(floor))
+                .into_iter()
+                .map(|month| Shelf { index: BY_MONTH, attribute: attribute::MONTH, value: month.into() })
+                .collect(),
+        };
+        let matching_all = filter.reason.is_none() && !filter.redrivable;
+        let mut listed = Listed::default();
+        let mut queries = 0;
+        for shelf in shelves {
+            loop {
+                if queries == MAX_QUERIES {
+                    listed.next = Some(before);
+                    return Ok(listed);
+                }
+                queries += 1;
+                let most = if matching_all { limit + 2 - listed.letters.len() } else { QUERY_ITEMS };
+                let answer = self
+                    .query(&shelf, filter, &before.sortable(), &floor_key, most)
+                    .send()
+                    .await
+                    .map_err(|error| ArchiveError::Query(why(&error)))?;
+                // The condition includes `before` itself.
+                for letter in answer.items().iter().filter_map(summary).filter(|letter| letter.place() < before) {
+                    if listed.letters.len() == limit {
+                        listed.next = listed.letters.last().map(Summary::place);
+                        return Ok(listed);
+                    }
+                    listed.letters.push(letter);
+                }
+                let last = answer.last_evaluated_key().map(|key| text_in(key, attribute::PLACE));
+                match last.as_deref().and_then(Place::from_sortable) {
+                    Some(place) => before = place,
+                    None => break,
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn delete(&self, id: &str) -> Result<bool, ArchiveError> {
+        let delete = self.client.delete_item().table_name(&self.name).key(attribute::ID, text(id));
+        let gone = delete.return_values(ReturnValue::AllOld).send().await;
+        let gone = gone.map_err(|error| ArchiveError::Delete(why(&error)))?;
+        Ok(gone.attributes().is_some_and(|item| !item.is_empty()))
+    }
+
+    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key(attribute::ID, text(id))
+            .update_expression("SET redriving_until = :until")
+            .condition_expression(
+                "attribute_exists(id) AND attribute_not_exists(redriven_at) AND \
+                 (attribute_not_exists(redriving_until) OR redriving_until <= :now)",
+            )
+            .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":now", number(now.0))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match update.send().await {
+            Ok(answer) => {
+                let item = answer.attributes().ok_or(ArchiveError::Strange)?;
+                Ok(Reserved::Granted(Box::new(kept(item)?.letter)))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    let there = failed.item().is_some_and(|item| !item.is_empty());
+                    Ok(if there { Reserved::Taken } else { Reserved::Missing })
+                }
+                _ => Err(ArchiveError::Update(why(&error))),
+            },
+        }
+    }
+
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError> {
+        let update = self
+            .update(letter, "SET redriven_at = :redriven REMOVE redriving_until")
+            .expression_attribute_values(":redriven", number(at.0));
+        unless_newer(update).await
+    }
+
+    async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError> {
+        unless_newer(self.update(letter, "REMOVE redriving_until")).await
+    }
+
+    async fn ping(&self) -> Result<(), ArchiveError> {
+        let get = self.client.get_item().table_name(&self.name).key(attribute::ID, text("."));
+        get.send().await.map(|_| ()).map_err(|error| ArchiveError::Get(why(&error)))
+    }
+}
+
+/// Sends an update; one whose letter was replaced or deleted meanwhile is done.
+async fn unless_newer(update: Update) -> Result<(), ArchiveError> {
+    match update.send().await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            _ => Err(ArchiveError::Update(why(&error))),
+        },
     }
 }
 
 /// The Redis key of a dead letter's view.
 pub fn view_key(id: &str) -> String {
     format!("dead_letter:webhook:{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_follow_one_another_whatever_their_length() {
+        let at = |text: &str| Millis::parse_rfc3339(text).unwrap();
+        let of = |from, to| months(at(from), at(to));
+        assert_eq!(of("2026-03-01T00:00:00Z", "2026-03-31T23:59:59Z"), ["2026-03"]);
+        assert_eq!(of("2026-01-31T23:59:59.999Z", "2026-03-01T00:00:00Z"), ["2026-03", "2026-02", "2026-01"]);
+        assert_eq!(of("2025-12-31T23:59:59Z", "2026-01-01T00:00:00Z"), ["2026-01", "2025-12"]);
+        assert_eq!(of("2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z"), ["2026-03"]);
+    }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
-use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
 use futures_util::future::join_all;
 
 /// Most messages in one `SendMessageBatch`.
@@ -24,6 +24,20 @@ pub enum Lane {
     Retry,
     /// What was given up.
     DeadLetter,
+}
+
+impl Lane {
+    /// Every queue.
+    pub const ALL: [Self; 3] = [Self::Delivery, Self::Retry, Self::DeadLetter];
+
+    /// The queue's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Retry => "retry",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// A message on its way into a queue.
@@ -80,6 +94,41 @@ impl SendError {
 pub trait Queue: Send + Sync {
     /// Sends all messages and says of each, in order, whether the queue has it.
     async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>>;
+}
+
+/// How full a queue is. SQS's figures are approximate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that could be received now.
+    pub visible: u64,
+    /// Messages that were received and are not acknowledged.
+    pub in_flight: u64,
+    /// Messages that are not due yet.
+    pub delayed: u64,
+}
+
+/// A queue does not say how full it is.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the queue does not say how full it is: {0}")]
+pub struct DepthError(String);
+
+impl DepthError {
+    /// A name for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        "queue_depth"
+    }
+
+    /// The queue, or a stand-in for it, is not there.
+    pub fn away() -> Self {
+        Self("it is away".to_owned())
+    }
+}
+
+/// The way to ask how full the queues are. Asking changes nothing.
+#[async_trait]
+pub trait Depths: Send + Sync {
+    /// How full one queue is.
+    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError>;
 }
 
 /// The URLs of the three queues.
@@ -159,6 +208,28 @@ impl Queue for Sqs {
     async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
         let sends = batches(messages).into_iter().map(|batch| self.send_batch(lane, batch));
         join_all(sends).await.into_iter().flatten().collect()
+    }
+}
+
+#[async_trait]
+impl Depths for Sqs {
+    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError> {
+        const NAMES: [QueueAttributeName; 3] = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        ];
+        let ask = self.client.get_queue_attributes().queue_url(self.urls.of(lane));
+        let ask = ask.set_attribute_names(Some(NAMES.to_vec()));
+        let answer = ask.send().await.map_err(|error| DepthError(DisplayErrorContext(&error).to_string()))?;
+        let figure = |name: &_| answer.attributes().and_then(|all| all.get(name)?.parse().ok());
+        let [visible, in_flight, delayed] = NAMES.map(|name| figure(&name));
+        let missing = || DepthError("its answer lacks a figure".to_owned());
+        Ok(Depth {
+            visible: visible.ok_or_else(missing)?,
+            in_flight: in_flight.ok_or_else(missing)?,
+            delayed: delayed.ok_or_else(missing)?,
+        })
     }
 }
 

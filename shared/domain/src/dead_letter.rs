@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +12,7 @@ use crate::destination::Destination;
 use crate::identity::hex;
 use crate::message::{History, Message};
 use crate::outcome::ErrorClass;
+use crate::place::Place;
 use crate::time::Millis;
 
 /// Message attribute: the [`Reason`].
@@ -148,6 +150,53 @@ pub struct DeadLetter {
     pub truncated: bool,
 }
 
+/// A dead letter as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// What it is filed under.
+    pub webhook_id: String,
+    /// Why it was given up.
+    pub reason: Option<Reason>,
+    /// Where to; empty if unknown.
+    pub webhook_url: String,
+    /// Calls that were made.
+    pub attempts: u32,
+    /// The last answer's status code, if one came.
+    pub last_status_code: Option<u16>,
+    /// The last failure's class, if there was one.
+    pub error_class: Option<ErrorClass>,
+    /// The last error, for a person.
+    pub error: String,
+    /// When it was given up.
+    pub failed_at: Millis,
+    /// What its log lines are found by; empty if unknown.
+    pub correlation_id: String,
+    /// When it was sent again.
+    pub redriven_at: Option<Millis>,
+}
+
+impl Summary {
+    /// Where it stands in a list.
+    pub fn place(&self) -> Place {
+        Place { at: self.failed_at, id: self.webhook_id.clone() }
+    }
+}
+
+/// Which dead letters are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those given up for this reason.
+    pub reason: Option<Reason>,
+    /// Those for this destination.
+    pub destination: Option<String>,
+    /// Those given up then or later.
+    pub since: Option<Millis>,
+    /// Those given up before.
+    pub until: Option<Millis>,
+    /// Only those that can be redriven: readable, and not redriven yet.
+    pub redrivable: bool,
+}
+
 /// How many bytes JSON needs for a character in a string (RFC 8259 §7).
 fn written_len(c: char) -> usize {
     match c {
@@ -210,6 +259,44 @@ impl DeadLetter {
             truncated: kept.len() < body.len(),
             ..Self::default()
         }
+    }
+
+    /// What a list shows of it.
+    pub fn summary(&self, redriven_at: Option<Millis>) -> Summary {
+        Summary {
+            webhook_id: self.webhook_id.clone(),
+            reason: self.reason,
+            webhook_url: self.webhook_url.clone(),
+            attempts: self.attempts,
+            last_status_code: self.last_status_code,
+            error_class: self.error_class,
+            error: self.error.clone(),
+            failed_at: self.failed_at,
+            correlation_id: self.correlation_id.clone(),
+            redriven_at,
+        }
+    }
+
+    /// The message that sends it again: the next hop with a fresh budget and a new
+    /// deadline, the same id and the same bytes. `None` where nothing could be read.
+    pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Message> {
+        let payload = self.payload.as_ref()?;
+        Some(Message {
+            id: self.webhook_id.clone(),
+            url: self.webhook_url.clone(),
+            payload: Bytes::copy_from_slice(payload.get().as_bytes()),
+            headers: self.headers.clone(),
+            event_type: self.event_type.clone(),
+            correlation_id: self.correlation_id.clone(),
+            body_hash: self.body_hash.clone(),
+            accepted_at: self.accepted_at,
+            deadline,
+            attempt: 0,
+            hop: self.hop + 1,
+            parked: 0,
+            not_before: due,
+            history: History::default(),
+        })
     }
 
     /// The same, filed apart because its id belongs to another body.

@@ -14,6 +14,7 @@ pub mod json;
 pub mod ledger;
 pub mod message;
 pub mod outcome;
+pub mod place;
 pub mod retry;
 pub mod signature;
 pub mod status;
