@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use adapters::breaker;
+use adapters::heartbeat;
 use adapters::ledger::{self, LedgerError};
 use adapters::redis::{Call, Reply};
 use adapters::sqs::Lane;
@@ -86,6 +87,9 @@ impl Deliver {
         }
         let destinations: BTreeSet<String> = works.iter().map(|work| work.destination.clone()).collect();
         calls.extend(destinations.iter().map(|destination| breaker::look(destination)));
+        if !calls.is_empty() {
+            calls.push(heartbeat::beat("deliver", now));
+        }
         let mut replies = self.wave(&calls, batch).await.unwrap_or_default().into_iter();
 
         let mut claimed = Vec::with_capacity(works.len());

@@ -2,7 +2,7 @@
 
 use adapters::api::Problem;
 use adapters::breaker;
-use adapters::redis::{Call, Reply};
+use adapters::query::Query;
 use domain::breaker::{Breaker, State};
 use domain::destination::Destination;
 use domain::fault::Fault;
@@ -10,39 +10,28 @@ use domain::json::Fields;
 use domain::time::Millis;
 use lambda_http::Body;
 use serde_json::{Value, json};
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use crate::Operate;
-
-/// Most pages of destinations that one answer looks through: 10,000 destinations.
-const MAX_PAGES: usize = 10;
+use crate::dead_letters::ORIGIN;
 
 impl Operate {
     /// Every breaker that changed within a day, the last changed first; those in one
     /// state if `state` says so.
     pub(crate) async fn breakers(&self, query: &str) -> Result<Value, Problem> {
-        let wanted = wanted_state(query)?;
+        let mut query = Query::of(query);
+        let wanted = query.optional("state", State::named, "must be closed, open or half_open");
+        query.finish()?;
         let now = self.clock.now();
-        let mut shown = Vec::new();
-        for page in 0..MAX_PAGES {
-            let mut replies = self.ask(&[breaker::list(page)]).await?;
-            let destinations = breaker::listed(next(&mut replies)?).map_err(|_| away())?;
-            let calls: Vec<Call> = destinations.iter().map(|destination| breaker::read(destination)).collect();
-            for (destination, reply) in destinations.iter().zip(self.ask(&calls).await?) {
-                match breaker::breaker(reply) {
-                    Ok(Some(found)) if wanted.is_none_or(|state| found.seen_at(now) == state) => {
-                        shown.push(view(destination, &found, now));
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::error!(%destination, code = error.code(), error = ?error, "a circuit breaker cannot be read");
-                    }
-                }
-            }
-            if destinations.len() < breaker::PAGE {
-                break;
-            }
-        }
+        let found = breaker::survey(self.redis.as_ref()).await.map_err(|error| {
+            tracing::error!(code = error.code(), error = ?error, "circuit breakers cannot be read");
+            away()
+        })?;
+        let shown: Vec<Value> = found
+            .iter()
+            .filter(|(_, breaker)| wanted.is_none_or(|state| breaker.seen_at(now) == state))
+            .map(|(destination, breaker)| view(destination, breaker, now))
+            .collect();
         Ok(json!({ "circuit_breakers": shown }))
     }
 
@@ -52,39 +41,31 @@ impl Operate {
         let now = self.clock.now();
         let mut calls = vec![breaker::reset(&destination)];
         calls.extend(breaker::touched(std::iter::once(destination.as_str()), now));
-        let mut replies = self.ask(&calls).await?;
-        next(&mut replies)?.map_err(|_| away())?;
+        let reset = self.redis.wave(&calls).await.map(|replies| replies.into_iter().next());
+        match reset {
+            Ok(Some(Ok(_))) => {}
+            Ok(reply) => {
+                tracing::error!(%destination, ?reply, "a circuit breaker cannot be reset");
+                return Err(away());
+            }
+            Err(error) => {
+                tracing::error!(%destination, code = error.code(), error = ?error, "a circuit breaker cannot be reset");
+                return Err(away());
+            }
+        }
         tracing::warn!(%destination, %correlation_id, to = "closed", "circuit breaker closed by hand");
         Ok(view(&destination, &Breaker::default(), now))
     }
-
-    async fn ask(&self, calls: &[Call]) -> Result<Vec<Reply>, Problem> {
-        self.redis.wave(calls).await.map_err(|error| {
-            tracing::error!(code = error.code(), error = ?error, "circuit breakers cannot be read");
-            away()
-        })
-    }
-}
-
-fn next(replies: &mut Vec<Reply>) -> Result<Reply, Problem> {
-    if replies.is_empty() { Err(away()) } else { Ok(replies.remove(0)) }
 }
 
 fn away() -> Problem {
     Problem::unavailable("Circuit breakers cannot be read now; deliveries go on.")
 }
 
-fn wanted_state(query: &str) -> Result<Option<State>, Problem> {
-    let mut wanted = None;
-    let mut faults = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match (name.as_ref(), State::named(&value)) {
-            ("state", Some(state)) => wanted = Some(state),
-            ("state", None) => faults.push(Fault::at("/state", "must be closed, open or half_open")),
-            (name, _) => faults.push(Fault::at(format!("/{name}"), "unknown parameter")),
-        }
-    }
-    if faults.is_empty() { Ok(wanted) } else { Err(Problem::invalid(faults)) }
+/// The destination that a text names, in its normal form.
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    Some(Destination::of(&url).as_str().to_owned())
 }
 
 /// The destination that a request names, in its normal form.
@@ -102,10 +83,9 @@ fn destination(body: &Body) -> Result<String, Problem> {
             faults.push(Fault::at(format!("/{name}"), "unknown field"));
             continue;
         }
-        let url = serde_json::from_str::<String>(value.get()).ok().and_then(|text| Url::parse(&text).ok());
-        match url.filter(|url| matches!(url.scheme(), "http" | "https")) {
-            Some(url) => found = Some(Destination::of(&url).as_str().to_owned()),
-            None => faults.push(Fault::at("/destination", "must be an origin such as https://example.com")),
+        match serde_json::from_str::<String>(value.get()).ok().and_then(|text| origin(&text)) {
+            Some(destination) => found = Some(destination),
+            None => faults.push(Fault::at("/destination", ORIGIN)),
         }
     }
     if found.is_none() && faults.is_empty() {

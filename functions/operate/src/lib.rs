@@ -1,97 +1,134 @@
-//! What an operator asks: where a delivery stands, which receivers are in trouble. Every path and method that
-//! no other function answers ends here too.
+//! What an operator asks: where a delivery stands, what was given up and is to be
+//! sent again, which receivers are in trouble. Every path and method that no other
+//! function answers ends here too.
 
 mod breakers;
+mod dead_letters;
+mod redrive;
+mod statuses;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::api::{self, Problem};
 use adapters::clock::Clock;
-use adapters::ledger;
+use adapters::config::OperateConfig;
+use adapters::dynamodb::Letters;
 use adapters::redis::Wire;
+use adapters::sqs::Queue;
+use domain::fault::Fault;
 use domain::identity::is_webhook_id;
-use domain::ledger::Record;
-use domain::time::Millis;
+use domain::status::Lifetimes;
 use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
-use serde_json::{Value, json};
+use percent_encoding::percent_decode_str;
 
 /// The handler and what it works with.
 pub struct Operate {
     redis: Arc<dyn Wire>,
+    archive: Arc<dyn Letters>,
+    queue: Arc<dyn Queue>,
     clock: Clock,
+    lifetimes: Lifetimes,
+    deadline: Duration,
+}
+
+/// A part of a path that names something.
+enum Id<'a> {
+    Status(&'a str),
+    Letter(&'a str),
+    Redrive(&'a str),
 }
 
 impl Operate {
-    /// A handler over `redis`.
-    pub fn new(redis: Arc<dyn Wire>, clock: Clock) -> Self {
-        Self { redis, clock }
+    /// A handler with these settings.
+    pub fn new(
+        config: &OperateConfig,
+        redis: Arc<dyn Wire>,
+        archive: Arc<dyn Letters>,
+        queue: Arc<dyn Queue>,
+        clock: Clock,
+    ) -> Self {
+        Self { redis, archive, queue, clock, lifetimes: config.lifetimes, deadline: config.deadline }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
-        let path = request.uri().path().to_owned();
-        let answer = match (request.method(), path.as_str()) {
-            (&Method::GET, "/circuit-breakers") => self.breakers(request.uri().query().unwrap_or_default()).await,
-            (&Method::POST, "/circuit-breakers/reset") => self.reset(request.body(), &correlation_id).await,
-            (&Method::GET, path) if path.starts_with("/webhook-statuses/") => {
-                self.status(path.trim_start_matches("/webhook-statuses/")).await
-            }
-            (method, _) => Err(Problem::not_found(format!("There is no {method} {path}."))),
-        };
-        match answer {
-            Ok(body) => api::json(StatusCode::OK, &body, &correlation_id),
-            Err(problem) => problem.response(&correlation_id),
-        }
+        let answer = self.route(&request, &correlation_id).await;
+        answer.unwrap_or_else(|problem| problem.response(&correlation_id))
     }
 
-    async fn status(&self, id: &str) -> Result<Value, Problem> {
-        let unknown = || Problem::not_found("There is no webhook with this id, or its record has expired.");
-        let away = || Problem::unavailable("Statuses cannot be read now; deliveries go on.");
-        if !is_webhook_id(id) {
-            return Err(unknown());
+    async fn route(&self, request: &Request, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let (method, path) = (request.method(), request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
+        let ok = |body| api::json(StatusCode::OK, &body, correlation_id);
+        match (method, path) {
+            (&Method::GET, "/webhook-statuses") => return self.statuses(query).await.map(ok),
+            (&Method::GET, "/circuit-breakers") => return self.breakers(query).await.map(ok),
+            (&Method::POST, "/circuit-breakers/reset") => {
+                return self.reset(request.body(), correlation_id).await.map(ok);
+            }
+            (&Method::GET, "/dead-letters") => return self.dead_letters(query).await.map(ok),
+            (&Method::POST, "/dead-letters/redrive") => {
+                return self.redrive_many(request.body(), correlation_id).await.map(ok);
+            }
+            _ => {}
         }
-        let replies = self.redis.wave(&ledger::read(id)).await.map_err(|error| {
-            tracing::error!(code = error.code(), error = ?error, "a status cannot be read");
-            away()
-        })?;
-        let Ok([get, ttl]) = <[_; 2]>::try_from(replies) else { return Err(away()) };
-        let found = ledger::record(get, ttl).map_err(|error| {
-            tracing::error!(code = error.code(), error = ?error, "a status cannot be read");
-            away()
-        })?;
-        let (record, ttl_ms) = found.ok_or_else(unknown)?;
-        Ok(view(id, &record, ttl_ms, self.clock.now()))
+        match (method, named(path)) {
+            (&Method::GET, Some(Id::Status(id))) => self.status(&usable(id)?).await.map(ok),
+            (&Method::GET, Some(Id::Letter(id))) => {
+                let body = self.dead_letter(&usable(id)?).await?;
+                Ok(api::json(StatusCode::OK, &body, correlation_id))
+            }
+            (&Method::DELETE, Some(Id::Letter(id))) => {
+                self.delete_dead_letter(&usable(id)?, correlation_id).await?;
+                Ok(api::no_content(correlation_id))
+            }
+            (&Method::POST, Some(Id::Redrive(id))) => {
+                let body = self.redrive_one(&usable(id)?, correlation_id).await?;
+                Ok(api::json(StatusCode::ACCEPTED, &body, correlation_id))
+            }
+            (method, _) => Err(match methods_of(path) {
+                Some(methods) => Problem::method_not_allowed(methods),
+                None => Problem::not_found(format!("There is no {method} {path}.")),
+            }),
+        }
     }
 }
 
-/// A record as the API shows it. What is not known is left out.
-fn view(id: &str, record: &Record, ttl_ms: Option<u64>, now: Millis) -> Value {
-    let mut view = json!({
-        "webhook_id": id,
-        "status": record.status,
-        "webhook_url": record.birth.url,
-        "attempts": record.birth.attempts,
-        "created_at": record.birth.accepted_at.to_string(),
-        "updated_at": record.updated_at.to_string(),
-        "expires_at": record.birth.expires_at.to_string(),
-        "correlation_id": record.birth.correlation_id,
-        "in_flight": record.lease.as_ref().is_some_and(|lease| lease.until > now),
-    });
-    let known = [
-        ("ttl_seconds", ttl_ms.map(|ms| json!(ms.div_ceil(1000)))),
-        ("event_type", record.birth.event_type.as_ref().map(|kind| json!(kind))),
-        ("last_status_code", record.last_status_code.map(|code| json!(code))),
-        ("error_class", record.error_class.map(|class| json!(class))),
-        ("error", record.error.as_ref().map(|error| json!(error))),
-        ("next_attempt_at", record.next_attempt_at.map(|at| json!(at.to_string()))),
-        ("duration_ms", record.duration_ms.map(|ms| json!(ms))),
-    ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
+/// What a path names, as it stands there.
+fn named(path: &str) -> Option<Id<'_>> {
+    if let Some(id) = path.strip_prefix("/webhook-statuses/") {
+        return (!id.contains('/')).then_some(Id::Status(id));
     }
-    view
+    match path.strip_prefix("/dead-letters/")?.split_once('/') {
+        None => Some(Id::Letter(path.strip_prefix("/dead-letters/")?)),
+        Some((id, "redrive")) => Some(Id::Redrive(id)),
+        Some(_) => None,
+    }
+}
+
+/// The methods of a path of the API, whoever answers them.
+fn methods_of(path: &str) -> Option<&'static str> {
+    match path {
+        "/webhooks" | "/webhooks/batch" | "/webhook-cleanup" | "/circuit-breakers/reset" => Some("POST"),
+        "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/health" | "/metrics" => Some("GET"),
+        "/dead-letters/redrive" => Some("GET, DELETE, POST"),
+        path => named(path).map(|id| match id {
+            Id::Status(_) => "GET",
+            Id::Letter(_) => "GET, DELETE",
+            Id::Redrive(_) => "POST",
+        }),
+    }
+}
+
+/// An id from a path, if it can be one.
+fn usable(id: &str) -> Result<String, Problem> {
+    let decoded = percent_decode_str(id).decode_utf8().unwrap_or_default();
+    if is_webhook_id(&decoded) {
+        Ok(decoded.into_owned())
+    } else {
+        Err(Problem::invalid(vec![Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")]))
+    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use adapters::clock::Clock;
 use adapters::config::Environment;
+use adapters::dynamodb::Table;
 use adapters::redis::Redis;
+use adapters::sqs::Sqs;
 use anyhow::Context as _;
 use fn_operate::Operate;
 use lambda_http::service_fn;
@@ -17,7 +19,9 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.operate().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
-    let operate = &Operate::new(Arc::new(redis), clock);
+    let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
+    let queue = Sqs::new(config.account.sqs(), config.queues.clone());
+    let operate = &Operate::new(&config, Arc::new(redis), Arc::new(table), Arc::new(queue), clock);
     lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(operate.handle(request).await) }))
         .await
         .map_err(anyhow::Error::from_boxed)

@@ -1,0 +1,24 @@
+//! Wires the `cleanup` handler to its Lambda.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use adapters::clock::Clock;
+use adapters::config::Environment;
+use adapters::redis::Redis;
+use anyhow::Context as _;
+use fn_cleanup::Cleanup;
+use lambda_http::service_fn;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let environment = Environment::of_process();
+    adapters::telemetry::init(environment.log_level());
+    let config = environment.cleanup().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let clock = Clock::system();
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let cleanup = &Cleanup::new(&config, Arc::new(redis), clock);
+    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(cleanup.handle(request).await) }))
+        .await
+        .map_err(anyhow::Error::from_boxed)
+}

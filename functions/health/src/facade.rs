@@ -1,0 +1,116 @@
+//! Whether the delivery path works: is `deliver` alive while work waits?
+
+use std::time::Duration;
+
+use crate::Condition;
+
+/// A consumer that has work shows a sign of life at least this often: every batch
+/// is one.
+const FRESH: Duration = Duration::from_secs(120);
+/// Work that has waited this long, while nobody showed a sign of life, is stuck.
+const STUCK: Duration = Duration::from_secs(300);
+
+/// What can be seen from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    /// Messages in the work queues that could be received.
+    pub(crate) visible: u64,
+    /// Messages that were received and not acknowledged.
+    pub(crate) in_flight: u64,
+    /// Whether the signs of life can be read.
+    pub(crate) redis_is_up: bool,
+    /// How old the last sign of life is.
+    pub(crate) heartbeat_age: Option<Duration>,
+    /// How long the delivery that waits longest has waited.
+    pub(crate) oldest_pending_age: Option<Duration>,
+}
+
+/// How the delivery path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Facade {
+    /// There is nothing to do.
+    Idle,
+    /// Work is taken.
+    Working,
+    /// Work is received; no sign of life yet.
+    Starting,
+    /// Work waits, nobody is seen to take it, and signs of life cannot be read.
+    Unclear,
+    /// Work is received again and again, and nothing comes of it.
+    Failing,
+    /// Work waits and nobody takes it.
+    Abandoned,
+}
+
+impl Facade {
+    pub(crate) fn condition(self) -> Condition {
+        match self {
+            Self::Idle | Self::Working => Condition::Up,
+            Self::Starting | Self::Unclear => Condition::Degraded,
+            Self::Failing | Self::Abandoned => Condition::Down,
+        }
+    }
+
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::Idle => "no work is waiting",
+            Self::Working => "work is taken",
+            Self::Starting => "work is received, but deliver has not shown a sign of life yet",
+            Self::Unclear => "work is waiting; without redis nobody knows whether deliver is alive",
+            Self::Failing => "work is received, but deliver has shown no sign of life for too long",
+            Self::Abandoned => "work is waiting and deliver shows no sign of life",
+        }
+    }
+}
+
+/// Judges what is seen.
+pub(crate) fn judge(sight: &Sight) -> Facade {
+    let is = |age: Option<Duration>, limit| age.is_some_and(|age| age <= limit);
+    match sight {
+        Sight { visible: 0, in_flight: 0, .. } => Facade::Idle,
+        Sight { redis_is_up: false, visible: 0, .. } => Facade::Working,
+        Sight { redis_is_up: false, in_flight: 0, .. } => Facade::Unclear,
+        Sight { redis_is_up: false, .. } => Facade::Working,
+        Sight { heartbeat_age, .. } if is(*heartbeat_age, FRESH) => Facade::Working,
+        Sight { in_flight: 0, .. } => Facade::Abandoned,
+        Sight { oldest_pending_age: Some(age), .. } if *age > STUCK => Facade::Failing,
+        Sight { .. } => Facade::Starting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(visible: u64, in_flight: u64, heartbeat_s: Option<u64>, pending_s: Option<u64>) -> Facade {
+        let seconds = |s: Option<u64>| s.map(Duration::from_secs);
+        judge(&Sight {
+            visible,
+            in_flight,
+            redis_is_up: true,
+            heartbeat_age: seconds(heartbeat_s),
+            oldest_pending_age: seconds(pending_s),
+        })
+    }
+
+    #[test]
+    fn a_consumer_is_judged_while_work_waits_and_only_then() {
+        assert_eq!(at(0, 0, None, Some(9_000)), Facade::Idle, "parked deliveries are no work yet");
+        assert_eq!(at(5, 0, Some(3), None), Facade::Working);
+        assert_eq!(at(5, 0, Some(121), None), Facade::Abandoned);
+        assert_eq!(at(5, 0, None, None), Facade::Abandoned);
+        assert_eq!(at(0, 5, None, Some(2)), Facade::Starting, "a first batch after a quiet time");
+        assert_eq!(at(0, 5, None, Some(301)), Facade::Failing, "it dies before it says anything");
+    }
+
+    #[test]
+    fn without_redis_the_queues_alone_are_judged() {
+        let seen = |visible, in_flight| {
+            judge(&Sight { visible, in_flight, redis_is_up: false, heartbeat_age: None, oldest_pending_age: None })
+        };
+        assert_eq!(seen(0, 0), Facade::Idle);
+        assert_eq!(seen(5, 5), Facade::Working);
+        assert_eq!(seen(5, 0), Facade::Unclear);
+        assert_eq!(seen(5, 0).condition(), Condition::Degraded);
+    }
+}

@@ -1,0 +1,28 @@
+//! Wires the `health` handler to its Lambda.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use adapters::clock::Clock;
+use adapters::config::Environment;
+use adapters::dynamodb::Table;
+use adapters::redis::Redis;
+use adapters::sqs::Sqs;
+use anyhow::Context as _;
+use fn_health::Health;
+use lambda_http::service_fn;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let environment = Environment::of_process();
+    adapters::telemetry::init(environment.log_level());
+    let config = environment.health().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let clock = Clock::system();
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let queues = Sqs::new(config.account.sqs(), config.queues.clone());
+    let table = Table::new(config.account.dynamodb(), config.table.clone(), 0);
+    let health = &Health::new(Arc::new(redis), Arc::new(queues), Arc::new(table), clock);
+    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(health.handle(request).await) }))
+        .await
+        .map_err(anyhow::Error::from_boxed)
+}
