@@ -2,19 +2,29 @@
 //! one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use adapters::dynamodb::{Archive, ArchiveError, Filed};
+use adapters::dynamodb::{Archive, ArchiveError, Filed, Kept, Letters, Listed, Reserved};
 use async_trait::async_trait;
-use domain::dead_letter::DeadLetter;
+use domain::dead_letter::{DeadLetter, Filter, Reason, Summary};
+use domain::place::Place;
+use domain::time::Millis;
 
 /// What DynamoDB takes, less what the other attributes need.
-const MAX_ITEM: usize = 400 * 1024 - 1024;
+const MAX_ITEM: usize = 400 * 1024 - 16 * 1024;
+
+#[derive(Clone, Debug)]
+struct Item {
+    letter: DeadLetter,
+    redriving_until: Option<Millis>,
+    redriven_at: Option<Millis>,
+}
 
 /// The table.
 #[derive(Clone, Default)]
 pub struct ArchiveModel {
-    letters: Arc<Mutex<BTreeMap<String, DeadLetter>>>,
+    items: Arc<Mutex<BTreeMap<String, Item>>>,
+    away: Arc<Mutex<bool>>,
 }
 
 impl ArchiveModel {
@@ -23,8 +33,41 @@ impl ArchiveModel {
     /// # Panics
     /// Never, unless another user of the model panicked.
     pub fn all(&self) -> BTreeMap<String, DeadLetter> {
-        self.letters.lock().unwrap().clone()
+        self.items.lock().unwrap().iter().map(|(id, item)| (id.clone(), item.letter.clone())).collect()
     }
+
+    /// From now on it answers nothing, or answers again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn be_away(&self, away: bool) {
+        *self.away.lock().unwrap() = away;
+    }
+
+    fn items(&self) -> Result<MutexGuard<'_, BTreeMap<String, Item>>, ArchiveError> {
+        if *self.away.lock().unwrap() {
+            return Err(ArchiveError::Get("the model is away".to_owned()));
+        }
+        Ok(self.items.lock().unwrap())
+    }
+
+    fn update(&self, letter: &DeadLetter, change: impl Fn(&mut Item)) -> Result<(), ArchiveError> {
+        let mut items = self.items()?;
+        let same = |item: &&mut Item| (item.letter.accepted_at, item.letter.hop) == (letter.accepted_at, letter.hop);
+        if let Some(item) = items.get_mut(&letter.webhook_id).filter(same) {
+            change(item);
+        }
+        Ok(())
+    }
+}
+
+fn matches(filter: &Filter, item: &Item) -> bool {
+    let letter = &item.letter;
+    filter.reason.is_none_or(|reason| letter.reason == Some(reason))
+        && filter.destination.as_ref().is_none_or(|to| letter.destination == *to)
+        && filter.since.is_none_or(|since| letter.failed_at >= since)
+        && filter.until.is_none_or(|until| letter.failed_at < until)
+        && (!filter.redrivable || (item.redriven_at.is_none() && letter.reason != Some(Reason::Malformed)))
 }
 
 #[async_trait]
@@ -33,8 +76,8 @@ impl Archive for ArchiveModel {
         if serde_json::to_string(letter)?.len() > MAX_ITEM {
             return Err(ArchiveError::Put("item size has exceeded the maximum allowed size".to_owned()));
         }
-        let mut letters = self.letters.lock().unwrap();
-        if let Some(filed) = letters.get(&letter.webhook_id) {
+        let mut items = self.items()?;
+        if let Some(Item { letter: filed, .. }) = items.get(&letter.webhook_id) {
             if filed.body_hash != letter.body_hash {
                 return Ok(Filed::Foreign);
             }
@@ -42,7 +85,63 @@ impl Archive for ArchiveModel {
                 return Ok(Filed::Known);
             }
         }
-        letters.insert(letter.webhook_id.clone(), letter.clone());
+        let item = Item { letter: letter.clone(), redriving_until: None, redriven_at: None };
+        items.insert(letter.webhook_id.clone(), item);
         Ok(Filed::Written)
+    }
+}
+
+#[async_trait]
+impl Letters for ArchiveModel {
+    async fn get(&self, id: &str) -> Result<Option<Kept>, ArchiveError> {
+        let items = self.items()?;
+        Ok(items.get(id).map(|item| Kept { letter: item.letter.clone(), redriven_at: item.redriven_at }))
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Place>,
+        limit: usize,
+        _now: Millis,
+    ) -> Result<Listed, ArchiveError> {
+        let items = self.items()?;
+        let found = items.values().filter(|item| matches(filter, item));
+        let mut letters: Vec<Summary> = found.map(|item| item.letter.summary(item.redriven_at)).collect();
+        letters.retain(|letter| after.is_none_or(|after| letter.place() < *after));
+        letters.sort_by_key(|letter| std::cmp::Reverse(letter.place()));
+        let more = letters.len() > limit;
+        letters.truncate(limit);
+        let next = letters.last().filter(|_| more).map(Summary::place);
+        Ok(Listed { letters, next })
+    }
+
+    async fn delete(&self, id: &str) -> Result<bool, ArchiveError> {
+        Ok(self.items()?.remove(id).is_some())
+    }
+
+    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
+        let mut items = self.items()?;
+        let Some(item) = items.get_mut(id) else { return Ok(Reserved::Missing) };
+        if item.redriven_at.is_some() || item.redriving_until.is_some_and(|until| until > now) {
+            return Ok(Reserved::Taken);
+        }
+        item.redriving_until = Some(until);
+        Ok(Reserved::Granted(Box::new(item.letter.clone())))
+    }
+
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError> {
+        self.update(letter, |item| {
+            item.redriven_at = Some(at);
+            item.redriving_until = None;
+        })
+    }
+
+    async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError> {
+        self.update(letter, |item| item.redriving_until = None)
+    }
+
+    async fn ping(&self) -> Result<(), ArchiveError> {
+        self.items().map(|_| ())
     }
 }

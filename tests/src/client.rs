@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::Url;
 use serde_json::Value;
 
+use crate::contract;
 use crate::stack::Stack;
 
 /// Speaks to a stack's HTTP API.
@@ -27,12 +29,18 @@ impl Api {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
-        let mut response = request.send().await.unwrap();
+        let request = request.build().unwrap();
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let mut response = self.http.execute(request).await.unwrap();
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).map(str::to_owned);
         let code = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.unwrap() {
             body.extend_from_slice(&chunk);
         }
+        let base = Url::parse(self.stack.get("API_URL")).unwrap();
+        let path = url.path().strip_prefix(base.path()).unwrap_or_default();
+        contract::check(method.as_str(), path, code, kind.as_deref(), &String::from_utf8_lossy(&body));
         (code, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
@@ -43,6 +51,14 @@ impl Api {
     pub async fn post(&self, path: &str, body: impl Into<String>) -> (u16, Value) {
         let url = format!("{}{path}", self.stack.get("API_URL"));
         self.send(self.http.post(url).header("content-type", "application/json").body(body.into())).await
+    }
+
+    /// Deletes: the status code and the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        self.send(self.http.delete(format!("{}{path}", self.stack.get("API_URL")))).await
     }
 
     /// Gets JSON: the status code and the answer.

@@ -7,6 +7,7 @@
 pub mod archive_model;
 pub mod binary;
 pub mod client;
+pub mod contract;
 pub mod peer;
 pub mod proxy;
 pub mod receiver;

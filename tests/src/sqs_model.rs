@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adapters::clock::Clock;
-use adapters::sqs::{Lane, Outgoing, Queue, SendError};
+use adapters::sqs::{Depth, DepthError, Depths, Lane, Outgoing, Queue, SendError};
 use async_trait::async_trait;
 use domain::fault::refused_by_sqs;
 use domain::time::Millis;
@@ -237,5 +237,25 @@ impl Queue for SqsModel {
             }
         }
         messages.into_iter().map(|message| self.accept(lane, message)).collect()
+    }
+}
+
+#[async_trait]
+impl Depths for SqsModel {
+    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError> {
+        let now = self.clock.now();
+        let state = self.state.lock().unwrap();
+        if state.broken == Some(lane) {
+            return Err(DepthError::away());
+        }
+        let mut depth = Depth::default();
+        for message in state.queues.get(&lane).into_iter().flatten() {
+            match (message.visible_at <= now, message.in_flight) {
+                (true, _) => depth.visible += 1,
+                (false, true) => depth.in_flight += 1,
+                (false, false) => depth.delayed += 1,
+            }
+        }
+        Ok(depth)
     }
 }

@@ -18,13 +18,16 @@ use domain::message::Envelope;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 use fn_archive::Archivist;
+use fn_cleanup::Cleanup;
 use fn_deliver::{Deliver, Received};
 use fn_enqueue::Enqueue;
+use fn_health::Health;
 use fn_operate::Operate;
 use lambda_http::{Body, Request};
 use serde_json::Value;
 
 use crate::archive_model::ArchiveModel;
+use crate::contract;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
 use crate::sqs_model::{SqsModel, Taken};
@@ -130,6 +133,8 @@ pub struct World {
     deliver: Deliver,
     archivist: Archivist,
     operate: Operate,
+    cleanup: Cleanup,
+    health: Health,
 }
 
 impl World {
@@ -158,10 +163,23 @@ impl World {
         let archiving = environment.archive().unwrap();
         Self {
             enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&wire) as _, clock.clone()),
-            deliver: Deliver::new(&deliver, queue, Arc::clone(&wire) as _, courier, clock.clone()),
+            deliver: Deliver::new(&deliver, Arc::clone(&queue), Arc::clone(&wire) as _, courier, clock.clone()),
             archivist: Archivist::new(&archiving, Arc::clone(&wire) as _, Arc::new(archive.clone()), clock.clone()),
+            operate: Operate::new(
+                &environment.operate().unwrap(),
+                Arc::clone(&wire) as _,
+                Arc::new(archive.clone()),
+                Arc::clone(&queue),
+                clock.clone(),
+            ),
+            cleanup: Cleanup::new(&environment.cleanup().unwrap(), Arc::clone(&wire) as _, clock.clone()),
+            health: Health::new(
+                Arc::clone(&wire) as _,
+                Arc::new(queues.clone()),
+                Arc::new(archive.clone()),
+                clock.clone(),
+            ),
             archive,
-            operate: Operate::new(Arc::clone(&wire) as _, clock.clone()),
             receiver: Receiver::start().await,
             wire,
             queues,
@@ -175,16 +193,12 @@ impl World {
         self.wire.waves.load(Ordering::SeqCst)
     }
 
-    /// Posts to `enqueue`: the status code and the answer.
+    /// Posts text: the status code and the answer.
     ///
     /// # Panics
-    /// When the answer is not JSON.
+    /// When the answer is not as the contract says.
     pub async fn post(&self, path: &str, body: impl Into<Body>) -> (u16, Value) {
-        let mut request = Request::new(body.into());
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = format!("http://api{path}").parse().unwrap();
-        let response = self.enqueue.handle(request).await;
-        (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+        self.ask(http::Method::POST, path, body.into()).await
     }
 
     /// Enqueues one webhook for the world's receiver and gives its id.
@@ -199,28 +213,48 @@ impl World {
         answer["webhook_id"].as_str().unwrap().to_owned()
     }
 
-    /// Asks `operate`: the status code and the answer.
+    /// Gets: the status code and the answer.
     ///
     /// # Panics
-    /// When the answer is not JSON.
+    /// When the answer is not as the contract says.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.ask(http::Method::GET, path, Body::Empty).await
     }
 
-    /// Posts to `operate`: the status code and the answer.
+    /// Posts JSON: the status code and the answer.
     ///
     /// # Panics
-    /// When the answer is not JSON.
+    /// When the answer is not as the contract says.
     pub async fn operate(&self, path: &str, body: Value) -> (u16, Value) {
         self.ask(http::Method::POST, path, body.to_string().into()).await
     }
 
-    async fn ask(&self, method: http::Method, path: &str, body: Body) -> (u16, Value) {
+    /// Asks whichever function the template routes this to.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn ask(&self, method: http::Method, path: &str, body: Body) -> (u16, Value) {
         let mut request = Request::new(body);
-        *request.method_mut() = method;
+        *request.method_mut() = method.clone();
         *request.uri_mut() = format!("http://api{path}").parse().unwrap();
-        let response = self.operate.handle(request).await;
-        (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+        let response = match (method.as_str(), request.uri().path()) {
+            ("POST", "/webhooks" | "/webhooks/batch") => self.enqueue.handle(request).await,
+            ("GET", "/health") => self.health.handle(request).await,
+            ("POST", "/webhook-cleanup") => self.cleanup.handle(request).await,
+            _ => self.operate.handle(request).await,
+        };
+        let (status, body) = (response.status().as_u16(), response.body());
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        contract::check(method.as_str(), path, status, kind, body);
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+
+    /// The daily cleanup, as its schedule starts it: what it reports.
+    ///
+    /// # Panics
+    /// When its report is not JSON.
+    pub async fn daily_cleanup(&self) -> Value {
+        serde_json::to_value(self.cleanup.daily().await).unwrap()
     }
 
     /// Replaces `deliver` by one with other settings, over the same everything.

@@ -188,5 +188,5 @@ async fn unknown_paths_and_methods_are_told_as_problems() {
     assert_eq!(world.post("/nope", "{}").await.0, 404);
     assert_eq!(world.get("/nope").await.0, 404);
     assert_eq!(world.get("/webhook-statuses/unknown").await.0, 404);
-    assert_eq!(world.get("/webhook-statuses/a%2Fb").await.0, 404);
+    assert_eq!(world.get("/webhook-statuses/a%2Fb").await.0, 422);
 }

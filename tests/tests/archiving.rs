@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use adapters::dynamodb::{Archive, Filed, Table};
+use adapters::dynamodb::{Archive, Filed, Letters, Reserved, Table};
 use adapters::sqs::Lane;
-use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
-use domain::dead_letter::{DeadLetter, MAX_BODY, Reason};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
+use domain::dead_letter::{DeadLetter, Filter, MAX_BODY, Reason};
 use domain::time::Millis;
 use serde_json::{Value, json};
 use tests::archive_model::ArchiveModel;
@@ -187,31 +190,146 @@ async fn only_what_is_newer_is_written(archive: &impl Archive) {
     assert_eq!(file(letter("b", "", 0, 0)).await, Filed::Known);
 }
 
+/// Dead letters of three days in two months, two destinations and two reasons, with
+/// ties; lists of them in pages.
+async fn lists_are_newest_first_and_exact(archive: &(impl Archive + Letters)) {
+    const DAY_MS: u64 = 86_400_000;
+    // 2023-12-01T00:00:00Z
+    let december = 1_701_388_800_000;
+    let now = Millis(december + 2 * DAY_MS);
+    let mut all = Vec::new();
+    for i in 0..40u64 {
+        let letter = DeadLetter {
+            failed_at: Millis(december - DAY_MS + i / 3 * (DAY_MS / 8)),
+            destination: if i % 4 == 0 { "https://b.example".into() } else { "https://a.example".into() },
+            reason: Some(if i % 5 == 0 { Reason::Malformed } else { Reason::Expired }),
+            ..letter(&format!("list-{i:02}"), "h", 1, 1)
+        };
+        assert_eq!(archive.file(&letter).await.unwrap(), Filed::Written);
+        all.push(letter);
+    }
+    let reserved = archive.reserve("list-07", now, now.after(Duration::from_secs(60))).await.unwrap();
+    let Reserved::Granted(seven) = reserved else { panic!("{reserved:?}") };
+    archive.redriven(&seven, now).await.unwrap();
+    all.sort_by_key(|letter| std::cmp::Reverse((letter.failed_at, letter.webhook_id.clone())));
+
+    let since = Millis(december - DAY_MS / 2);
+    let until = Millis(december + DAY_MS / 4);
+    type Wanted<'a> = Box<dyn Fn(&DeadLetter) -> bool + 'a>;
+    let cases: Vec<(Filter, Wanted<'_>)> = vec![
+        (Filter::default(), Box::new(|_| true)),
+        (
+            Filter { reason: Some(Reason::Malformed), ..Filter::default() },
+            Box::new(|l| l.reason == Some(Reason::Malformed)),
+        ),
+        (
+            Filter { destination: Some("https://b.example".into()), ..Filter::default() },
+            Box::new(|l| l.destination == "https://b.example"),
+        ),
+        (
+            Filter { since: Some(since), until: Some(until), ..Filter::default() },
+            Box::new(move |l| l.failed_at >= since && l.failed_at < until),
+        ),
+        (
+            Filter { redrivable: true, destination: Some("https://a.example".into()), ..Filter::default() },
+            Box::new(|l| {
+                l.reason != Some(Reason::Malformed) && l.destination == "https://a.example" && l.webhook_id != "list-07"
+            }),
+        ),
+        (Filter { destination: Some("https://c.example".into()), ..Filter::default() }, Box::new(|_| false)),
+    ];
+    for (filter, wanted) in cases {
+        let wanted: Vec<&str> = all.iter().filter(|l| wanted(l)).map(|l| l.webhook_id.as_str()).collect();
+        for limit in [1, 7, 100] {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = archive.list(&filter, after.as_ref(), limit, now).await.unwrap();
+                assert!(page.letters.len() <= limit);
+                found.extend(page.letters.into_iter().map(|l| l.webhook_id).filter(|id| id.starts_with("list-")));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, wanted, "{filter:?} by {limit}");
+        }
+    }
+}
+
+async fn one_of_two_redrives_wins(archive: &(impl Archive + Letters)) {
+    let (now, minute) = (Millis(1_700_000_000_000), Duration::from_secs(60));
+    let reserve = async |now: Millis| archive.reserve("again", now, now.after(minute)).await.unwrap();
+    assert!(matches!(reserve(now).await, Reserved::Missing));
+    assert!(archive.get("again").await.unwrap().is_none());
+    assert!(!archive.delete("again").await.unwrap());
+    archive.file(&letter("again", "h", 5, 1)).await.unwrap();
+
+    let Reserved::Granted(first) = reserve(now).await else { panic!("not granted") };
+    assert_eq!(first.headers["x"], "é\"");
+    assert!(matches!(reserve(now.after(minute / 2)).await, Reserved::Taken));
+    assert!(matches!(reserve(now.after(minute)).await, Reserved::Granted(_)), "a lost reservation ends");
+    archive.release(&first).await.unwrap();
+    assert!(matches!(reserve(now.after(minute)).await, Reserved::Granted(_)), "one that is given back is free");
+    archive.redriven(&first, now).await.unwrap();
+    assert!(matches!(reserve(now.after(10 * minute)).await, Reserved::Taken), "it was sent");
+    assert_eq!(archive.get("again").await.unwrap().unwrap().redriven_at, Some(now));
+
+    // It failed again: a newer letter, which an older redrive says nothing about.
+    assert_eq!(archive.file(&letter("again", "h", 5, 2)).await.unwrap(), Filed::Written);
+    archive.redriven(&first, now).await.unwrap();
+    archive.release(&first).await.unwrap();
+    assert_eq!(archive.get("again").await.unwrap().unwrap().redriven_at, None);
+    assert!(matches!(reserve(now).await, Reserved::Granted(_)));
+    assert!(archive.delete("again").await.unwrap());
+    archive.redriven(&first, now).await.unwrap();
+    assert!(archive.get("again").await.unwrap().is_none(), "a note does not bring back what was deleted");
+}
+
 #[tokio::test]
 async fn the_model_keeps_the_contract() {
-    only_what_is_newer_is_written(&ArchiveModel::default()).await;
+    let model = ArchiveModel::default();
+    only_what_is_newer_is_written(&model).await;
+    one_of_two_redrives_wins(&model).await;
+    lists_are_newest_first_and_exact(&model).await;
+    model.ping().await.unwrap();
+}
+
+fn keys(hash: &str, range: &str) -> Vec<KeySchemaElement> {
+    let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+    vec![key(hash, KeyType::Hash), key(range, KeyType::Range)]
 }
 
 #[tokio::test]
 async fn the_real_table_keeps_the_contract() {
     let client = Stack::running().account().dynamodb();
     let name = format!("contract-{}", fastrand::u64(..));
-    let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap();
-    let attribute =
-        AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S).build().unwrap();
-    let create = client.create_table().table_name(&name).key_schema(key).attribute_definitions(attribute);
+    let mut create = client.create_table().table_name(&name).key_schema(keys("id", "id").remove(0));
+    for attribute in ["id", "month", "destination", "place"] {
+        let definition = AttributeDefinition::builder().attribute_name(attribute);
+        create = create.attribute_definitions(definition.attribute_type(ScalarAttributeType::S).build().unwrap());
+    }
+    for (index, hash) in [("by_month", "month"), ("by_destination", "destination")] {
+        let projection = Projection::builder().projection_type(ProjectionType::All).build();
+        let index = GlobalSecondaryIndex::builder().index_name(index).set_key_schema(Some(keys(hash, "place")));
+        create = create.global_secondary_indexes(index.projection(projection).build().unwrap());
+    }
     create.billing_mode(BillingMode::PayPerRequest).send().await.unwrap();
-    only_what_is_newer_is_written(&Table::new(client.clone(), name.clone(), 2_592_000)).await;
+    let table = Table::new(client.clone(), name.clone(), 2_592_000);
+    only_what_is_newer_is_written(&table).await;
     let items = client.scan().table_name(&name).send().await.unwrap();
     for item in items.items() {
         assert_eq!(item["expires_at"].as_n().unwrap(), "1702592000");
         let record: DeadLetter = serde_json::from_str(item["record"].as_s().unwrap()).unwrap();
         assert_eq!((&record.webhook_id, record.headers["x"].as_str()), (item["id"].as_s().unwrap(), "é\""));
     }
+    one_of_two_redrives_wins(&table).await;
+    lists_are_newest_first_and_exact(&table).await;
+    table.ping().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_table_that_is_not_there_keeps_the_letter_in_its_queue() {
     let table = Table::new(Stack::running().account().dynamodb(), "nowhere".into(), 1);
     assert!(table.file(&letter("a", "h", 1, 1)).await.is_err());
+    assert!(table.ping().await.is_err());
 }
