@@ -31,7 +31,8 @@ demo: build ## start the stack and watch webhooks travel through it
 	@$(STACK) up RetryBaseS=1 BreakerResetTimeoutS=5 ParkBaseS=1 ParkCapS=2 $(PARAMS)
 	@python3 infra/local/demo.py
 
-lint: setup ## formatting, lints, documentation, template
+lint: ## formatting, lints, documentation, template, contract
+	@infra/local/setup.sh tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
@@ -39,9 +40,10 @@ lint: setup ## formatting, lints, documentation, template
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
 	$(SAM)/cfn-lint template.yaml
+	.local/venvs/tools/bin/python -m openapi_spec_validator infra/openapi.yaml
 
 test: lint build ## lints, then every test
-	@infra/local/setup.sh tests
+	@infra/local/setup.sh tests tools
 	@export STEADHOOK_LOCAL=$(TEST_LOCAL); \
 	trap '$(STACK) down' EXIT; \
 	$(STACK) up RetryBaseS=1; \

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Installs what building and running need and this machine lacks, by name:
-# Debian packages and two Python environments below .local/venvs; with `tests`,
-# cargo-nextest as well.
+# Debian packages and Python environments below .local/venvs; with `tools`, what
+# only lints and operators need, too; with `tests`, cargo-nextest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+words="$*"
+wanted() { case " $words " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 say() { printf '[setup] %s\n' "$*"; }
 
 packages=()
 need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
 need redis-server redis-server
+if wanted tools; then need jq jq; fi
 need cc build-essential
 need strip binutils
 need python3 python3
@@ -39,7 +42,7 @@ fi
 for tool in fmt clippy; do
   cargo $tool --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 done
-if [ "${1:-}" = tests ] && ! cargo nextest --version >/dev/null 2>&1; then
+if wanted tests && ! cargo nextest --version >/dev/null 2>&1; then
   say 'building cargo-nextest (some minutes, once)'
   cargo install --quiet --locked --version 0.9.143 cargo-nextest
 fi
@@ -57,4 +60,5 @@ environment() {
 }
 environment ministack requirements.txt
 environment sam requirements-sam.txt
+if wanted tools; then environment tools requirements-tools.txt; fi
 say 'ready'

@@ -37,6 +37,11 @@ impl Stack {
         self.0.get(name).unwrap_or_else(|| panic!("stack.env lacks {name}"))
     }
 
+    /// All of its lines.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The local AWS as the product's clients see it.
     ///
     /// # Panics

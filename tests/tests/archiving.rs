@@ -236,6 +236,8 @@ async fn lists_are_newest_first_and_exact(archive: &(impl Archive + Letters)) {
                 l.reason != Some(Reason::Malformed) && l.destination == "https://a.example" && l.webhook_id != "list-07"
             }),
         ),
+        (Filter { since: Some(until), until: Some(since), ..Filter::default() }, Box::new(|_| false)),
+        (Filter { until: Some(Millis(1)), ..Filter::default() }, Box::new(|_| false)),
         (Filter { destination: Some("https://c.example".into()), ..Filter::default() }, Box::new(|_| false)),
     ];
     for (filter, wanted) in cases {

@@ -383,12 +383,15 @@ impl Letters for Table {
         let end = filter.until.unwrap_or(Millis(u64::MAX)).min(now.after(SKEW));
         let end = Place { at: end, id: String::new() };
         let mut before = after.filter(|after| **after < end).unwrap_or(&end).clone();
+        if before.at < floor {
+            return Ok(Listed::default());
+        }
         let floor_key = format!("{:016}", floor.0);
         let shelves: Vec<Shelf<'_>> = match &filter.destination {
             Some(to) => {
                 vec![Shelf { index: BY_DESTINATION, attribute: attribute::DESTINATION, value: to.as_str().into() }]
             }
-            None => months(floor, before.at.max(floor))
+            None => months(floor, before.at)
                 .into_iter()
                 .map(|month| Shelf { index: BY_MONTH, attribute: attribute::MONTH, value: month.into() })
                 .collect(),

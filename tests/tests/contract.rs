@@ -1,0 +1,23 @@
+//! The contract tried on a deployed stack by generated requests, good and bad.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
+
+use std::process::Command;
+
+use tests::stack::OwnStack;
+
+#[test]
+fn generated_requests_get_the_answers_of_the_contract() {
+    // Nothing that is generated is sent anywhere: every address is refused.
+    let own = OwnStack::start(&["AllowedPrivateCidrs=", "RefusedCidrs=0.0.0.0/0,::/0"]);
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let output = Command::new(format!("{root}/.local/venvs/tools/bin/schemathesis"))
+        .args(["--config-file", "infra/schemathesis.toml", "run", "infra/openapi.yaml", "--no-color", "--url"])
+        .arg(own.stack().get("API_URL"))
+        .current_dir(root)
+        .output()
+        .expect("schemathesis is missing: run the tests by `make test`");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Tested: 13"), "{said}");
+}
