@@ -170,11 +170,23 @@ class Demo:
         self.check("3 attempts", record.get("attempts"), 3)
 
     def dead(self):
-        self.title("3. A receiver answers 404: given up at once")
+        self.title("3. A receiver answers 404: given up at once, kept, and sent again when it is well")
         url = self.receiver.url("/nowhere", 404)
-        _, record, _ = self.follow({"webhook_url": url, "payload": {"n": 3}}, "failed", 1)
+        webhook_id, record, _ = self.follow({"webhook_url": url, "payload": {"n": 3}}, "failed", 1)
         self.check("class client_error", record.get("error_class"), "client_error")
         self.check("kept 7 days at most", record.get("ttl_seconds", 10**9) <= 604_800, True)
+        until = time.time() + PATIENCE_S
+        code, letter = 0, {}
+        while code != 200 and time.time() < until:
+            time.sleep(0.1)
+            code, letter = call("GET", f"/dead-letters/{webhook_id}")
+        self.line(time.time(), f"dead letter: reason {letter.get('reason')}, payload {letter.get('payload')}")
+        self.receiver.url("/nowhere", 200)
+        code, _ = call("POST", f"/dead-letters/{webhook_id}/redrive")
+        self.line(time.time(), f"POST /dead-letters/{webhook_id}/redrive → {code}")
+        record = wait_until(webhook_id, "delivered")
+        self.timeline(webhook_id, record)
+        self.check("redriven under the same id, and delivered", record.get("status"), "delivered")
 
     def batch(self):
         self.title("4. A batch of 20")
@@ -244,10 +256,22 @@ class Demo:
             self.line(time.time(), f"{error['pointer']}: {error['message']}")
         self.check("422 with three entries", (code, len(answer.get("errors", []))), (422, 3))
 
+    def healthy(self):
+        self.title("8. What the person on call sees")
+        code, answer = call("GET", "/health")
+        parts = ", ".join(f"{name} {part['status']}" for name, part in answer["components"].items())
+        self.line(time.time(), f"GET /health → {code} {answer['status']}: {parts}")
+        self.check("healthy", (code, answer["status"]), (200, "healthy"))
+        code, answer = call("GET", "/webhook-statuses?status=delivered&limit=3")
+        self.line(time.time(), f"GET /webhook-statuses → {code}, counts {answer['counts']}")
+        newest = [one["updated_at"] for one in answer["webhooks"]]
+        self.check("the last changed first", (len(newest), newest == sorted(newest, reverse=True)), (3, True))
+
 
 def main():
     demo = Demo()
-    for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused):
+    for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused,
+                    demo.healthy):
         chapter()
     print()
     if demo.faults:
