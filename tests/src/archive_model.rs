@@ -16,7 +16,7 @@ const MAX_ITEM: usize = 400 * 1024 - 16 * 1024;
 #[derive(Clone, Debug)]
 struct Item {
     letter: DeadLetter,
-    redriving_until: Option<Millis>,
+    redriving: Option<(String, Millis)>,
     redriven_at: Option<Millis>,
 }
 
@@ -85,7 +85,9 @@ impl Archive for ArchiveModel {
                 return Ok(Filed::Known);
             }
         }
-        let item = Item { letter: letter.clone(), redriving_until: None, redriven_at: None };
+        // As the table does: what cannot be read back is noticed.
+        let letter: DeadLetter = serde_json::from_str(&serde_json::to_string(letter)?)?;
+        let item = Item { letter: letter.clone(), redriving: None, redriven_at: None };
         items.insert(letter.webhook_id.clone(), item);
         Ok(Filed::Written)
     }
@@ -120,25 +122,28 @@ impl Letters for ArchiveModel {
         Ok(self.items()?.remove(id).is_some())
     }
 
-    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
         let mut items = self.items()?;
         let Some(item) = items.get_mut(id) else { return Ok(Reserved::Missing) };
-        if item.redriven_at.is_some() || item.redriving_until.is_some_and(|until| until > now) {
+        if item.redriven_at.is_some() {
+            return Ok(Reserved::Redriven(Box::new(item.letter.clone())));
+        }
+        if item.redriving.as_ref().is_some_and(|(by, until)| by != token && *until > now) {
             return Ok(Reserved::Taken);
         }
-        item.redriving_until = Some(until);
+        item.redriving = Some((token.to_owned(), until));
         Ok(Reserved::Granted(Box::new(item.letter.clone())))
     }
 
     async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError> {
         self.update(letter, |item| {
             item.redriven_at = Some(at);
-            item.redriving_until = None;
+            item.redriving = None;
         })
     }
 
     async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError> {
-        self.update(letter, |item| item.redriving_until = None)
+        self.update(letter, |item| item.redriving = None)
     }
 
     async fn ping(&self) -> Result<(), ArchiveError> {

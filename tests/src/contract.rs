@@ -72,7 +72,11 @@ pub fn check(method: &str, path: &str, status: u16, kind: Option<&str>, body: &s
         assert!(body.is_empty(), "{method} {template} {status} has no body in the contract");
         return;
     };
-    assert_eq!(kind, Some(wanted.as_str()), "{method} {template} {status}");
+    let media = kind.and_then(|kind| kind.split(';').next());
+    assert_eq!(media, Some(wanted.as_str()), "{method} {template} {status}");
+    if wanted == "text/plain" {
+        return;
+    }
     validate(registry, &format!("{DOCUMENT}#{pointer}/content/{}/schema", token(wanted)), body, path);
 }
 

@@ -22,6 +22,7 @@ use fn_cleanup::Cleanup;
 use fn_deliver::{Deliver, Received};
 use fn_enqueue::Enqueue;
 use fn_health::Health;
+use fn_metrics::Metrics;
 use fn_operate::Operate;
 use lambda_http::{Body, Request};
 use serde_json::Value;
@@ -70,6 +71,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("DEAD_LETTER_TABLE", "dead-letters"),
         ("DELIVER_TIMEOUT_S", "60"),
         ("QUEUE_VISIBILITY_S", "360"),
+        ("STACK_NAME", "steadhook"),
     ]
     .into_iter()
     .map(|(name, value)| (name, value.to_owned()))
@@ -135,6 +137,7 @@ pub struct World {
     operate: Operate,
     cleanup: Cleanup,
     health: Health,
+    metrics: Metrics,
 }
 
 impl World {
@@ -173,7 +176,14 @@ impl World {
                 clock.clone(),
             ),
             cleanup: Cleanup::new(&environment.cleanup().unwrap(), Arc::clone(&wire) as _, clock.clone()),
+            metrics: Metrics::new(
+                Arc::clone(&wire) as _,
+                Some(Arc::new(queues.clone())),
+                clock.clone(),
+                environment.metrics().unwrap().lifetimes,
+            ),
             health: Health::new(
+                "steadhook",
                 Arc::clone(&wire) as _,
                 Arc::new(queues.clone()),
                 Arc::new(archive.clone()),
@@ -240,6 +250,7 @@ impl World {
         let response = match (method.as_str(), request.uri().path()) {
             ("POST", "/webhooks" | "/webhooks/batch") => self.enqueue.handle(request).await,
             ("GET", "/health") => self.health.handle(request).await,
+            ("GET", "/metrics") => self.metrics.handle(request).await,
             ("POST", "/webhook-cleanup") => self.cleanup.handle(request).await,
             _ => self.operate.handle(request).await,
         };
@@ -254,7 +265,7 @@ impl World {
     /// # Panics
     /// When its report is not JSON.
     pub async fn daily_cleanup(&self) -> Value {
-        serde_json::to_value(self.cleanup.daily().await).unwrap()
+        serde_json::to_value(self.cleanup.daily().await.0).unwrap()
     }
 
     /// Replaces `deliver` by one with other settings, over the same everything.

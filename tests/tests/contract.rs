@@ -19,5 +19,5 @@ fn generated_requests_get_the_answers_of_the_contract() {
         .expect("schemathesis is missing: run the tests by `make test`");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("Tested: 13"), "{said}");
+    assert!(said.contains("Tested: 14"), "{said}");
 }

@@ -26,6 +26,12 @@ async fn two_hundred_webhooks_survive_a_redis_that_comes_back_empty() {
         if n == 40 {
             own.stop_redis();
         }
+        if n == 41 {
+            let (code, health) = api.get("/health").await;
+            assert_eq!((code, &health["status"]), (200, &json!("degraded")), "{health}");
+            assert_eq!(health["components"]["redis"]["status"], "down");
+            assert_eq!(api.get("/dead-letters").await.0, 200, "the archive needs no Redis");
+        }
         let body = json!({ "webhook_url": receiver.url("/"), "payload": n, "reference_id": format!("w-{n}") });
         let (code, answer) = api.post("/webhooks", body.to_string()).await;
         assert_eq!(code, 202, "{answer}");

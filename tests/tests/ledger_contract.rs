@@ -85,7 +85,7 @@ fn birth(body: u8) -> Birth {
         correlation_id: format!("c-{body}"),
         event_type: (body == 1).then(|| "paid".into()),
         body_hash: if body == 2 { String::new() } else { format!("hash-{body}") },
-        accepted_at: BEGINNING,
+        accepted_at: Millis(BEGINNING.0 + u64::from(body / 2)),
         expires_at: Millis(BEGINNING.0 + 1000 + u64::from(body)),
         attempts: u32::from(body),
     }

@@ -381,6 +381,64 @@ async fn a_redrive_that_the_queue_refuses_can_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_of_null_is_redriven_like_any_other() {
+    let world = World::new().await;
+    for id in ["a", "b"] {
+        world.receiver.answer([410u16]);
+        world.enqueue(id, if id == "a" { "null" } else { "1" }).await;
+        world.settle().await;
+        assert_eq!(world.file().await, (1, 0));
+    }
+    assert_eq!(ok(&world, "/dead-letters/a").await.get("payload"), Some(&Value::Null));
+    let (_, answer) = world.operate("/dead-letters/redrive", json!({})).await;
+    assert_eq!(answer, json!({"matched": 2, "redriven": 2, "complete": true}));
+    world.settle().await;
+    let bodies: Vec<_> = world.receiver.arrivals()[2..].iter().map(|arrival| arrival.body.clone()).collect();
+    assert!(bodies.iter().any(|body| &body[..] == b"null"), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn a_redrive_whose_message_was_lost_can_be_repeated() {
+    let world = World::new().await;
+    fail(&world, "a", 400).await;
+    let redrive = async || world.operate("/dead-letters/a/redrive", json!({})).await;
+    assert_eq!(redrive().await.0, 202);
+    // Somebody purges the queue.
+    for taken in world.queues.receive(Lane::Retry, 10) {
+        world.queues.delete(Lane::Retry, &taken);
+    }
+    world.clock.advance(Duration::from_secs(2));
+    for taken in world.queues.receive(Lane::Retry, 10) {
+        world.queues.delete(Lane::Retry, &taken);
+    }
+    assert_eq!(redrive().await.1["status"], "pending");
+    assert!(world.queues.all(Lane::Retry).is_empty(), "it may still be on its way");
+    world.clock.advance(Duration::from_secs(26 * 3600));
+    assert_eq!(world.daily_cleanup().await["outcome_unknown"], 1);
+    assert_eq!(redrive().await.0, 202);
+    world.settle().await;
+    assert_eq!(world.status("a").await["status"], "delivered");
+    assert_eq!(redrive().await.1["status"], "delivered");
+    assert_eq!(world.receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn a_redrive_waits_for_an_attempt_of_a_later_life_of_its_id() {
+    let world = World::new().await;
+    fail(&world, "a", 400).await;
+    // Its record is removed, the client sends it anew, and that is being attempted.
+    clean(&world, "").await;
+    world.enqueue("a", r#"{"n":1.50}"#).await;
+    world.claim_and_die(Lane::Delivery).await;
+    assert_eq!(world.operate("/dead-letters/a/redrive", json!({})).await.0, 202);
+    world.clock.advance(Duration::from_secs(2));
+    assert_eq!(world.step(Lane::Retry).await, (1, 1), "busy");
+    assert_eq!(world.receiver.count(), 1);
+    world.settle().await;
+    assert_eq!(world.status("a").await["status"], "delivered");
+}
+
+#[tokio::test]
 async fn a_redrive_that_died_before_it_was_noted_sends_the_same_hop_again() {
     let world = World::new().await;
     fail(&world, "a", 400).await;

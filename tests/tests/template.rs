@@ -59,6 +59,7 @@ fn every_route_asks_who_is_calling() {
         "DeleteDeadLetter",
         "RedriveDeadLetter",
         "RedriveDeadLetters",
+        "GetMetrics",
         "GetCircuitBreakers",
         "ResetCircuitBreaker",
         "AnythingElse",

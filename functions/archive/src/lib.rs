@@ -12,7 +12,9 @@ use std::sync::Arc;
 use adapters::clock::Clock;
 use adapters::config::ArchiveConfig;
 use adapters::dynamodb::{Archive, Filed, view_key};
+use adapters::exposition::DEAD_LETTER_INDEX;
 use adapters::ledger;
+use adapters::metric;
 use adapters::redis::{Call, Reply, Wire};
 use adapters::{index, ledger::LedgerError};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
@@ -191,14 +193,36 @@ impl Archivist {
             record
         };
         match self.archive.file(&filing.letter).await.map_err(fail)? {
-            Filed::Written => Ok(filing),
+            Filed::Written => {
+                count(&filing.letter);
+                Ok(filing)
+            }
             Filed::Known => Ok(Filing { known: true, ..filing }),
             Filed::Foreign => {
                 let filing = Filing { letter: filing.letter.apart(), settle: None, ..filing };
                 let known = self.archive.file(&filing.letter).await.map_err(fail)? != Filed::Written;
+                if !known {
+                    count(&filing.letter);
+                }
                 Ok(Filing { known, ..filing })
             }
         }
+    }
+
+    /// Counts the dead letters that Redis shows, so that nobody has to ask for all of its keys.
+    fn index(&self, filed: &[Filing], now: Millis) -> Vec<Call> {
+        if filed.is_empty() {
+            return Vec::new();
+        }
+        let mut add = redis::cmd("ZADD");
+        add.arg(DEAD_LETTER_INDEX);
+        for filing in filed {
+            add.arg(filing.letter.failed_at.0).arg(&filing.letter.webhook_id);
+        }
+        let mut trim = redis::cmd("ZREMRANGEBYSCORE");
+        let oldest = now.0.saturating_sub(self.life_s.saturating_mul(1000));
+        trim.arg(DEAD_LETTER_INDEX).arg("-inf").arg(format!("({oldest}"));
+        vec![add.into(), trim.into()]
     }
 
     /// Writes what is filed to Redis, where people look, and lets the deliveries'
@@ -229,6 +253,7 @@ impl Archivist {
             owners.push(*record);
         }
         calls.extend(index::moved(&moved, now, self.lifetimes));
+        calls.extend(self.index(filed, now));
         match self.redis.wave(&calls).await {
             Ok(replies) => {
                 for (record, reply) in owners.into_iter().zip(replies) {
@@ -252,6 +277,12 @@ impl Archivist {
                 failed.extend(owners);
             }
         }
+    }
+}
+
+fn count(letter: &DeadLetter) {
+    if let Some(reason) = letter.reason {
+        metric::dead_letter(reason);
     }
 }
 

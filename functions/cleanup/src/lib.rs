@@ -102,7 +102,9 @@ impl Cleanup {
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
         if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
-            return api::json(StatusCode::OK, &self.daily().await, &correlation_id);
+            let (report, complete) = self.daily().await;
+            let code = if complete { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+            return api::json(code, &report, &correlation_id);
         }
         match self.clean(request.uri().query().unwrap_or_default()).await {
             Ok(report) => api::json(StatusCode::OK, &report, &correlation_id),
@@ -111,16 +113,17 @@ impl Cleanup {
     }
 
     /// Repairs indexes and TTLs, and deletes nothing that its TTL has not.
-    pub async fn daily(&self) -> Report {
+    /// Says whether it came to its end.
+    pub async fn daily(&self) -> (Report, bool) {
         let now = self.clock.now();
         let plan = Plan { walk: Status::ALL.to_vec(), remove: Vec::new(), before: now, dry_run: false };
         let (report, error) = self.walk(&plan, None, usize::MAX, now.after(SCHEDULE_TIME)).await;
         let shown = serde_json::to_string(&report).unwrap_or_default();
         match error {
             None => tracing::info!(report = %shown, "daily cleanup"),
-            Some(error) => tracing::error!(report = %shown, error = ?error, "daily cleanup ended early"),
+            Some(ref error) => tracing::error!(report = %shown, error = ?error, "daily cleanup ended early"),
         }
-        report
+        (report, error.is_none())
     }
 
     async fn clean(&self, query: &str) -> Result<Report, Problem> {

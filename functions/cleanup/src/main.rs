@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use adapters::clock::Clock;
 use adapters::config::Environment;
+use adapters::meter::Meter;
 use adapters::redis::Redis;
 use anyhow::Context as _;
 use fn_cleanup::Cleanup;
@@ -16,9 +17,12 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.cleanup().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
-    let cleanup = &Cleanup::new(&config, Arc::new(redis), clock);
-    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(cleanup.handle(request).await) }))
-        .await
-        .map_err(anyhow::Error::from_boxed)
+    let meter = &Meter::new("cleanup", &config.stack, clock.clone()).installed();
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
+    let cleanup = &Cleanup::new(&config, Arc::new(redis.clone()), clock);
+    lambda_http::run(service_fn(|request| async move {
+        Ok::<_, Infallible>(meter.observe(redis, cleanup.handle(request)).await)
+    }))
+    .await
+    .map_err(anyhow::Error::from_boxed)
 }

@@ -5,8 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
+use adapters::metric;
 use domain::delivery::{Step, next_step};
-use domain::outcome::classify;
+use domain::outcome::{ErrorClass, classify};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
@@ -89,6 +90,8 @@ impl Deliver {
             .after_probe(&work, &attempted)
             .unwrap_or_else(|| next_step(&work.message, &attempted, self.clock.now(), &self.retry, fastrand::f64()));
         let message = &work.message;
+        let class = classify(&attempted.answer).error_class();
+        metric::attempt(class, Duration::from_millis(attempted.ms));
         tracing::info!(
             correlation_id = %message.correlation_id,
             webhook_id = %message.id,
@@ -101,7 +104,7 @@ impl Deliver {
                 Step::Keep => "kept",
             },
             status_code = attempted.code(),
-            error_class = classify(&attempted.answer).error_class().map(|class| class.as_str()),
+            error_class = class.map(ErrorClass::as_str),
             duration_ms = attempted.ms,
             "attempt"
         );

@@ -7,6 +7,7 @@
 use adapters::breaker;
 use adapters::index;
 use adapters::ledger;
+use adapters::metric::{self, Outcome};
 use adapters::sqs::{Lane, Outgoing};
 use bytes::Bytes;
 use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS, Reason};
@@ -39,6 +40,8 @@ pub(crate) struct Finish {
     called: Option<Called>,
     /// What a report that was recorded changed in the indexes.
     moved: Option<(String, Status)>,
+    /// What is counted once the queue has what it must have.
+    outcome: Option<Outcome>,
     /// Whether SQS is to keep the message whatever happens.
     keep: bool,
 }
@@ -79,16 +82,19 @@ impl Settle {
 
 impl Finish {
     fn of(record: usize) -> Self {
-        Self { record, send: None, settle: None, called: None, moved: None, keep: false }
+        Self { record, send: None, settle: None, called: None, moved: None, outcome: None, keep: false }
     }
 
     /// What an attempt decided.
     pub(crate) fn after(work: Work, step: Step) -> Self {
         let base = Self::of(work.record);
         match step {
-            Step::Delivered { ending } => Self { settle: Some(Settle::of(&work, ending)), ..base },
+            Step::Delivered { ending } => {
+                Self { settle: Some(Settle::of(&work, ending)), outcome: Some(Outcome::Delivered), ..base }
+            }
             Step::Retry { successor, ending } => Self {
                 send: Some((Lane::Retry, Sending::Successor(successor))),
+                outcome: Some(if matches!(ending, Ending::Parked { .. }) { Outcome::Parked } else { Outcome::Retried }),
                 settle: Some(Settle::of(&work, ending)),
                 ..base
             },
@@ -108,6 +114,7 @@ impl Finish {
         Self {
             send: Some((Lane::Retry, Sending::Successor(Box::new(work.message.parked(due))))),
             settle: Some(Settle::of(&work, Ending::Parked { error, next_attempt_at: due })),
+            outcome: Some(Outcome::Parked),
             ..Self::of(work.record)
         }
     }
@@ -120,6 +127,7 @@ impl Finish {
         Self {
             send: Some((Lane::DeadLetter, Sending::DeadLetter { reason, message, error })),
             settle: ending.map(|ending| Settle::of(work, ending)),
+            outcome: Some(Outcome::DeadLettered),
             ..Self::of(work.record)
         }
     }
@@ -146,7 +154,7 @@ impl Finish {
         let message = Box::new(work.message.clone());
         let error = "id reused with another body".to_owned();
         let sending = Sending::DeadLetter { reason: Reason::Validation, message, error };
-        Self { send: Some((Lane::DeadLetter, sending)), ..Self::of(work.record) }
+        Self { send: Some((Lane::DeadLetter, sending)), outcome: Some(Outcome::DeadLettered), ..Self::of(work.record) }
     }
 
     /// Nothing was sent; the lease is given back.
@@ -160,7 +168,7 @@ impl Finish {
         let text = String::from_utf8_lossy(body);
         let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
         let sending = Sending::Malformed { body, error: why.to_string() };
-        Self { send: Some((Lane::DeadLetter, sending)), ..Self::of(record) }
+        Self { send: Some((Lane::DeadLetter, sending)), outcome: Some(Outcome::DeadLettered), ..Self::of(record) }
     }
 
     /// It is not due yet: one send cannot wait long enough. The hop stays, because
@@ -185,6 +193,14 @@ impl Finish {
         Self { moved: Some((report.id.clone(), status)), ..Self::of(record) }
     }
 
+    fn count(&self, now: Millis) {
+        let Some(outcome) = self.outcome else { return };
+        metric::delivery(outcome);
+        if let (Outcome::Delivered, Some(settle)) = (outcome, &self.settle) {
+            metric::end_to_end(settle.birth.accepted_at.until(now));
+        }
+    }
+
     /// The record, if SQS is to keep its message.
     pub(crate) fn keeps(&self) -> Option<usize> {
         self.keep.then_some(self.record)
@@ -198,6 +214,7 @@ impl Deliver {
             return;
         }
         self.send_all(&mut finishes, batch).await;
+        finishes.iter().for_each(|finish| finish.count(self.clock.now()));
 
         let now = self.clock.now();
         let mut calls = Vec::with_capacity(finishes.len() + 6);
@@ -297,6 +314,7 @@ impl Deliver {
 
 fn not_sent(finish: &mut Finish, batch: &mut Batch) {
     batch.failed.insert(finish.record);
+    finish.outcome = None;
     finish.settle = finish.settle.take().filter(|settle| settle.claimed);
     if let Some(settle) = &mut finish.settle {
         settle.settlement.ending = Ending::Released;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adapters::breaker;
+use adapters::metric;
 use adapters::redis::{Call, Reply};
 use domain::breaker::{Admission, Pass, State, next_reset_ms};
 use domain::delivery::{Step, after_failed_probe};
@@ -53,7 +54,12 @@ impl Deliver {
             if work.pass.is_none() {
                 let read = |reply: Reply| breaker::admitted(reply, &work.token);
                 match answered(replies.next(), read, &work.destination) {
-                    Some(Admission::Admitted(pass)) => work.pass = Some(pass),
+                    Some(Admission::Admitted(pass)) => {
+                        if matches!(pass, Pass::Probe { .. }) {
+                            metric::breaker_changed(State::HalfOpen);
+                        }
+                        work.pass = Some(pass);
+                    }
                     Some(Admission::Refused { wait, first }) => {
                         finishes.push(self.park(work, wait, first));
                         continue;
@@ -129,6 +135,7 @@ impl Deliver {
 /// Tells of a breaker that a report has changed.
 pub(crate) fn tell(destination: &str, reply: Option<Reply>) {
     if let Some(Some(state)) = answered(reply, breaker::changed, destination) {
+        metric::breaker_changed(state);
         match state {
             State::Open => tracing::warn!(%destination, to = state.as_str(), "circuit breaker opened"),
             State::Closed => tracing::warn!(%destination, to = state.as_str(), "circuit breaker closed"),

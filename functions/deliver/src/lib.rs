@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use adapters::clock::Clock;
 use adapters::config::{BOOKKEEPING, DeliverConfig};
+use adapters::metric::{self, Outcome};
 use adapters::redis::Wire;
 use adapters::sender::Courier;
 use adapters::sqs::Queue;
@@ -154,6 +155,7 @@ impl Deliver {
         match grant {
             // Acknowledged: it is finished, or a later message carries it on.
             Grant::Done | Grant::Stale => {
+                metric::delivery(Outcome::Duplicate);
                 tracing::info!(
                     webhook_id = %work.message.id,
                     correlation_id = %work.message.correlation_id,

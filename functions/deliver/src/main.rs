@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use adapters::clock::Clock;
 use adapters::config::Environment;
+use adapters::meter::Meter;
 use adapters::redis::Redis;
 use adapters::sender::HttpSender;
 use adapters::sqs::Sqs;
@@ -18,10 +19,12 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.deliver().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let meter = &Meter::new("deliver", &config.stack, clock.clone()).installed();
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), clock.clone()).context("tls")?;
-    let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis), Arc::new(courier), clock);
-    let handler = service_fn(|event: LambdaEvent<SqsEvent>| async move { deliver.answer(event).await });
+    let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis.clone()), Arc::new(courier), clock);
+    let handler =
+        service_fn(|event: LambdaEvent<SqsEvent>| async move { meter.observe(redis, deliver.answer(event)).await });
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

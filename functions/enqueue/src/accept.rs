@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use adapters::api::Problem;
 use adapters::index;
 use adapters::ledger;
+use adapters::metric;
 use adapters::redis::{Call, Reply};
 use adapters::sqs::{Lane, Outgoing, SendError};
 use bytes::Bytes;
@@ -252,6 +253,7 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
                     destination = message.destination().as_ref().map_or("", Destination::as_str),
                     "accepted"
                 );
+                metric::enqueued(1);
                 item.state = State::Queued;
             }
             Some(Err(error)) => {

@@ -7,8 +7,9 @@ use crate::Condition;
 /// A consumer that has work shows a sign of life at least this often: every batch
 /// is one.
 const FRESH: Duration = Duration::from_secs(120);
-/// Work that has waited this long, while nobody showed a sign of life, is stuck.
-const STUCK: Duration = Duration::from_secs(300);
+/// Work that has waited this long, while nobody showed a sign of life, is stuck. One
+/// that only waits for its circuit breaker is seen to at least every quarter of an hour.
+const STUCK: Duration = Duration::from_secs(1200);
 
 /// What can be seen from outside.
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(at(5, 0, Some(121), None), Facade::Abandoned);
         assert_eq!(at(5, 0, None, None), Facade::Abandoned);
         assert_eq!(at(0, 5, None, Some(2)), Facade::Starting, "a first batch after a quiet time");
-        assert_eq!(at(0, 5, None, Some(301)), Facade::Failing, "it dies before it says anything");
+        assert_eq!(at(0, 5, None, Some(1201)), Facade::Failing, "it dies before it says anything");
     }
 
     #[test]

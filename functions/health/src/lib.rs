@@ -2,7 +2,7 @@
 //! side by side, change nothing, and give up after a second.
 
 mod facade;
-mod redis_info;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,20 +15,25 @@ use adapters::clock::Clock;
 use adapters::dynamodb::Letters;
 use adapters::heartbeat;
 use adapters::index;
+use adapters::meter;
 use adapters::redis::Wire;
+use adapters::redis_info::Info;
 use adapters::sqs::{Depth, DepthError, Depths, Lane};
 use domain::breaker::State;
 use domain::status::Status;
 use domain::time::Millis;
 use facade::{Facade, Sight};
 use futures_util::future::{join, join_all};
-use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
+use lambda_http::request::RequestContext;
+use lambda_http::{Request, RequestExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 /// How long one probe may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long looking again may take: both looks end within two seconds.
+const SECOND_PATIENCE: Duration = Duration::from_millis(800);
 /// How long a queue that seems left alone is given before it is looked at again.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Most destinations that are named in one state.
@@ -69,7 +74,8 @@ impl Component {
 /// What Redis told about itself and about the work.
 struct Told {
     component: Component,
-    heartbeat: Option<Millis>,
+    /// `None` when it cannot be read, or when nobody can write it.
+    heartbeat: Option<Option<Millis>>,
     oldest_pending: Option<Millis>,
 }
 
@@ -79,21 +85,30 @@ pub struct Health {
     queues: Arc<dyn Depths>,
     letters: Arc<dyn Letters>,
     clock: Clock,
+    stack: String,
 }
 
 impl Health {
-    /// A handler over these.
-    pub fn new(redis: Arc<dyn Wire>, queues: Arc<dyn Depths>, letters: Arc<dyn Letters>, clock: Clock) -> Self {
-        Self { redis, queues, letters, clock }
+    /// A handler over these, in the stack of that name.
+    pub fn new(
+        stack: impl Into<String>,
+        redis: Arc<dyn Wire>,
+        queues: Arc<dyn Depths>,
+        letters: Arc<dyn Letters>,
+        clock: Clock,
+    ) -> Self {
+        Self { redis, queues, letters, clock, stack: stack.into() }
     }
 
-    /// Answers one request.
+    /// Answers one request. Once a minute the schedule asks too: then CloudWatch is
+    /// told, whose alarms watch it.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = api::correlation_id(request.headers());
+        let scheduled = matches!(request.request_context_ref(), Some(RequestContext::PassThrough));
         let now = self.clock.now();
         let (work, (storage, breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
         let (told, depths, sight) = work;
-        let facade = facade_component(sight, told.heartbeat);
+        let facade = facade_component(sight, told.heartbeat.flatten());
         let queue = queue_component(&depths, told.oldest_pending, now);
         let dead = [&queue, &facade].iter().any(|component| component.condition == Condition::Down);
         let components = [
@@ -114,6 +129,9 @@ impl Health {
                 components.iter().filter(|(_, c)| c.condition != Condition::Up).map(|(name, _)| *name).collect();
             tracing::warn!(%correlation_id, status, ?in_trouble, "not healthy");
         }
+        if scheduled {
+            self.tell(status, &components, now);
+        }
         let components: BTreeMap<&str, Value> = components.iter().map(|(name, c)| (*name, c.shown())).collect();
         let body = json!({
             "status": status,
@@ -124,16 +142,37 @@ impl Health {
         api::json(code, &body, &correlation_id)
     }
 
+    fn tell(&self, status: &str, components: &[(&str, Component); 5], now: Millis) {
+        let level = match status {
+            "healthy" => 0,
+            "degraded" => 1,
+            _ => 2,
+        };
+        let figure = |component: usize, name: &str| components[component].1.figures[name].as_u64().unwrap_or_default();
+        let redis_is_down = components[0].1.condition == Condition::Down;
+        meter::tell(
+            &self.stack,
+            "health",
+            now.0,
+            &[
+                ("health_level", "None", level),
+                ("redis_down", "None", u64::from(redis_is_down)),
+                ("circuit_breakers_open", "Count", figure(4, "open_count")),
+                ("circuit_breakers_half_open", "Count", figure(4, "half_open_count")),
+            ],
+        );
+    }
+
     /// Redis, the queues, and what both together say of the consumer. When it seems
     /// that nobody takes the work, it is looked at once more: a message that has
     /// just come is no trouble.
     async fn work(&self, now: Millis) -> (Told, Vec<Result<Depth, DepthError>>, Facade) {
         let (told, depths) = join(self.redis(), self.depths()).await;
         let first = facade::judge(&sight(&told, &depths, now));
-        if first != Facade::Abandoned {
+        if !matches!(first, Facade::Abandoned | Facade::Failing) {
             return (told, depths, first);
         }
-        let again = within(async {
+        let again = within(SECOND_PATIENCE, async {
             tokio::time::sleep(SECOND_LOOK).await;
             Some(join(self.redis(), self.depths()).await)
         });
@@ -147,30 +186,31 @@ impl Health {
     }
 
     async fn redis(&self) -> Told {
-        let mut calls = redis_info::calls();
-        let count = calls.len();
-        calls.extend([heartbeat::last("deliver"), index::oldest(Status::Pending)]);
-        let replies = within(async {
+        let mut calls = vec![redis::cmd("PING").into(), heartbeat::last("deliver"), index::oldest(Status::Pending)];
+        calls.extend(Info::calls());
+        let replies = within(PATIENCE, async {
             self.redis
                 .wave(&calls)
                 .await
                 .inspect_err(|error| tracing::error!(code = error.code(), error = ?error, "redis"))
                 .ok()
         });
-        let Some(mut replies) = replies.await else {
+        let mut replies = replies.await.unwrap_or_default().into_iter();
+        let Some(Ok(_)) = replies.next() else {
             let component = Component::down("no answer in time");
             return Told { component, heartbeat: None, oldest_pending: None };
         };
-        let mut rest = replies.split_off(count.min(replies.len())).into_iter();
-        let heartbeat = rest.next().and_then(heartbeat::heard);
-        let oldest_pending = rest.next().and_then(index::oldest_at);
-        let (condition, figures) = redis_info::judge(replies);
+        let heartbeat = replies.next().and_then(heartbeat::heard);
+        let oldest_pending = replies.next().and_then(index::oldest_at);
+        let (condition, figures) = memory::judge(&Info::read(replies));
+        // A Redis that is full refuses signs of life.
+        let heartbeat = heartbeat.filter(|_| condition == Condition::Up);
         Told { component: Component { condition, figures }, heartbeat, oldest_pending }
     }
 
     async fn depths(&self) -> Vec<Result<Depth, DepthError>> {
         let ask = |lane| async move {
-            let depth = within(async { Some(self.queues.depth(lane).await) }).await;
+            let depth = within(PATIENCE, async { Some(self.queues.depth(lane).await) }).await;
             depth.unwrap_or_else(|| Err(DepthError::away())).inspect_err(|error| {
                 tracing::error!(queue = lane.as_str(), code = error.code(), %error, "queue");
             })
@@ -179,7 +219,7 @@ impl Health {
     }
 
     async fn storage(&self) -> Component {
-        let ping = within(async {
+        let ping = within(PATIENCE, async {
             self.letters.ping().await.inspect_err(|error| tracing::error!(code = error.code(), %error, "table")).ok()
         });
         match ping.await {
@@ -189,7 +229,7 @@ impl Health {
     }
 
     async fn breakers(&self, now: Millis) -> Component {
-        let survey = within(async {
+        let survey = within(PATIENCE, async {
             let found = breaker::survey(self.redis.as_ref()).await;
             found.inspect_err(|error| tracing::error!(code = error.code(), error = ?error, "circuit breakers")).ok()
         });
@@ -212,8 +252,8 @@ impl Health {
 }
 
 /// What a probe found, if it did in time.
-async fn within<T>(probe: impl Future<Output = Option<T>>) -> Option<T> {
-    tokio::time::timeout(PATIENCE, probe).await.ok().flatten()
+async fn within<T>(patience: Duration, probe: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(patience, probe).await.ok().flatten()
 }
 
 fn sight(told: &Told, depths: &[Result<Depth, DepthError>], now: Millis) -> Sight {
@@ -222,8 +262,8 @@ fn sight(told: &Told, depths: &[Result<Depth, DepthError>], now: Millis) -> Sigh
     Sight {
         visible,
         in_flight,
-        redis_is_up: told.component.condition != Condition::Down,
-        heartbeat_age: told.heartbeat.map(|at| at.until(now)),
+        redis_is_up: told.heartbeat.is_some(),
+        heartbeat_age: told.heartbeat.flatten().map(|at| at.until(now)),
         oldest_pending_age: told.oldest_pending.map(|at| at.until(now)),
     }
 }

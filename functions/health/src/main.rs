@@ -6,6 +6,7 @@ use std::sync::Arc;
 use adapters::clock::Clock;
 use adapters::config::Environment;
 use adapters::dynamodb::Table;
+use adapters::meter::Meter;
 use adapters::redis::Redis;
 use adapters::sqs::Sqs;
 use anyhow::Context as _;
@@ -18,11 +19,14 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.health().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let meter = &Meter::new("health", &config.stack, clock.clone()).installed();
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queues = Sqs::new(config.account.sqs(), config.queues.clone());
     let table = Table::new(config.account.dynamodb(), config.table.clone(), 0);
-    let health = &Health::new(Arc::new(redis), Arc::new(queues), Arc::new(table), clock);
-    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(health.handle(request).await) }))
-        .await
-        .map_err(anyhow::Error::from_boxed)
+    let health = &Health::new(&config.stack, Arc::new(redis.clone()), Arc::new(queues), Arc::new(table), clock);
+    lambda_http::run(service_fn(|request| async move {
+        Ok::<_, Infallible>(meter.observe(redis, health.handle(request)).await)
+    }))
+    .await
+    .map_err(anyhow::Error::from_boxed)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use adapters::api::Problem;
 use adapters::dynamodb::{ArchiveError, Kept, view_key};
+use adapters::exposition::DEAD_LETTER_INDEX;
 use adapters::query::Query;
 use domain::dead_letter::{Filter, Reason, Summary};
 use domain::message::Attempt;
@@ -90,7 +91,9 @@ impl Operate {
         let was_there = self.archive.delete(id).await.map_err(away)?;
         let mut delete = redis::cmd("DEL");
         delete.arg(view_key(id));
-        if let Err(error) = self.redis.wave(&[delete.into()]).await {
+        let mut forget = redis::cmd("ZREM");
+        forget.arg(DEAD_LETTER_INDEX).arg(id);
+        if let Err(error) = self.redis.wave(&[delete.into(), forget.into()]).await {
             tracing::error!(webhook_id = %id, code = error.code(), error = ?error, "a deleted dead letter is still seen in redis");
         }
         if !was_there {

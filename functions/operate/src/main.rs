@@ -6,6 +6,7 @@ use std::sync::Arc;
 use adapters::clock::Clock;
 use adapters::config::Environment;
 use adapters::dynamodb::Table;
+use adapters::meter::Meter;
 use adapters::redis::Redis;
 use adapters::sqs::Sqs;
 use anyhow::Context as _;
@@ -18,11 +19,14 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.operate().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let meter = &Meter::new("operate", &config.stack, clock.clone()).installed();
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
-    let operate = &Operate::new(&config, Arc::new(redis), Arc::new(table), Arc::new(queue), clock);
-    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(operate.handle(request).await) }))
-        .await
-        .map_err(anyhow::Error::from_boxed)
+    let operate = &Operate::new(&config, Arc::new(redis.clone()), Arc::new(table), Arc::new(queue), clock);
+    lambda_http::run(service_fn(|request| async move {
+        Ok::<_, Infallible>(meter.observe(redis, operate.handle(request)).await)
+    }))
+    .await
+    .map_err(anyhow::Error::from_boxed)
 }

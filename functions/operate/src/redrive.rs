@@ -30,15 +30,18 @@ use crate::breakers::origin;
 use crate::dead_letters::{ORIGIN, REASONS, away, unknown};
 
 /// How long a reservation lasts: longer than anything that holds one can live.
-const RESERVATION: Duration = Duration::from_secs(60);
+const RESERVATION: Duration = Duration::from_secs(30);
 /// Nothing is queued again at once.
 const WAIT: Duration = Duration::from_secs(1);
 /// Dead letters that are sent at a time.
 const CHUNK: usize = 10;
 /// Dead letters that are read at a time.
 const PAGE: usize = 100;
-/// When one call ends, done or not: the gateway gives it 30 s.
-const BUDGET: Duration = Duration::from_secs(20);
+/// When one call begins nothing more: the gateway gives it 30 s, and the last
+/// chunk may need many of them.
+const BUDGET: Duration = Duration::from_secs(14);
+/// How much of that may go by before anything is sent.
+const LOOKING: Duration = Duration::from_secs(7);
 /// Most dead letters of one call.
 const MAX_LIMIT: u64 = 1000;
 
@@ -59,9 +62,11 @@ impl Operate {
             return Err(Problem::conflict("This message could not be read, so there is nothing to send again."));
         }
         let now = self.clock.now();
-        let status = match self.archive.reserve(id, now, now.after(RESERVATION)).await.map_err(away)? {
+        let token = format!("{:016x}", fastrand::u64(..));
+        let status = match self.archive.reserve(id, &token, now, now.after(RESERVATION)).await.map_err(away)? {
             Reserved::Missing => return Err(unknown()),
             Reserved::Taken => Status::Pending,
+            Reserved::Redriven(letter) => self.redriven_before(*letter, correlation_id).await?,
             Reserved::Granted(letter) => {
                 let sent = self.send_again(vec![(*letter, now.after(WAIT))], correlation_id).await;
                 sent.into_iter().next().flatten().ok_or_else(queue_away)?
@@ -75,7 +80,8 @@ impl Operate {
         let wish = wish(body)?;
         let began = self.clock.now();
         let ends_at = began.after(BUDGET);
-        let (found, more) = self.matching(&wish, ends_at).await?;
+        let (found, more) = self.matching(&wish, began.after(LOOKING)).await?;
+        let token = format!("{:016x}", fastrand::u64(..));
         if wish.dry_run {
             return Ok(json!({ "matched": found.len(), "redriven": 0, "complete": !more }));
         }
@@ -85,8 +91,9 @@ impl Operate {
             if now >= ends_at {
                 break;
             }
-            let reserving =
-                chunk.iter().map(|letter| self.archive.reserve(&letter.webhook_id, now, now.after(RESERVATION)));
+            let reserving = chunk
+                .iter()
+                .map(|letter| self.archive.reserve(&letter.webhook_id, &token, now, now.after(RESERVATION)));
             let mut letters = Vec::new();
             for reserved in join_all(reserving).await {
                 match reserved {
@@ -95,8 +102,10 @@ impl Operate {
                         let wait = wish.per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * place / rate);
                         letters.push((*letter, began.after(WAIT + wait)));
                     }
-                    // Somebody else's redrive, or deleted meanwhile.
-                    Ok(Reserved::Taken | Reserved::Missing) => done += 1,
+                    // Somebody else has done it, or deleted it meanwhile.
+                    Ok(Reserved::Redriven(_) | Reserved::Missing) => done += 1,
+                    // Somebody else may do it, or may have died.
+                    Ok(Reserved::Taken) => {}
                     Err(error) => tracing::error!(code = error.code(), %error, "a dead letter is not redriven"),
                 }
             }
@@ -105,6 +114,28 @@ impl Operate {
             done += sent;
         }
         Ok(json!({ "matched": found.len(), "redriven": redriven, "complete": !more && done == found.len() }))
+    }
+
+    /// It was sent again before: says where it stands. If nothing was heard of that
+    /// until long after its deadline, its message is lost and is sent once more, as
+    /// the same hop.
+    async fn redriven_before(&self, letter: DeadLetter, correlation_id: &str) -> Result<Status, Problem> {
+        let id = letter.webhook_id.clone();
+        let replies = self.redis.wave(&ledger::read(&id)).await.unwrap_or_default();
+        let Ok([get, ttl]) = <[_; 2]>::try_from(replies) else { return Ok(Status::Pending) };
+        match ledger::record(get, ttl) {
+            Ok(Some((record, _))) if record.unknown => {
+                let due = self.clock.now().after(WAIT);
+                self.send_again(vec![(letter, due)], correlation_id)
+                    .await
+                    .into_iter()
+                    .next()
+                    .flatten()
+                    .ok_or_else(queue_away)
+            }
+            Ok(Some((record, _))) => Ok(record.status),
+            Ok(None) | Err(_) => Ok(Status::Pending),
+        }
     }
 
     async fn matching(&self, wish: &Wish, ends_at: Millis) -> Result<(Vec<Summary>, bool), Problem> {
@@ -126,39 +157,44 @@ impl Operate {
     /// `None` where the queue did not take it.
     async fn send_again(&self, letters: Vec<(DeadLetter, Millis)>, correlation_id: &str) -> Vec<Option<Status>> {
         let now = self.clock.now();
-        let mut messages = Vec::new();
         let mut outgoing = Vec::new();
-        for (letter, due) in &letters {
+        let mut sending = Vec::new();
+        for (i, (letter, due)) in letters.iter().enumerate() {
             let message = letter.redriven(*due, due.after(self.deadline));
             let text = message.as_ref().and_then(|message| message.encode().ok());
-            if let Some((message, text)) = message.zip(text) {
-                outgoing.push(Outgoing::new(text, message.group(), sqs_delay_s(now, *due)));
-                messages.push(message);
+            match message.zip(text) {
+                Some((message, text)) => {
+                    outgoing.push(Outgoing::new(text, message.group(), sqs_delay_s(now, *due)));
+                    sending.push((i, message));
+                }
+                None => {
+                    tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message")
+                }
             }
         }
-        // A letter that cannot be encoded cannot be filed either.
-        if messages.len() < letters.len() {
-            tracing::error!("a dead letter cannot be encoded; none of its chunk is redriven");
-            return vec![None; letters.len()];
-        }
         let results = if outgoing.is_empty() { Vec::new() } else { self.queue.send(Lane::Retry, outgoing).await };
-        let noting = letters.iter().zip(&results).map(|((letter, _), result)| async move {
-            let noted = match result {
-                Ok(()) => self.archive.redriven(letter, now).await,
+        let mut sent: Vec<Option<&Message>> = vec![None; letters.len()];
+        for ((i, message), result) in sending.iter().zip(results) {
+            match result {
+                Ok(()) => sent[*i] = Some(message),
                 // It may be in the queue all the same; another try would send the same hop.
                 Err(error) => {
-                    tracing::error!(webhook_id = %letter.webhook_id, code = error.code(), %error, "not redriven");
-                    self.archive.release(letter).await
+                    tracing::error!(webhook_id = %message.id, code = error.code(), %error, "not redriven");
                 }
+            }
+        }
+        let noting = letters.iter().zip(&sent).map(|((letter, _), sent)| async move {
+            let noted = match sent {
+                Some(_) => self.archive.redriven(letter, now).await,
+                None => self.archive.release(letter).await,
             };
             if let Err(error) = noted {
                 tracing::error!(webhook_id = %letter.webhook_id, code = error.code(), %error, "a redrive is not noted");
             }
         });
         join_all(noting).await;
-        let sent: Vec<&Message> =
-            messages.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(m, _)| m).collect();
-        for message in &sent {
+        let queued: Vec<&Message> = sent.iter().copied().flatten().collect();
+        for message in &queued {
             tracing::warn!(
                 webhook_id = %message.id,
                 correlation_id = %message.correlation_id,
@@ -167,8 +203,8 @@ impl Operate {
                 "dead letter redriven"
             );
         }
-        let mut standing = self.show_redriven(&sent, now).await.into_iter();
-        results.iter().map(|result| result.is_ok().then(|| standing.next().unwrap_or(Status::Pending))).collect()
+        let mut standing = self.show_redriven(&queued, now).await.into_iter();
+        sent.iter().map(|sent| sent.map(|_| standing.next().unwrap_or(Status::Pending))).collect()
     }
 
     /// Lets the records say so. Without Redis, the claim of the message will.

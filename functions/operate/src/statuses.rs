@@ -116,12 +116,15 @@ impl Operate {
     async fn repair(&self, page: &Page, wanted: Option<Status>) -> Vec<usize> {
         let mut calls: Vec<Call> = Vec::new();
         let mut entered = Vec::new();
+        let end = page.entries.last().map(|entry| entry.place.clone());
         for (at, (entry, finding)) in page.entries.iter().zip(&page.findings).enumerate() {
             match finding {
                 Finding::Gone => calls.push(index::drop_entry(entry)),
                 Finding::Moved(record, _) => {
                     let place = Place { at: record.updated_at, id: entry.place.id.clone() };
-                    if wanted.is_none() && place > entry.place {
+                    // Not behind this page, where it will be met again.
+                    let passed = !page.more || end.as_ref().is_some_and(|end| place >= *end);
+                    if wanted.is_none() && passed {
                         entered.push((at, calls.len()));
                     }
                     calls.push(index::enter_lost(record.status, &place));

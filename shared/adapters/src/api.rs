@@ -130,6 +130,18 @@ pub fn no_content(correlation_id: &str) -> Response<String> {
     response
 }
 
+/// An answer in another form than JSON.
+pub fn text(kind: &'static str, text: String, correlation_id: &str) -> Response<String> {
+    let mut response = Response::new(text);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::try_from(correlation_id) {
+        headers.insert(CORRELATION_ID, id);
+    }
+    response
+}
+
 /// A JSON answer.
 pub fn json(status: StatusCode, body: &impl Serialize, correlation_id: &str) -> Response<String> {
     answer(status, "application/json", body, correlation_id)

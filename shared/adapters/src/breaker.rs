@@ -19,7 +19,7 @@ const PAGE: usize = 1000;
 /// Most pages that one survey looks through.
 const MAX_PAGES: usize = 10;
 /// Destinations that have a breaker, scored by their last change.
-const INDEX: &str = "circuit_breaker_index";
+pub const INDEX: &str = "circuit_breaker_index";
 
 static ADMIT: Script = Script::new(include_str!("scripts/admit.lua"));
 static REPORT: Script = Script::new(include_str!("scripts/report.lua"));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ impl fmt::Debug for RedisConfig {
 /// What `enqueue` needs.
 #[derive(Clone, Debug)]
 pub struct EnqueueConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where AWS is.
     pub account: Account,
     /// Where Redis is.
@@ -90,6 +93,8 @@ pub struct EnqueueConfig {
 /// What `deliver` needs.
 #[derive(Clone, Debug)]
 pub struct DeliverConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where AWS is.
     pub account: Account,
     /// Where Redis is.
@@ -113,6 +118,8 @@ pub struct DeliverConfig {
 /// What `archive` needs.
 #[derive(Clone, Debug)]
 pub struct ArchiveConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where AWS is.
     pub account: Account,
     /// Where Redis is.
@@ -128,6 +135,8 @@ pub struct ArchiveConfig {
 /// What `operate` needs.
 #[derive(Clone, Debug)]
 pub struct OperateConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where AWS is.
     pub account: Account,
     /// Where Redis is.
@@ -147,6 +156,8 @@ pub struct OperateConfig {
 /// What `cleanup` needs.
 #[derive(Clone, Debug)]
 pub struct CleanupConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where Redis is.
     pub redis: RedisConfig,
     /// How long records live.
@@ -156,6 +167,8 @@ pub struct CleanupConfig {
 /// What `health` needs.
 #[derive(Clone, Debug)]
 pub struct HealthConfig {
+    /// The stack's name.
+    pub stack: String,
     /// Where AWS is.
     pub account: Account,
     /// Where Redis is.
@@ -164,6 +177,28 @@ pub struct HealthConfig {
     pub queues: QueueUrls,
     /// The table's name.
     pub table: String,
+}
+
+/// What shows metrics needs.
+#[derive(Clone, Debug)]
+pub struct MetricsConfig {
+    /// The stack's name.
+    pub stack: String,
+    /// Where Redis is.
+    pub redis: RedisConfig,
+    /// How long records live.
+    pub lifetimes: Lifetimes,
+    /// Where AWS is and where the queues are, if they are to be shown.
+    pub queues: Option<(Account, QueueUrls)>,
+}
+
+/// What the sidecar needs.
+#[derive(Clone, Debug)]
+pub struct SidecarConfig {
+    /// What it shows.
+    pub metrics: MetricsConfig,
+    /// Where it listens.
+    pub listen: SocketAddr,
 }
 
 /// The environment's variables.
@@ -204,13 +239,14 @@ impl Environment {
     /// Every fault at once.
     pub fn enqueue(&self) -> Result<EnqueueConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let account = reader.account();
         let redis = reader.redis();
         let queues = reader.queues();
         let rules = Rules { max_payload_bytes: reader.max_payload_bytes(), guard: reader.guard() };
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
-        reader.finish(EnqueueConfig { account, redis, queues, rules, deadline, lifetimes })
+        reader.finish(EnqueueConfig { stack, account, redis, queues, rules, deadline, lifetimes })
     }
 
     /// Reads what `deliver` needs, and refuses settings that are unsafe together.
@@ -219,6 +255,7 @@ impl Environment {
     /// Every fault at once.
     pub fn deliver(&self) -> Result<DeliverConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let account = reader.account();
         let redis = reader.redis();
         let queues = reader.queues();
@@ -232,6 +269,7 @@ impl Environment {
         reader.check_timing(sender.timeout, lifetimes);
         match signer {
             Some(signer) => reader.finish(DeliverConfig {
+                stack,
                 account,
                 redis,
                 queues,
@@ -252,13 +290,14 @@ impl Environment {
     /// Every fault at once.
     pub fn archive(&self) -> Result<ArchiveConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let account = reader.account();
         let redis = reader.redis();
         let table = reader.required("DEAD_LETTER_TABLE").to_owned();
         let life = reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000);
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
-        reader.finish(ArchiveConfig { account, redis, table, life, lifetimes })
+        reader.finish(ArchiveConfig { stack, account, redis, table, life, lifetimes })
     }
 
     /// Reads what `operate` needs.
@@ -267,6 +306,7 @@ impl Environment {
     /// Every fault at once.
     pub fn operate(&self) -> Result<OperateConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let account = reader.account();
         let redis = reader.redis();
         let queues = reader.queues();
@@ -274,7 +314,7 @@ impl Environment {
         let life = reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000);
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
-        reader.finish(OperateConfig { account, redis, queues, table, life, deadline, lifetimes })
+        reader.finish(OperateConfig { stack, account, redis, queues, table, life, deadline, lifetimes })
     }
 
     /// Reads what `cleanup` needs.
@@ -283,10 +323,11 @@ impl Environment {
     /// Every fault at once.
     pub fn cleanup(&self) -> Result<CleanupConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let redis = reader.redis();
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
-        reader.finish(CleanupConfig { redis, lifetimes })
+        reader.finish(CleanupConfig { stack, redis, lifetimes })
     }
 
     /// Reads what `health` needs.
@@ -295,11 +336,39 @@ impl Environment {
     /// Every fault at once.
     pub fn health(&self) -> Result<HealthConfig, ConfigError> {
         let mut reader = Reader::new(self);
+        let stack = reader.required("STACK_NAME").to_owned();
         let account = reader.account();
         let redis = reader.redis();
         let queues = reader.queues();
         let table = reader.required("DEAD_LETTER_TABLE").to_owned();
-        reader.finish(HealthConfig { account, redis, queues, table })
+        reader.finish(HealthConfig { stack, account, redis, queues, table })
+    }
+}
+
+impl Environment {
+    /// Reads what the `metrics` function needs.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn metrics(&self) -> Result<MetricsConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let config = reader.metrics();
+        reader.finish(config)
+    }
+
+    /// Reads what the sidecar needs. It shows the queues if it is told where they are.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn sidecar(&self) -> Result<SidecarConfig, ConfigError> {
+        let mut reader = Reader::new(self);
+        let metrics = reader.metrics();
+        let listen = reader.optional("LISTEN_ADDRESS").unwrap_or("0.0.0.0:8000").parse();
+        if listen.is_err() {
+            reader.fault("LISTEN_ADDRESS", "must be an address and a port such as 0.0.0.0:8000");
+        }
+        let listen = listen.unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
+        reader.finish(SidecarConfig { metrics, listen })
     }
 }
 
@@ -416,6 +485,16 @@ impl<'a> Reader<'a> {
             retry: self.required("RETRY_QUEUE_URL").to_owned(),
             dead_letter: self.required("DEAD_LETTER_QUEUE_URL").to_owned(),
         }
+    }
+
+    fn metrics(&mut self) -> MetricsConfig {
+        let stack = self.required("STACK_NAME").to_owned();
+        let redis = self.redis();
+        let deadline = self.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
+        let lifetimes = self.lifetimes(deadline);
+        let wanted = self.optional("DELIVERY_QUEUE_URL").is_some();
+        let queues = wanted.then(|| (self.account(), self.queues()));
+        MetricsConfig { stack, redis, lifetimes, queues }
     }
 
     fn max_payload_bytes(&mut self) -> usize {
@@ -582,6 +661,9 @@ mod tests {
             ("TTL_UNFINISHED_S", "604800"),
             ("DELIVER_TIMEOUT_S", "60"),
             ("QUEUE_VISIBILITY_S", "360"),
+            ("TTL_DEAD_LETTER_S", "2592000"),
+            ("DEAD_LETTER_TABLE", "letters"),
+            ("STACK_NAME", "steadhook"),
         ])
     }
 
@@ -602,13 +684,17 @@ mod tests {
     #[test]
     fn what_the_template_sets_is_accepted() {
         assert_eq!(faults_with(&[]), [""; 0]);
-        assert!(Environment::of(good()).operate().is_ok());
+        let environment = Environment::of(good());
+        assert!(environment.archive().is_ok() && environment.operate().is_ok() && environment.cleanup().is_ok());
+        assert!(environment.health().is_ok() && environment.metrics().is_ok() && environment.sidecar().is_ok());
     }
 
     #[test]
     fn an_empty_environment_names_everything_that_is_missing() {
         let error = Environment::of::<String, String>([]).deliver().unwrap_err();
-        let named = good().into_keys().filter(|name| !matches!(*name, "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES"));
+        let named = good().into_keys().filter(|name| {
+            !matches!(*name, "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES" | "TTL_DEAD_LETTER_S" | "DEAD_LETTER_TABLE")
+        });
         for name in named {
             assert!(error.faults.iter().any(|(fault, _)| fault == name), "{name}");
         }

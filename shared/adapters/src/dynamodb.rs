@@ -16,7 +16,8 @@ use domain::place::Place;
 use domain::time::Millis;
 
 /// Most queries for one page: a rare reason is looked for further on the next page.
-const MAX_QUERIES: usize = 12;
+/// A year has thirteen months, so that a page without any ends at the beginning.
+const MAX_QUERIES: usize = 16;
 /// Items that one query looks at when most may not match.
 const QUERY_ITEMS: usize = 1000;
 /// How far a clock may be ahead of the one that dated a dead letter.
@@ -47,8 +48,10 @@ pub struct Kept {
 pub enum Reserved {
     /// It is yours until the reservation ends.
     Granted(Box<DeadLetter>),
-    /// It was sent again already, or somebody is doing it now.
+    /// Somebody else is sending it now.
     Taken,
+    /// It was sent again already.
+    Redriven(Box<DeadLetter>),
     /// There is no such dead letter.
     Missing,
 }
@@ -129,8 +132,9 @@ pub trait Letters: Send + Sync {
     /// Deletes one; says whether it was there.
     async fn delete(&self, id: &str) -> Result<bool, ArchiveError>;
 
-    /// Reserves one for being sent again, until then.
-    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError>;
+    /// Reserves one for being sent again, until then. `token` is random for every
+    /// wish: the same one again is granted again, since requests are repeated.
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError>;
 
     /// Notes that this one was sent again. A newer one under its id stays as it is.
     async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError>;
@@ -413,11 +417,13 @@ impl Letters for Table {
                     .await
                     .map_err(|error| ArchiveError::Query(why(&error)))?;
                 // The condition includes `before` itself.
-                for letter in answer.items().iter().filter_map(summary).filter(|letter| letter.place() < before) {
+                let from = before.clone();
+                for letter in answer.items().iter().filter_map(summary).filter(|letter| letter.place() < from) {
                     if listed.letters.len() == limit {
                         listed.next = listed.letters.last().map(Summary::place);
                         return Ok(listed);
                     }
+                    before = letter.place();
                     listed.letters.push(letter);
                 }
                 let last = answer.last_evaluated_key().map(|key| text_in(key, attribute::PLACE));
@@ -437,19 +443,20 @@ impl Letters for Table {
         Ok(gone.attributes().is_some_and(|item| !item.is_empty()))
     }
 
-    async fn reserve(&self, id: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
         let update = self
             .client
             .update_item()
             .table_name(&self.name)
             .key(attribute::ID, text(id))
-            .update_expression("SET redriving_until = :until")
+            .update_expression("SET redriving_until = :until, redriving_by = :token")
             .condition_expression(
                 "attribute_exists(id) AND attribute_not_exists(redriven_at) AND \
-                 (attribute_not_exists(redriving_until) OR redriving_until <= :now)",
+                 (attribute_not_exists(redriving_until) OR redriving_until <= :now OR redriving_by = :token)",
             )
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":token", text(token))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match update.send().await {
@@ -459,8 +466,11 @@ impl Letters for Table {
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    let there = failed.item().is_some_and(|item| !item.is_empty());
-                    Ok(if there { Reserved::Taken } else { Reserved::Missing })
+                    let Some(item) = failed.item().filter(|item| !item.is_empty()) else {
+                        return Ok(Reserved::Missing);
+                    };
+                    let Kept { letter, redriven_at } = kept(item)?;
+                    Ok(if redriven_at.is_some() { Reserved::Redriven(Box::new(letter)) } else { Reserved::Taken })
                 }
                 _ => Err(ArchiveError::Update(why(&error))),
             },
@@ -469,13 +479,13 @@ impl Letters for Table {
 
     async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError> {
         let update = self
-            .update(letter, "SET redriven_at = :redriven REMOVE redriving_until")
+            .update(letter, "SET redriven_at = :redriven REMOVE redriving_until, redriving_by")
             .expression_attribute_values(":redriven", number(at.0));
         unless_newer(update).await
     }
 
     async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError> {
-        unless_newer(self.update(letter, "REMOVE redriving_until")).await
+        unless_newer(self.update(letter, "REMOVE redriving_until, redriving_by")).await
     }
 
     async fn ping(&self) -> Result<(), ArchiveError> {

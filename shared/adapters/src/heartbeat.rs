@@ -26,7 +26,8 @@ pub fn last(function: &str) -> Call {
     get.into()
 }
 
-/// Reads the answer to [`last`].
-pub fn heard(reply: Reply) -> Option<Millis> {
-    Option::<u64>::from_redis_value(reply.ok()?).ok()?.map(Millis)
+/// Reads the answer to [`last`]: `None` when it cannot be read, else when it was, if
+/// it was.
+pub fn heard(reply: Reply) -> Option<Option<Millis>> {
+    Option::<u64>::from_redis_value(reply.ok()?).ok().map(|at| at.map(Millis))
 }

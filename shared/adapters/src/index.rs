@@ -184,7 +184,8 @@ pub fn findings(entries: &[Entry], replies: Vec<Reply>) -> Vec<Finding> {
         Some(Ok(None)) => Finding::Gone,
         Some(Err(error)) => {
             tracing::error!(webhook_id = %entry.place.id, code = error.code(), error = ?error, "a record cannot be read");
-            Finding::Unreadable
+            // A key of another kind is no record; no answer is no finding.
+            if error.is_answer() { Finding::Gone } else { Finding::Unreadable }
         }
         None => Finding::Unreadable,
     };

@@ -39,6 +39,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether Redis did answer.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Refused(_, error) => matches!(error.kind(), redis::ErrorKind::Server(_)),
+            Self::Unexpected(_) => true,
+        }
+    }
+
     /// A name for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::destination::Destination;
 use crate::identity::hex;
-use crate::message::{History, Message};
+use crate::message::{History, Message, present};
 use crate::outcome::ErrorClass;
 use crate::place::Place;
 use crate::time::Millis;
@@ -139,8 +139,8 @@ pub struct DeadLetter {
     /// Its attempts.
     #[serde(default)]
     pub history: History,
-    /// The JSON that was to be sent, byte for byte.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The JSON that was to be sent, byte for byte; `null` is a payload, too.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
     /// The text of a message that could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

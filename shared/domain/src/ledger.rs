@@ -334,8 +334,10 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     }
     if let Some(lease) = &found.lease {
         // A successor is only sent when its attempt has ended, so a higher hop
-        // voids the lease, unless that hop was claimed twice.
-        if lease.until > now && (found.hop == claim.hop || lease.firm) {
+        // voids the lease, unless that hop was claimed twice, or belongs to an
+        // earlier life of this id that is redriven now.
+        let earlier_life = found.birth.accepted_at != claim.birth.accepted_at;
+        if lease.until > now && (found.hop == claim.hop || lease.firm || earlier_life) {
             return Grant::Busy(now.until(lease.until));
         }
         if found.hop == claim.hop {
@@ -348,8 +350,8 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
             found.crashes = 0;
             found.error = None;
             found.error_class = None;
-            found.birth.expires_at = claim.birth.expires_at;
         }
+        found.birth.expires_at = claim.birth.expires_at;
         found.birth.attempts = claim.birth.attempts;
         found.status = Status::waiting(claim.birth.attempts);
         found.updated_at = now;

@@ -168,6 +168,10 @@ pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
     if url.port() == Some(0) {
         return Err("port 0 cannot be connected to".to_owned());
     }
+    // RFC 1035 §2.3.4. A name in another script is longer than it was written.
+    if url.host_str().is_some_and(|host| host.len() > 253) {
+        return Err("a host name has at most 253 characters".to_owned());
+    }
     guard.vet_literal(&url).map_err(|forbidden| forbidden.to_string())?;
     Ok(url)
 }

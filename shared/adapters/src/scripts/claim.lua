@@ -7,7 +7,7 @@ local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
 local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed', 'unknown', 'webhook_url')
+  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
 local function verdict() return crashes >= limit and 'crashed' or 'granted' end
@@ -20,9 +20,10 @@ if status then
   if at_hop > hop then return 'stale' end
   if holder then
     -- A successor is only sent when its attempt has ended, so a higher hop voids
-    -- the lease, unless that hop was claimed twice.
+    -- the lease, unless that hop was claimed twice, or belongs to an earlier life
+    -- of this id.
     local left = tonumber(found[5]) - now
-    if left > 0 and (at_hop == hop or found[7]) then return {'busy', left} end
+    if left > 0 and (at_hop == hop or found[7] or found[11] ~= born('created_at', 10)) then return {'busy', left} end
     if at_hop == hop then crashes = crashes + 1 end
   end
 else
@@ -34,9 +35,8 @@ if hop > at_hop then
     -- A redrive begins anew.
     crashes = 0
     redis.call('HDEL', key, 'error', 'error_class')
-    redis.call('HSET', key, 'expires_at', expires_at)
   end
-  redis.call('HSET', key, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
+  redis.call('HSET', key, 'expires_at', expires_at, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
 end
 if found[9] and hop == at_hop then
   redis.call('HSET', key, 'status', tonumber(redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')

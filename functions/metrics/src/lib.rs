@@ -1,0 +1,36 @@
+//! `GET /metrics`: the whole fleet's metrics, for a Prometheus that can sign its
+//! requests. For one that cannot there is the sidecar, which shows the same text.
+
+use std::sync::Arc;
+
+use adapters::api;
+use adapters::clock::Clock;
+use adapters::exposition::{CONTENT_TYPE, Snapshot};
+use adapters::redis::Wire;
+use adapters::sqs::Depths;
+use domain::status::Lifetimes;
+use lambda_http::Request;
+use lambda_http::http::Response;
+
+/// The handler and what it reads.
+pub struct Metrics {
+    redis: Arc<dyn Wire>,
+    queues: Option<Arc<dyn Depths>>,
+    clock: Clock,
+    lifetimes: Lifetimes,
+}
+
+impl Metrics {
+    /// A handler over these.
+    pub fn new(redis: Arc<dyn Wire>, queues: Option<Arc<dyn Depths>>, clock: Clock, lifetimes: Lifetimes) -> Self {
+        Self { redis, queues, clock, lifetimes }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request) -> Response<String> {
+        let correlation_id = api::correlation_id(request.headers());
+        let (queues, now) = (self.queues.as_deref(), self.clock.now());
+        let snapshot = Snapshot::read(self.redis.as_ref(), queues, now, self.lifetimes).await;
+        api::text(CONTENT_TYPE, snapshot.render(), &correlation_id)
+    }
+}

@@ -1,0 +1,30 @@
+//! Wires the `metrics` handler to its Lambda.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use adapters::clock::Clock;
+use adapters::config::Environment;
+use adapters::meter::Meter;
+use adapters::redis::Redis;
+use adapters::sqs::{Depths, Sqs};
+use anyhow::Context as _;
+use fn_metrics::Metrics;
+use lambda_http::service_fn;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let environment = Environment::of_process();
+    adapters::telemetry::init(environment.log_level());
+    let config = environment.metrics().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let clock = Clock::system();
+    let meter = &Meter::new("metrics", &config.stack, clock.clone()).installed();
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
+    let queues = config.queues.map(|(account, urls)| Arc::new(Sqs::new(account.sqs(), urls)) as Arc<dyn Depths>);
+    let metrics = &Metrics::new(Arc::new(redis.clone()), queues, clock, config.lifetimes);
+    lambda_http::run(service_fn(|request| async move {
+        Ok::<_, Infallible>(meter.observe(redis, metrics.handle(request)).await)
+    }))
+    .await
+    .map_err(anyhow::Error::from_boxed)
+}

@@ -1,0 +1,423 @@
+//! Carries what was recorded out of the process: as sums into Redis, in round trips
+//! that happen anyway, and as one line a invocation for CloudWatch (EMF).
+//!
+//! A Lambda cannot be scraped, so Redis holds the sums of all processes. What is
+//! added goes out in numbered batches. One that got no answer is sent again as it
+//! is, under its number, and Redis adds it once; a process that is killed takes
+//! with it what it had not sent. So the sums are never too high.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::metric::{self, Kind, can_wait, family_of};
+use crate::redis::{Call, Reply, Script, Unavailable, Wire};
+
+static ADD: Script = Script::new(include_str!("scripts/add.lua"));
+
+/// Most observations of one series between two drains; more are counted as the last.
+const MAX_OBSERVATIONS: usize = 10_000;
+/// Most values of one metric in one EMF document (CloudWatch, EMF specification).
+const MAX_EMF_VALUES: usize = 100;
+/// What can wait is sent along with what cannot, or after this long, in ms.
+const WAIT_MS: u64 = 10_000;
+
+/// The hash that holds a function's sums.
+pub fn key(function: &str) -> String {
+    format!("metrics:{function}")
+}
+
+/// A series as it is named in Redis and in Prometheus: `name{label="value"}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Series {
+    name: String,
+    labels: Vec<(String, String)>,
+}
+
+impl Series {
+    fn of(key: &Key) -> Self {
+        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+        Self { name: key.name().to_owned(), labels }
+    }
+
+    fn field(&self, suffix: &str, extra: Option<(&str, String)>) -> String {
+        let own = self.labels.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let labels: Vec<String> = own.chain(extra).map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        match labels.is_empty() {
+            true => format!("{}{suffix}", self.name),
+            false => format!("{}{suffix}{{{}}}", self.name, labels.join(",")),
+        }
+    }
+
+    /// The series' name in CloudWatch: its name and the values of its labels.
+    fn dotted(&self) -> String {
+        let values = self.labels.iter().map(|(_, value)| value.as_str());
+        std::iter::once(self.name.as_str()).chain(values).collect::<Vec<_>>().join(".")
+    }
+}
+
+#[derive(Default)]
+struct Sum(AtomicU64);
+
+impl CounterFn for Sum {
+    fn increment(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
+    }
+
+    fn absolute(&self, _value: u64) {}
+}
+
+#[derive(Default)]
+struct Observations(Mutex<Vec<f64>>);
+
+impl HistogramFn for Observations {
+    fn record(&self, value: f64) {
+        let mut values = lock(&self.0);
+        if values.len() < MAX_OBSERVATIONS {
+            values.push(value);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Cells {
+    sums: HashMap<Key, Arc<Sum>>,
+    observations: HashMap<Key, Arc<Observations>>,
+}
+
+/// Keeps what is recorded until it is drained.
+#[derive(Clone, Default)]
+struct Recording(Arc<Mutex<Cells>>);
+
+impl Recorder for Recording {
+    fn describe_counter(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+
+    fn describe_gauge(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+
+    fn describe_histogram(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _metadata: &Metadata<'_>) -> Counter {
+        let mut cells = lock(&self.0);
+        let cell = cells.sums.entry(key.clone()).or_default();
+        Counter::from_arc(Arc::clone(cell))
+    }
+
+    /// Gauges are read where they are shown.
+    fn register_gauge(&self, _key: &Key, _metadata: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _metadata: &Metadata<'_>) -> Histogram {
+        let mut cells = lock(&self.0);
+        let cell = cells.observations.entry(key.clone()).or_default();
+        Histogram::from_arc(Arc::clone(cell))
+    }
+}
+
+/// What was recorded since the last time.
+#[derive(Clone, Debug, Default)]
+struct Drained {
+    sums: BTreeMap<Series, u64>,
+    observations: BTreeMap<Series, Vec<f64>>,
+}
+
+impl Drained {
+    fn is_empty(&self) -> bool {
+        self.sums.is_empty() && self.observations.is_empty()
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (series, sum) in &other.sums {
+            *self.sums.entry(series.clone()).or_default() += sum;
+        }
+        for (series, values) in &other.observations {
+            self.observations.entry(series.clone()).or_default().extend(values);
+        }
+    }
+
+    fn can_wait(&self) -> bool {
+        self.sums.keys().chain(self.observations.keys()).all(|series| can_wait(&series.name))
+    }
+
+    /// What to add to which field: sums, and of observations how many were in
+    /// each bucket, how many in all, and their sum.
+    fn fields(&self) -> Vec<String> {
+        let mut fields = Vec::new();
+        let mut add = |field: String, value: String| fields.extend([field, value]);
+        for (series, sum) in &self.sums {
+            add(series.field("", None), sum.to_string());
+        }
+        for (series, values) in &self.observations {
+            let bounds = match family_of(&series.name).map(|family| family.kind) {
+                Some(Kind::Histogram(bounds)) => bounds,
+                Some(Kind::Counter | Kind::Gauge) | None => &[],
+            };
+            let mut buckets: BTreeMap<usize, u64> = BTreeMap::new();
+            for value in values {
+                *buckets.entry(bounds.partition_point(|bound| bound < value)).or_default() += 1;
+            }
+            for (bucket, count) in buckets {
+                let bound = bounds.get(bucket).map_or("+Inf".to_owned(), f64::to_string);
+                add(series.field("_bucket", Some(("le", bound))), count.to_string());
+            }
+            add(series.field("_count", None), values.len().to_string());
+            add(series.field("_sum", None), format!("{:.6}", values.iter().sum::<f64>()));
+        }
+        fields
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Not in any batch yet.
+    fresh: Drained,
+    /// For the next line of EMF.
+    told: Drained,
+    /// The batch that is out or got no answer, as it was sent.
+    batch: Option<Vec<String>>,
+    number: u64,
+    /// Whether that batch is on its way now.
+    out: bool,
+    sent_at: u64,
+    redis_failed: bool,
+}
+
+/// One process's recorder and the way out of it.
+#[derive(Clone)]
+pub struct Meter {
+    function: &'static str,
+    stack: String,
+    instance: String,
+    clock: Clock,
+    recording: Recording,
+    state: Arc<Mutex<State>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Meter {
+    /// A meter that nothing records to yet.
+    pub fn new(function: &'static str, stack: impl Into<String>, clock: Clock) -> Self {
+        let instance = format!("{:016x}", fastrand::u64(..));
+        let (recording, state) = (Recording::default(), Arc::default());
+        Self { function, stack: stack.into(), instance, clock, recording, state }
+    }
+
+    /// Makes it this process's recorder, and counts the process.
+    #[must_use]
+    pub fn installed(self) -> Self {
+        if metrics::set_global_recorder(self.recording.clone()).is_err() {
+            tracing::error!("metrics have a recorder already");
+        }
+        metric::cold_start(self.function);
+        self
+    }
+
+    /// The way to Redis, with room for what is to be added.
+    pub fn aboard(&self, redis: impl Wire + 'static) -> Metered {
+        Metered { inner: Arc::new(redis), meter: self.clone() }
+    }
+
+    /// Carries out one invocation: measures it, writes its line of EMF, and sends
+    /// what no round trip of its own has taken along.
+    pub async fn observe<T: Success>(&self, redis: &Metered, invocation: impl Future<Output = T>) -> T {
+        lock(&self.state).redis_failed = false;
+        let began = self.clock.now();
+        let answer = invocation.await;
+        metric::invocation(self.function, answer.succeeded(), began.until(self.clock.now()));
+        self.drain();
+        if let Some(line) = self.emf() {
+            write_line(&line);
+        }
+        if self.has_urgent() {
+            redis.flush().await;
+        }
+        answer
+    }
+
+    /// Moves what was recorded to where it waits for its way out.
+    fn drain(&self) {
+        let mut drained = Drained::default();
+        let cells = lock(&self.recording.0);
+        for (key, sum) in &cells.sums {
+            let value = sum.0.swap(0, Ordering::Relaxed);
+            if value > 0 {
+                drained.sums.insert(Series::of(key), value);
+            }
+        }
+        for (key, observations) in &cells.observations {
+            let values = std::mem::take(&mut *lock(&observations.0));
+            if !values.is_empty() {
+                drained.observations.insert(Series::of(key), values);
+            }
+        }
+        drop(cells);
+        let mut state = lock(&self.state);
+        state.fresh.add(&drained);
+        state.told.add(&drained);
+    }
+
+    fn has_urgent(&self) -> bool {
+        let state = lock(&self.state);
+        !state.redis_failed && (state.batch.is_some() || !state.fresh.can_wait())
+    }
+
+    /// The batch to send along, if there is one: one that got no answer first, as
+    /// it was.
+    fn cargo(&self) -> Option<Call> {
+        self.drain();
+        let now = self.clock.now().0;
+        let mut state = lock(&self.state);
+        if state.out {
+            return None;
+        }
+        if state.batch.is_none() {
+            let waited = now.saturating_sub(state.sent_at) >= WAIT_MS;
+            if state.fresh.is_empty() || (state.fresh.can_wait() && !waited) {
+                return None;
+            }
+            state.number += 1;
+            let mut args = vec![self.instance.clone(), state.number.to_string()];
+            args.extend(std::mem::take(&mut state.fresh).fields());
+            state.batch = Some(args);
+        }
+        state.out = true;
+        state.sent_at = now;
+        let args = state.batch.clone()?;
+        Some(Call::Script { script: &ADD, key: key(self.function), args })
+    }
+
+    fn landed(&self, landed: bool) {
+        let mut state = lock(&self.state);
+        state.out = false;
+        if landed {
+            state.batch = None;
+        }
+    }
+
+    /// What was recorded since the last line, as CloudWatch's embedded metric format.
+    fn emf(&self) -> Option<Value> {
+        let told = std::mem::take(&mut lock(&self.state).told);
+        if told.is_empty() {
+            return None;
+        }
+        let mut document = json!({ "stack": self.stack, "function": self.function });
+        let mut names = Vec::new();
+        for (series, sum) in &told.sums {
+            document[series.dotted()] = json!(sum);
+            names.push(json!({ "Name": series.dotted(), "Unit": "Count" }));
+        }
+        for (series, values) in &told.observations {
+            document[series.dotted()] = json!(values.iter().take(MAX_EMF_VALUES).collect::<Vec<_>>());
+            names.push(json!({ "Name": series.dotted(), "Unit": "Seconds" }));
+        }
+        document["_aws"] = directive(self.clock.now().0, &names);
+        Some(document)
+    }
+}
+
+/// Writes values of this moment as one line of EMF: name, unit, value.
+pub fn tell(stack: &str, function: &str, at_ms: u64, gauges: &[(&str, &str, u64)]) {
+    let mut document = json!({ "stack": stack, "function": function });
+    for (name, _, value) in gauges {
+        document[*name] = json!(value);
+    }
+    let names: Vec<Value> = gauges.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
+    document["_aws"] = directive(at_ms, &names);
+    write_line(&document);
+}
+
+/// Logs are lines of JSON on the standard output, and so is this.
+fn write_line(document: &Value) {
+    if let Err(error) = writeln!(std::io::stdout(), "{document}") {
+        tracing::error!(%error, "metrics cannot be written");
+    }
+}
+
+/// What tells CloudWatch which members of a line are metrics.
+fn directive(at_ms: u64, names: &[Value]) -> Value {
+    json!({
+        "Timestamp": at_ms,
+        "CloudWatchMetrics": [{ "Namespace": "Steadhook", "Dimensions": [["stack"]], "Metrics": names }],
+    })
+}
+
+/// Whether an invocation's answer is a success.
+pub trait Success {
+    /// Whether it is.
+    fn succeeded(&self) -> bool;
+}
+
+impl<B> Success for http::Response<B> {
+    fn succeeded(&self) -> bool {
+        !self.status().is_server_error()
+    }
+}
+
+impl<T, E> Success for Result<T, E> {
+    fn succeeded(&self) -> bool {
+        self.is_ok()
+    }
+}
+
+/// Redis, with what is to be added to the sums aboard.
+#[derive(Clone)]
+pub struct Metered {
+    inner: Arc<dyn Wire>,
+    meter: Meter,
+}
+
+impl Metered {
+    /// A round trip for the sums alone.
+    async fn flush(&self) {
+        if let Err(error) = self.wave(&[]).await {
+            tracing::warn!(code = error.code(), error = ?error, "metrics wait for the next invocation");
+        }
+    }
+}
+
+#[async_trait]
+impl Wire for Metered {
+    async fn wave(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+        let Some(cargo) = self.meter.cargo() else { return self.note(self.inner.wave(calls).await) };
+        let landing = Landing { meter: &self.meter, landed: false };
+        let all: Vec<Call> = calls.iter().cloned().chain([cargo]).collect();
+        let mut replies = self.note(self.inner.wave(&all).await)?;
+        let mut landing = landing;
+        landing.landed = replies.len() > calls.len() && matches!(replies.pop(), Some(Ok(_)));
+        Ok(replies)
+    }
+}
+
+impl Metered {
+    fn note(&self, answer: Result<Vec<Reply>, Unavailable>) -> Result<Vec<Reply>, Unavailable> {
+        if answer.is_err() {
+            metric::redis_failed();
+            lock(&self.meter.state).redis_failed = true;
+        }
+        answer
+    }
+}
+
+/// Notes what became of a batch, also when its round trip is given up.
+struct Landing<'m> {
+    meter: &'m Meter,
+    landed: bool,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.meter.landed(self.landed);
+    }
+}

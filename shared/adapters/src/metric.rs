@@ -1,0 +1,261 @@
+//! Every metric's name, and how it is recorded. Only this file names metrics;
+//! `meter` carries them out of the process and `exposition` shows them.
+
+use std::time::Duration;
+
+use domain::breaker::State;
+use domain::dead_letter::Reason;
+use domain::outcome::ErrorClass;
+use metrics::{counter, histogram};
+
+/// What a family of series is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// A sum that only grows.
+    Counter,
+    /// Observations, counted by upper bounds.
+    Histogram(&'static [f64]),
+    /// A value of this moment.
+    Gauge,
+}
+
+/// A family of series.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it tells, for a person.
+    pub help: &'static str,
+    /// Its labels, each with all the values that it can have; none where they are
+    /// not known before.
+    pub labels: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// The functions, by name.
+pub const FUNCTIONS: [&str; 7] = ["enqueue", "deliver", "archive", "operate", "health", "cleanup", "metrics"];
+const OUTCOMES: [&str; 5] = ["delivered", "retried", "dead_lettered", "parked", "duplicate"];
+const CLASSES: [&str; 8] =
+    ["none", "throttled", "client_error", "server_error", "network", "timeout", "validation", "unexpected"];
+const REASONS: [&str; 7] =
+    ["retries_exhausted", "client_error", "gone", "expired", "validation", "malformed", "crashed"];
+const STATES: [&str; 3] = ["closed", "half_open", "open"];
+const STATUSES: [&str; 4] = ["pending", "retrying", "delivered", "failed"];
+const QUEUES: [&str; 3] = ["delivery", "retry", "dead_letter"];
+const MESSAGES: [&str; 3] = ["visible", "in_flight", "delayed"];
+const RESULTS: [&str; 2] = ["ok", "error"];
+const KINDS: [&str; 3] = ["webhook_status", "dead_letter", "circuit_breaker"];
+
+/// Bounds of an attempt's duration, in seconds.
+const ATTEMPT_S: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 60.0, 300.0];
+/// Bounds from acceptance to delivery, in seconds: up to a day and its week.
+const END_TO_END_S: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
+/// Bounds of an invocation's duration, in seconds.
+const TASK_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0];
+
+const ENQUEUED: &str = "webhook_enqueued_total";
+const DELIVERIES: &str = "webhook_deliveries_total";
+const ATTEMPTS: &str = "webhook_attempts_total";
+const ATTEMPT_DURATION: &str = "webhook_delivery_duration_seconds";
+const END_TO_END: &str = "webhook_end_to_end_seconds";
+const RETRIES: &str = "webhook_retries_total";
+const DEAD_LETTERS: &str = "webhook_dead_letters_total";
+const TRANSITIONS: &str = "circuit_breaker_transitions_total";
+const REDIS_FAILURES: &str = "redis_failures_total";
+const INVOCATIONS: &str = "task_invocations_total";
+const TASK_DURATION: &str = "task_duration_seconds";
+const COLD_STARTS: &str = "task_cold_starts_total";
+/// Deliveries by status.
+pub const STATUSES_NOW: &str = "webhook_statuses";
+/// Circuit breakers that are not closed.
+pub const BREAKER_STATE: &str = "circuit_breaker_state";
+/// Circuit breakers by state.
+pub const BREAKERS: &str = "circuit_breakers";
+/// Messages in the queues.
+pub const QUEUE_MESSAGES: &str = "queue_messages";
+/// Whether Redis answers.
+pub const REDIS_UP: &str = "redis_up";
+/// Redis's memory.
+pub const REDIS_MEMORY: &str = "redis_used_memory_bytes";
+/// Redis's limit.
+pub const REDIS_MAX_MEMORY: &str = "redis_max_memory_bytes";
+/// Keys that Redis evicted.
+pub const REDIS_EVICTED: &str = "redis_evicted_keys_total";
+/// Keys by kind.
+pub const REDIS_KEYS: &str = "redis_keys";
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [(&'static str, &'static [&'static str])],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, help, labels }
+}
+
+/// Every family, in the order in which they are shown.
+pub const FAMILIES: [Family; 21] = [
+    family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
+    family(
+        DELIVERIES,
+        Kind::Counter,
+        &[("outcome", &OUTCOMES)],
+        "Messages of deliveries that were worked on, by what became of them.",
+    ),
+    family(
+        ATTEMPTS,
+        Kind::Counter,
+        &[("error_class", &CLASSES)],
+        "Calls to receivers, by the class of their failure; none is success.",
+    ),
+    family(ATTEMPT_DURATION, Kind::Histogram(&ATTEMPT_S), &[], "How long calls to receivers took."),
+    family(END_TO_END, Kind::Histogram(&END_TO_END_S), &[], "From a webhook's acceptance to its delivery."),
+    family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
+    family(DEAD_LETTERS, Kind::Counter, &[("reason", &REASONS)], "Dead letters filed in the archive."),
+    family(TRANSITIONS, Kind::Counter, &[("to", &STATES)], "Changes of circuit breakers, by their new state."),
+    family(REDIS_FAILURES, Kind::Counter, &[], "Round trips to Redis that failed."),
+    family(
+        INVOCATIONS,
+        Kind::Counter,
+        &[("function", &FUNCTIONS), ("result", &RESULTS)],
+        "Invocations, by function and result.",
+    ),
+    family(TASK_DURATION, Kind::Histogram(&TASK_S), &[("function", &FUNCTIONS)], "How long invocations took."),
+    family(COLD_STARTS, Kind::Counter, &[("function", &FUNCTIONS)], "Processes that were started."),
+    family(STATUSES_NOW, Kind::Gauge, &[("status", &STATUSES)], "Records of deliveries, by status."),
+    family(BREAKER_STATE, Kind::Gauge, &[], "Circuit breakers that are not closed, 100 at most: 1 half-open, 2 open."),
+    family(BREAKERS, Kind::Gauge, &[("state", &STATES)], "Circuit breakers that changed within a day, by state."),
+    family(
+        QUEUE_MESSAGES,
+        Kind::Gauge,
+        &[("queue", &QUEUES), ("state", &MESSAGES)],
+        "Messages in the queues, as SQS estimates them.",
+    ),
+    family(REDIS_UP, Kind::Gauge, &[], "Whether Redis answers: 1 or 0."),
+    family(REDIS_MEMORY, Kind::Gauge, &[], "Memory that Redis uses."),
+    family(REDIS_MAX_MEMORY, Kind::Gauge, &[], "Redis's memory limit; 0 for none."),
+    family(REDIS_EVICTED, Kind::Counter, &[], "Keys that Redis evicted since it started."),
+    family(REDIS_KEYS, Kind::Gauge, &[("kind", &KINDS)], "Keys in Redis, counted by their indexes."),
+];
+
+/// What became of a message of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// It failed and a successor is queued.
+    Retried,
+    /// The dead-letter queue has it.
+    DeadLettered,
+    /// No attempt counted: its breaker is open.
+    Parked,
+    /// It was finished, or carried on by another message.
+    Duplicate,
+}
+
+impl Outcome {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::DeadLettered => "dead_lettered",
+            Self::Parked => "parked",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Webhooks were accepted.
+pub fn enqueued(count: u64) {
+    counter!(ENQUEUED).increment(count);
+}
+
+/// A message of a delivery was worked on.
+pub fn delivery(outcome: Outcome) {
+    counter!(DELIVERIES, "outcome" => outcome.as_str()).increment(1);
+    if outcome == Outcome::Retried {
+        counter!(RETRIES).increment(1);
+    }
+}
+
+/// A receiver was called.
+pub fn attempt(class: Option<ErrorClass>, duration: Duration) {
+    counter!(ATTEMPTS, "error_class" => class.map_or("none", ErrorClass::as_str)).increment(1);
+    histogram!(ATTEMPT_DURATION).record(duration.as_secs_f64());
+}
+
+/// A webhook was delivered, so long after it was accepted.
+pub fn end_to_end(duration: Duration) {
+    histogram!(END_TO_END).record(duration.as_secs_f64());
+}
+
+/// A dead letter was filed.
+pub fn dead_letter(reason: Reason) {
+    counter!(DEAD_LETTERS, "reason" => reason.as_str()).increment(1);
+}
+
+/// A circuit breaker changed.
+pub fn breaker_changed(to: State) {
+    counter!(TRANSITIONS, "to" => to.as_str()).increment(1);
+}
+
+/// A round trip to Redis failed.
+pub fn redis_failed() {
+    counter!(REDIS_FAILURES).increment(1);
+}
+
+/// A process was started.
+pub fn cold_start(function: &'static str) {
+    counter!(COLD_STARTS, "function" => function).increment(1);
+}
+
+/// An invocation ended.
+pub fn invocation(function: &'static str, succeeded: bool, duration: Duration) {
+    let result = if succeeded { "ok" } else { "error" };
+    counter!(INVOCATIONS, "function" => function, "result" => result).increment(1);
+    histogram!(TASK_DURATION, "function" => function).record(duration.as_secs_f64());
+}
+
+/// The family of that name.
+pub fn family_of(name: &str) -> Option<&'static Family> {
+    static ALL: [Family; 21] = FAMILIES;
+    ALL.iter().find(|family| family.name == name)
+}
+
+/// Whether a series tells of invocations and not of work: it can wait a little.
+pub(crate) fn can_wait(name: &str) -> bool {
+    name.starts_with("task_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_the_names_that_the_rules_use() {
+        assert_eq!(REASONS.to_vec(), Reason::ALL.map(Reason::as_str));
+        assert_eq!(CLASSES[1..].to_vec(), ErrorClass::ALL.map(ErrorClass::as_str));
+        assert_eq!(STATUSES.to_vec(), domain::status::Status::ALL.map(domain::status::Status::as_str));
+        assert_eq!(QUEUES.to_vec(), crate::sqs::Lane::ALL.map(crate::sqs::Lane::as_str));
+        for state in [State::Closed, State::HalfOpen, State::Open] {
+            assert!(STATES.contains(&state.as_str()));
+        }
+    }
+
+    #[test]
+    fn bounds_grow_and_names_end_as_prometheus_wants() {
+        for family in FAMILIES {
+            match family.kind {
+                Kind::Counter => assert!(family.name.ends_with("_total"), "{}", family.name),
+                Kind::Histogram(bounds) => {
+                    assert!(family.name.ends_with("_seconds"));
+                    assert!(bounds.is_sorted_by(|a, b| a < b));
+                }
+                Kind::Gauge => assert!(!family.name.ends_with("_total"), "{}", family.name),
+            }
+        }
+    }
+}
