@@ -12,7 +12,11 @@ say() { printf '[setup] %s\n' "$*"; }
 packages=()
 need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
 need redis-server redis-server
-if wanted tools; then need jq jq; fi
+if wanted tools; then
+  need jq jq
+  need promtool prometheus
+  need amtool prometheus-alertmanager
+fi
 need cc build-essential
 need strip binutils
 need python3 python3

@@ -260,6 +260,18 @@ impl World {
         (status, serde_json::from_str(body).unwrap_or_default())
     }
 
+    /// The text that Prometheus gets.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn metrics(&self) -> String {
+        let mut request = Request::new(Body::Empty);
+        *request.uri_mut() = "http://api/metrics".parse().unwrap();
+        let response = self.metrics.handle(request).await;
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    }
+
     /// The daily cleanup, as its schedule starts it: what it reports.
     ///
     /// # Panics

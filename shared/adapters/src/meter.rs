@@ -224,6 +224,12 @@ impl Meter {
         self
     }
 
+    /// Records with this meter, whatever the process's recorder is: for tests, in
+    /// which one process is a whole fleet.
+    pub fn record(&self, recording: impl FnOnce()) {
+        metrics::with_local_recorder(&self.recording, recording);
+    }
+
     /// The way to Redis, with room for what is to be added.
     pub fn aboard(&self, redis: impl Wire + 'static) -> Metered {
         Metered { inner: Arc::new(redis), meter: self.clone() }
@@ -235,7 +241,8 @@ impl Meter {
         lock(&self.state).redis_failed = false;
         let began = self.clock.now();
         let answer = invocation.await;
-        metric::invocation(self.function, answer.succeeded(), began.until(self.clock.now()));
+        let took = began.until(self.clock.now());
+        self.record(|| metric::invocation(self.function, answer.succeeded(), took));
         self.drain();
         if let Some(line) = self.emf() {
             write_line(&line);
@@ -403,7 +410,7 @@ impl Wire for Metered {
 impl Metered {
     fn note(&self, answer: Result<Vec<Reply>, Unavailable>) -> Result<Vec<Reply>, Unavailable> {
         if answer.is_err() {
-            metric::redis_failed();
+            self.meter.record(metric::redis_failed);
             lock(&self.meter.state).redis_failed = true;
         }
         answer
