@@ -39,7 +39,7 @@ lint: ## formatting, lints, documentation, template, contract
 	@mkdir -p $(foreach path,$(wildcard functions/*/Cargo.toml),target/lambda/$(notdir $(patsubst %/,%,$(dir $(path)))))
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
-	$(SAM)/cfn-lint template.yaml
+	$(SAM)/cfn-lint template.yaml infra/alarms.yaml
 	.local/venvs/tools/bin/python -m openapi_spec_validator infra/openapi.yaml
 
 test: lint build ## lints, then every test

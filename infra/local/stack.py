@@ -189,7 +189,7 @@ def signing_secret():
 def template_defaults():
     """The template's parameters that have a default."""
     text = (ROOT / "template.yaml").read_text()
-    section = text.partition("\nParameters:\n")[2].partition("\nGlobals:\n")[0]
+    section = text.partition("\nParameters:\n")[2].partition("\nConditions:\n")[0]
     found = re.finditer(r'^  (\w+):\n(?:    .*\n)*?    Default: (.*)$', section, re.MULTILINE)
     return {match[1]: match[2].strip('"') for match in found}
 

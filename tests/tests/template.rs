@@ -67,3 +67,28 @@ fn every_route_asks_who_is_calling() {
         assert!(resource(name).contains("AuthorizationType: !Ref ApiAuth"), "{name}");
     }
 }
+
+#[test]
+fn every_alarm_and_panel_watches_a_metric_that_is_told() {
+    let mut told: Vec<String> = ["health_level", "redis_down", "circuit_breakers_open", "circuit_breakers_half_open"]
+        .map(str::to_owned)
+        .to_vec();
+    for family in adapters::metric::FAMILIES {
+        let mut names = vec![family.name.to_owned()];
+        for (_, values) in family.labels {
+            names = names.iter().flat_map(|name| values.iter().map(move |value| format!("{name}.{value}"))).collect();
+        }
+        told.extend(names);
+    }
+    let alarms = include_str!("../../infra/alarms.yaml");
+    let words = alarms.split(|c: char| !(c.is_ascii_alphanumeric() || "_.".contains(c)));
+    let ours = ["webhook_", "redis_", "circuit_", "task_", "health_", "queue_"];
+    let mut count = 0;
+    for word in words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix)) && !word.ends_with(".yaml")) {
+        assert!(told.iter().any(|name| name == word), "nobody tells {word}");
+        count += 1;
+    }
+    assert!(count >= 60, "{count}");
+    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 25);
+    assert!(resource("Alarms").contains("Condition: HasAlarms"));
+}

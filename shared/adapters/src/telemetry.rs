@@ -1,5 +1,7 @@
 //! Logs: one JSON object a line, on standard output, where Lambda collects them.
 
+use std::backtrace::Backtrace;
+
 use tracing_subscriber::filter::LevelFilter;
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`; `info`
@@ -15,5 +17,15 @@ pub fn init(level: &str) {
         .try_init();
     if started.is_err() {
         tracing::debug!("logging was already started");
+        return;
     }
+    // Lambda would log a panic as text that nobody finds; what was being worked on
+    // is told by the line that says what the panic cost.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::force_capture();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(place, panic = message.unwrap_or_default(), %backtrace, "a panic: this is a fault of ours");
+    }));
 }
