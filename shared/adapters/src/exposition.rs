@@ -3,7 +3,6 @@
 //! counted by their indexes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use domain::breaker::{Breaker, State};
@@ -75,8 +74,7 @@ impl Snapshot {
             };
             write_type_line(&mut text, family.name, None, None, kind);
             for (series, value) in lines {
-                // Writing to a string does not fail.
-                let _ = writeln!(text, "{series} {value}");
+                text.push_str(&format!("{series} {value}\n"));
             }
         }
         text
