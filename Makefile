@@ -39,7 +39,8 @@ lint: ## formatting, lints, documentation, template, contract
 	@mkdir -p $(foreach path,$(wildcard functions/*/Cargo.toml),target/lambda/$(notdir $(patsubst %/,%,$(dir $(path)))))
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
-	$(SAM)/cfn-lint template.yaml infra/alarms.yaml
+	$(SAM)/cfn-lint template.yaml infra/alarms.yaml infra/network.yaml infra/cache.yaml
+	.local/venvs/checkov/bin/checkov --config-file infra/checkov.yaml
 	.local/venvs/tools/bin/python -m openapi_spec_validator infra/openapi.yaml
 
 test: lint build ## lints, then every test

@@ -64,5 +64,8 @@ environment() {
 }
 environment ministack requirements.txt
 environment sam requirements-sam.txt
-if wanted tools; then environment tools requirements-tools.txt; fi
+if wanted tools; then
+  environment tools requirements-tools.txt
+  environment checkov requirements-checkov.txt
+fi
 say 'ready'

@@ -194,6 +194,18 @@ def template_defaults():
     return {match[1]: match[2].strip('"') for match in found}
 
 
+def local_template():
+    """The template as this local AWS takes it: without CodeDeploy, which it has not."""
+    text = (ROOT / "template.yaml").read_text()
+    text = re.sub(r"      AutoPublishAlias: live\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
+    text = text.replace("IntegrationUri: !Ref Enqueue.Alias", "IntegrationUri: !GetAtt Enqueue.Arn")
+    text = text.replace(".Alias\n", "\n")
+    text = re.sub(r"(CodeUri|TemplateURL): ", rf"\1: {ROOT}/", text)
+    path = LOCAL / "run" / "template.yaml"
+    path.write_text(text)
+    return path
+
+
 def deploy(endpoint, parameters):
     with contextlib.suppress(client("s3", endpoint).exceptions.BucketAlreadyOwnedByYou):
         client("s3", endpoint).create_bucket(
@@ -202,8 +214,8 @@ def deploy(endpoint, parameters):
     log = LOCAL / "log" / "deploy.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            [str(VENVS / "sam" / "bin" / "sam"), "deploy", "--config-env", "local", "--region", REGION,
-             "--parameter-overrides", *overrides],
+            [str(VENVS / "sam" / "bin" / "sam"), "deploy", "--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local", "--region", REGION,
+             "--template-file", str(local_template()), "--parameter-overrides", *overrides],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test",
                  "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION, "SAM_CLI_TELEMETRY": "0"})

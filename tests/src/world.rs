@@ -9,6 +9,7 @@ use adapters::clock::Clock;
 use adapters::config::{DeliverConfig, EnqueueConfig, Environment, RedisConfig};
 use adapters::ledger;
 use adapters::redis::{Call, Redis, Reply, Unavailable, Wire};
+use adapters::secrets::{Keyring, Signing};
 use adapters::sender::{Courier, HttpSender};
 use adapters::sqs::{Lane, Queue};
 use async_trait::async_trait;
@@ -87,6 +88,11 @@ fn environment(redis_url: &str, changes: &[(&'static str, &str)]) -> Environment
     Environment::of(settings)
 }
 
+fn keyring(config: &DeliverConfig) -> Arc<Keyring> {
+    let Signing::Given(signer) = config.signing.clone() else { panic!("the tests' secret is given") };
+    Arc::new(Keyring::given(signer))
+}
+
 fn received(taken: &Taken) -> Received {
     Received { message_id: taken.message.id.clone(), body: Bytes::from(taken.message.body.clone()) }
 }
@@ -160,7 +166,7 @@ impl World {
         let client: Arc<dyn Wire> = Arc::new(Redis::open(&RedisConfig::node(redis.url()), clock.clone()).unwrap());
         let wire = Arc::new(Counting { inner: client, waves: AtomicUsize::new(0) });
         let courier: Arc<dyn Courier> =
-            Arc::new(HttpSender::new(deliver.sender.clone(), deliver.signer.clone(), clock.clone()).unwrap());
+            Arc::new(HttpSender::new(deliver.sender.clone(), keyring(&deliver), clock.clone()).unwrap());
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
         let archive = ArchiveModel::default();
         let archiving = environment.archive().unwrap();
@@ -286,7 +292,7 @@ impl World {
     /// When the settings are refused.
     pub fn configure(&mut self, changes: &[(&'static str, &str)]) {
         let config = environment(&self.redis.url(), changes).deliver().unwrap();
-        let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), self.clock.clone()).unwrap();
+        let courier = HttpSender::new(config.sender.clone(), keyring(&config), self.clock.clone()).unwrap();
         let queue: Arc<dyn Queue> = Arc::new(self.queues.clone());
         self.deliver = Deliver::new(&config, queue, Arc::clone(&self.wire) as _, Arc::new(courier), self.clock.clone());
     }

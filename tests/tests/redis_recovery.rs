@@ -191,6 +191,7 @@ async fn a_certificate_of_another_authority_is_refused() {
     let setup = setup(Kind::Tls).await;
     let config = RedisConfig {
         ca_pem: Some(Authority::new().pem()),
+        secret: None,
         ..RedisConfig::node(format!("rediss://127.0.0.1:{}", setup.proxy.port()))
     };
     assert!(Redis::open(&config, Clock::system()).unwrap().wave(&[claim("a")]).await.is_err());

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use adapters::clock::Clock;
+use adapters::secrets::Keyring;
 use adapters::sender::{Courier as _, HttpSender, Lookup, SenderConfig};
 use bytes::Bytes;
 use domain::address::Guard;
@@ -26,6 +27,10 @@ use tests::world::{BEGINNING, SECRET};
 /// How long an attempt may take here.
 const TIMEOUT: Duration = Duration::from_millis(400);
 
+fn keyring(secrets: &str) -> Arc<Keyring> {
+    Arc::new(Keyring::given(Signer::parse(secrets).unwrap()))
+}
+
 fn config(allowed: &[&str]) -> SenderConfig {
     SenderConfig {
         timeout: TIMEOUT,
@@ -36,7 +41,7 @@ fn config(allowed: &[&str]) -> SenderConfig {
 }
 
 fn sender(config: SenderConfig) -> HttpSender {
-    HttpSender::new(config, Signer::parse(SECRET).unwrap(), Clock::system()).unwrap()
+    HttpSender::new(config, keyring(SECRET), Clock::system()).unwrap()
 }
 
 /// A sender that may call the loopback.
@@ -248,7 +253,7 @@ fn resolver(answers: Vec<Vec<&str>>) -> (Lookup, Arc<AtomicUsize>) {
 }
 
 fn with(lookup: Lookup, allowed: &[&str], clock: Clock) -> HttpSender {
-    HttpSender::with_lookup(config(allowed), Signer::parse(SECRET).unwrap(), clock, lookup).unwrap()
+    HttpSender::with_lookup(config(allowed), keyring(SECRET), clock, lookup).unwrap()
 }
 
 #[tokio::test]
@@ -347,7 +352,7 @@ async fn another_implementation_verifies_our_signatures() {
     let receiver = Receiver::start().await;
     let secrets = format!("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA {SECRET}");
     let config = config(&["127.0.0.0/8"]);
-    let sender = HttpSender::new(config, Signer::parse(&secrets).unwrap(), Clock::system()).unwrap();
+    let sender = HttpSender::new(config, keyring(&secrets), Clock::system()).unwrap();
     let message = Message { payload: Bytes::from_static("{ \"é\" : 1.0 }".as_bytes()), ..message(&receiver.url("/")) };
     sender.post(&message).await;
     let got = receiver.arrivals().remove(0);
@@ -416,7 +421,7 @@ async fn plain_text_on_a_tls_port_is_a_network_error() {
 async fn connections_are_used_again_and_dropped_after_a_freeze() {
     let receiver = Receiver::start().await;
     let clock = Clock::fixed(BEGINNING);
-    let sender = HttpSender::new(config(&["127.0.0.0/8"]), Signer::parse(SECRET).unwrap(), clock.clone()).unwrap();
+    let sender = HttpSender::new(config(&["127.0.0.0/8"]), keyring(SECRET), clock.clone()).unwrap();
     for _ in 0..5 {
         assert_eq!(sender.post(&message(&receiver.url("/"))).await.answer, Answer::Status(200));
     }

@@ -6,6 +6,7 @@ use adapters::clock::Clock;
 use adapters::config::Environment;
 use adapters::meter::Meter;
 use adapters::redis::Redis;
+use adapters::secrets::Keyring;
 use adapters::sender::HttpSender;
 use adapters::sqs::Sqs;
 use anyhow::Context as _;
@@ -20,9 +21,11 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.deliver().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("deliver", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
+    let login = config.redis.clone().signed_in().await.context("redis secret")?;
+    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
-    let courier = HttpSender::new(config.sender.clone(), config.signer.clone(), clock.clone()).context("tls")?;
+    let keyring = Keyring::open(config.signing.clone(), clock.clone()).await.context("signing secrets")?;
+    let courier = HttpSender::new(config.sender.clone(), Arc::new(keyring), clock.clone()).context("tls")?;
     let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis.clone()), Arc::new(courier), clock);
     let handler =
         service_fn(|event: LambdaEvent<SqsEvent>| async move { meter.observe(redis, deliver.answer(event)).await });

@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Region};
+use aws_types::SdkConfig;
 
 /// Where and as whom AWS is called.
 #[derive(Clone)]
@@ -29,41 +31,38 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// Two tries, within a time that leaves an invocation room to report: twice this
-/// and a Redis that is away fit into [`BOOKKEEPING`](crate::config::BOOKKEEPING).
-fn patience() -> (RetryConfig, TimeoutConfig) {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(1))
-        .operation_attempt_timeout(Duration::from_secs(2))
-        .operation_timeout(Duration::from_secs(4))
-        .build();
-    (RetryConfig::standard().with_max_attempts(2), timeouts)
-}
-
 impl Account {
-    /// A client for SQS.
-    pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        let (retries, timeouts) = patience();
-        let mut config = aws_sdk_sqs::Config::builder()
+    /// What all clients share: two tries, within a time that leaves an invocation room
+    /// to report. Twice this and a Redis that is away fit into
+    /// [`BOOKKEEPING`](crate::config::BOOKKEEPING).
+    fn shared(&self) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(2))
+            .operation_timeout(Duration::from_secs(4))
+            .build();
+        let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
-            .credentials_provider(self.credentials.clone())
-            .retry_config(retries)
+            .credentials_provider(SharedCredentialsProvider::new(self.credentials.clone()))
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
             .timeout_config(timeouts);
         config.set_endpoint_url(self.endpoint.clone());
-        aws_sdk_sqs::Client::from_conf(config.build())
+        config.build()
+    }
+
+    /// A client for SQS.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.shared())
     }
 
     /// A client for DynamoDB.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        let (retries, timeouts) = patience();
-        let mut config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.region.clone()))
-            .credentials_provider(self.credentials.clone())
-            .retry_config(retries)
-            .timeout_config(timeouts);
-        config.set_endpoint_url(self.endpoint.clone());
-        aws_sdk_dynamodb::Client::from_conf(config.build())
+        aws_sdk_dynamodb::Client::new(&self.shared())
+    }
+
+    /// A client for Secrets Manager.
+    pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.shared())
     }
 }

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::aws::Account;
 use crate::redis::Redis;
+use crate::secrets::{Signing, Stored};
 use crate::sender::{SenderConfig, certificates};
 use crate::sqs::QueueUrls;
 
@@ -56,12 +57,14 @@ pub struct RedisConfig {
     pub cluster: bool,
     /// The only certificate authorities to trust instead of the machine's, in PEM.
     pub ca_pem: Option<String>,
+    /// Where its password is kept, if the URL has none.
+    pub secret: Option<Stored>,
 }
 
 impl RedisConfig {
     /// One node at `url`, with the machine's certificate authorities.
     pub fn node(url: impl Into<String>) -> Self {
-        Self { url: url.into(), cluster: false, ca_pem: None }
+        Self { url: url.into(), cluster: false, ca_pem: None, secret: None }
     }
 }
 
@@ -104,7 +107,7 @@ pub struct DeliverConfig {
     /// How attempts are made.
     pub sender: SenderConfig,
     /// What they are signed with.
-    pub signer: Signer,
+    pub signing: Signing,
     /// How retries are spaced.
     pub retry: Policy,
     /// When breakers open.
@@ -260,21 +263,21 @@ impl Environment {
         let redis = reader.redis();
         let queues = reader.queues();
         let sender = reader.sender();
-        let signer = reader.signer();
+        let signing = reader.signing();
         let retry = reader.retry();
         let breakers = reader.breakers();
         let parking = reader.parking();
         let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
         let lifetimes = reader.lifetimes(deadline);
         reader.check_timing(sender.timeout, lifetimes);
-        match signer {
-            Some(signer) => reader.finish(DeliverConfig {
+        match signing {
+            Some(signing) => reader.finish(DeliverConfig {
                 stack,
                 account,
                 redis,
                 queues,
                 sender,
-                signer,
+                signing,
                 retry,
                 breakers,
                 parking,
@@ -472,6 +475,7 @@ impl<'a> Reader<'a> {
             url: self.required("REDIS_URL").to_owned(),
             cluster: self.flag("REDIS_CLUSTER"),
             ca_pem: self.optional("REDIS_CA_PEM").map(str::to_owned),
+            secret: self.stored("REDIS_SECRET_ARN"),
         };
         if !config.url.is_empty() && Redis::open(&config, crate::clock::Clock::system()).is_err() {
             self.fault("REDIS_URL", "must be a redis:// or rediss:// URL, and REDIS_CA_PEM certificates in PEM");
@@ -539,6 +543,27 @@ impl<'a> Reader<'a> {
             self.fault("RECEIVER_CA_PEM", "must be certificates in PEM");
         }
         SenderConfig { timeout, connect_timeout, guard: self.guard(), extra_roots_pem }
+    }
+
+    /// A secret that is kept elsewhere, if its ARN is given.
+    fn stored(&mut self, name: &str) -> Option<Stored> {
+        let arn = self.optional(name)?.trim().to_owned();
+        if !arn.starts_with("arn:") {
+            self.fault(name, "must be the ARN of a secret");
+        }
+        Some(Stored { account: self.account(), arn })
+    }
+
+    fn signing(&mut self) -> Option<Signing> {
+        let stored = self.stored("SIGNING_SECRETS_ARN");
+        match (stored, self.optional("SIGNING_SECRETS")) {
+            (Some(_), Some(_)) => {
+                self.fault("SIGNING_SECRETS", "must not stand beside SIGNING_SECRETS_ARN");
+                None
+            }
+            (Some(stored), None) => Some(Signing::Stored(stored)),
+            (None, _) => self.signer().map(Signing::Given),
+        }
     }
 
     fn signer(&mut self) -> Option<Signer> {

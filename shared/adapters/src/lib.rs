@@ -16,6 +16,7 @@ pub mod metric;
 pub mod query;
 pub mod redis;
 pub mod redis_info;
+pub mod secrets;
 pub mod sender;
 pub mod sqs;
 pub mod telemetry;

@@ -25,6 +25,7 @@ use reqwest::redirect::Policy;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::secrets::Keyring;
 
 /// How much of an answer's body is read, so that the connection can be reused.
 const READ: usize = 16 * 1024;
@@ -79,7 +80,7 @@ pub(crate) fn certificates(pem: &str) -> Option<Vec<reqwest::Certificate>> {
 /// The real thing.
 pub struct HttpSender {
     config: SenderConfig,
-    signer: Signer,
+    keyring: Arc<Keyring>,
     clock: Clock,
     lookup: Lookup,
     pool: Mutex<Pool>,
@@ -95,8 +96,8 @@ impl HttpSender {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: SenderConfig, signer: Signer, clock: Clock) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(config, signer, clock, system_lookup())
+    pub fn new(config: SenderConfig, keyring: Arc<Keyring>, clock: Clock) -> Result<Self, reqwest::Error> {
+        Self::with_lookup(config, keyring, clock, system_lookup())
     }
 
     /// The same with another resolver.
@@ -105,13 +106,13 @@ impl HttpSender {
     /// When TLS cannot be set up.
     pub fn with_lookup(
         config: SenderConfig,
-        signer: Signer,
+        keyring: Arc<Keyring>,
         clock: Clock,
         lookup: Lookup,
     ) -> Result<Self, reqwest::Error> {
         let client = client(&config, &lookup)?;
         let used_at = clock.now();
-        Ok(Self { config, signer, clock, lookup, pool: Mutex::new(Pool { client, used_at }) })
+        Ok(Self { config, keyring, clock, lookup, pool: Mutex::new(Pool { client, used_at }) })
     }
 
     /// The pool's client, or a fresh one when the pool has gone stale.
@@ -126,13 +127,13 @@ impl HttpSender {
         pool.client.clone()
     }
 
-    fn headers(&self, message: &Message, now: Millis) -> Result<HeaderMap, http::Error> {
+    fn headers(message: &Message, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
         let mut headers = HeaderMap::with_capacity(8 + message.headers.len());
         for (name, value) in &message.headers {
             headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
         // Ours come last, so that no client can set them.
-        let signature = self.signer.sign(&message.id, now.as_secs(), &message.payload);
+        let signature = signer.sign(&message.id, now.as_secs(), &message.payload);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
         headers.insert("webhook-id", HeaderValue::try_from(&message.id)?);
@@ -153,7 +154,8 @@ impl HttpSender {
         if let Some(fault) = message.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
             return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
         }
-        let headers = match self.headers(message, now) {
+        let signer = self.keyring.signer().await;
+        let headers = match Self::headers(message, &signer, now) {
             Ok(headers) => headers,
             Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),
         };
