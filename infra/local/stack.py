@@ -10,6 +10,7 @@ Needs boto3, which the local AWS's virtual environment has.
 
 import base64
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -33,6 +34,8 @@ STACK = "steadhook"
 REGION = "eu-central-1"
 BUCKET = "steadhook-code"
 STARTED = time.monotonic()
+# Whether the local AWS asks who is calling and what they may do.
+GUARDED = os.environ.get("STEADHOOK_GUARDED") == "true"
 # What runs here is not reached through anybody's proxy.
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost,::1"]))
@@ -149,7 +152,7 @@ def start_aws():
     port = int(os.environ.get("AWS_PORT") or free_port())
     endpoint = f"http://127.0.0.1:{port}"
     process = service.start(port, [str(VENVS / "ministack" / "bin" / "ministack")], env={
-        "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
+        "AUTH": "true" if GUARDED else "false", "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
         "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION})
 
     def ready():
@@ -200,6 +203,8 @@ def local_template():
     text = re.sub(r"      AutoPublishAlias: live\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
     text = text.replace("IntegrationUri: !Ref Enqueue.Alias", "IntegrationUri: !GetAtt Enqueue.Arn")
     text = text.replace(".Alias\n", "\n")
+    # On AWS, sqs:SendMessage is the permission for batches, too. Here it is another one.
+    text = text.replace('Action: "sqs:SendMessage"', 'Action: ["sqs:SendMessage", "sqs:SendMessageBatch"]')
     text = re.sub(r"(CodeUri|TemplateURL): ", rf"\1: {ROOT}/", text)
     path = LOCAL / "run" / "template.yaml"
     path.write_text(text)
@@ -232,6 +237,23 @@ def deploy(endpoint, parameters):
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
+def callers(endpoint, api_id):
+    """Two users: an operator who may call the API, and a stranger who may nothing."""
+    iam = client("iam", endpoint)
+    account = client("sts", endpoint).get_caller_identity()["Account"]
+    lines = {}
+    for name in ("operator", "stranger"):
+        iam.create_user(UserName=name)
+        if name == "operator":
+            policy = {"Version": "2012-10-17", "Statement": [{
+                "Effect": "Allow", "Action": "execute-api:Invoke",
+                "Resource": f"arn:aws:execute-api:{REGION}:{account}:{api_id}/*"}]}
+            iam.put_user_policy(UserName=name, PolicyName="call", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        lines[f"{name.upper()}_USER"] = f"{key['AccessKeyId']}:{key['SecretAccessKey']}"
+    return lines
+
+
 def up(arguments):
     given = {}
     for argument in arguments:
@@ -248,7 +270,7 @@ def up(arguments):
         "RedisUrl": redis_url,
         "SigningSecrets": signing_secret(),
         "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
-        "ApiAuth": "NONE",
+        "ApiAuth": "AWS_IAM" if GUARDED else "NONE",
         "Architecture": "x86_64",
         **given,
     }
@@ -271,6 +293,11 @@ def up(arguments):
         "SIGNING_SECRETS": parameters["SigningSecrets"],
         "STACK_NAME": STACK,
     }
+    if GUARDED:
+        # A signature covers the path, and this is the one that the caller sees.
+        port = endpoint.rpartition(":")[2]
+        lines["API_URL"] = f"http://{outputs['ApiId']}.execute-api.localhost:{port}"
+        lines |= callers(endpoint, outputs["ApiId"])
     env = LOCAL / "stack.env"
     env.touch(mode=0o600)
     env.write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))

@@ -64,19 +64,31 @@ impl OwnStack {
     /// # Panics
     /// When it does not come up.
     pub fn start(parameters: &[&str]) -> Self {
+        Self::start_with(false, parameters)
+    }
+
+    /// The same with IAM enforced: for every function's role, and for who calls the API.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_guarded(parameters: &[&str]) -> Self {
+        Self::start_with(true, parameters)
+    }
+
+    fn start_with(guarded: bool, parameters: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
-        let run = |arguments: &[&str]| Self::script(&dir, arguments);
-        run(&[&["up"], parameters].concat());
+        Self::script(&dir, guarded, &[&["up"], parameters].concat());
         let stack = Stack::at(&dir.join("stack.env"));
         Self { stack, dir }
     }
 
-    fn script(dir: &std::path::Path, arguments: &[&str]) {
+    fn script(dir: &std::path::Path, guarded: bool, arguments: &[&str]) {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let output = std::process::Command::new(format!("{root}/.local/venvs/ministack/bin/python"))
             .arg(format!("{root}/infra/local/stack.py"))
             .args(arguments)
             .env("STEADHOOK_LOCAL", dir)
+            .env("STEADHOOK_GUARDED", guarded.to_string())
             .output()
             .expect("the stack's script is missing: run the tests by `make test`");
         let said = [output.stdout, output.stderr].concat();
@@ -90,12 +102,12 @@ impl OwnStack {
 
     /// Ends its Redis at once.
     pub fn stop_redis(&self) {
-        Self::script(&self.dir, &["redis", "stop"]);
+        Self::script(&self.dir, false, &["redis", "stop"]);
     }
 
     /// Starts its Redis again, empty.
     pub fn start_redis(&self) {
-        Self::script(&self.dir, &["redis", "start"]);
+        Self::script(&self.dir, false, &["redis", "start"]);
     }
 
     /// Process ids of a function's running instances.
@@ -131,7 +143,7 @@ impl OwnStack {
 
 impl Drop for OwnStack {
     fn drop(&mut self) {
-        Self::script(&self.dir, &["down"]);
+        Self::script(&self.dir, false, &["down"]);
         drop(std::fs::remove_dir_all(&self.dir));
     }
 }

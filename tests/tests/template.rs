@@ -36,7 +36,8 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
             "MaximumMessageSize: 1048576",
             "MessageRetentionPeriod: 1209600",
             "VisibilityTimeout: ",
-            "SqsManagedSseEnabled: true",
+            "SqsManagedSseEnabled: !If [HasKey, !Ref AWS::NoValue, true]",
+            "KmsMasterKeyId: !If [HasKey, !Ref KmsKeyArn, !Ref AWS::NoValue]",
         ] {
             assert!(queue.contains(line), "{name}: {line}");
         }
@@ -91,4 +92,98 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
     assert!(count >= 60, "{count}");
     assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 25);
     assert!(resource("Alarms").contains("Condition: HasAlarms"));
+}
+
+/// What each function may do, and the call in the code that needs it.
+const USED: [(&str, &str); 12] = [
+    ("sqs:SendMessage", "send_message_batch()"),
+    ("sqs:GetQueueAttributes", "get_queue_attributes()"),
+    ("dynamodb:PutItem", "put_item()"),
+    ("dynamodb:GetItem", "get_item()"),
+    ("dynamodb:UpdateItem", "update_item()"),
+    ("dynamodb:DeleteItem", "delete_item()"),
+    ("dynamodb:Query", ".query()"),
+    ("secretsmanager:GetSecretValue", "get_secret_value()"),
+    // What Lambda itself does with a function's role: polling its queue, its logs, its
+    // traces, its network interfaces.
+    ("sqs:ReceiveMessage", ""),
+    ("sqs:DeleteMessage", ""),
+    ("logs:PutLogEvents", ""),
+    ("xray:PutTraceSegments", ""),
+];
+
+#[test]
+fn no_permission_is_given_that_nothing_uses() {
+    let template = include_str!("../../template.yaml");
+    let code = [
+        include_str!("../../shared/adapters/src/sqs.rs"),
+        include_str!("../../shared/adapters/src/dynamodb.rs"),
+        include_str!("../../shared/adapters/src/secrets.rs"),
+    ]
+    .concat();
+    for (_, call) in USED.iter().filter(|(_, call)| !call.is_empty()) {
+        assert!(code.contains(call), "nothing calls {call}");
+    }
+    let by_lambda =
+        ["logs:CreateLogStream", "xray:PutTelemetryRecords", "sts:AssumeRole", "kms:Decrypt", "kms:GenerateDataKey"];
+    let services = ["sqs:", "dynamodb:", "secretsmanager:", "logs:", "xray:", "kms:", "sts:", "iam:", "s3:", "lambda:"];
+    let mut count = 0;
+    for action in
+        template.split(['"', ' ', '[', ']', ',', '\n']).filter(|word| services.iter().any(|s| word.starts_with(s)))
+    {
+        let known = USED.iter().any(|(used, _)| *used == action) || by_lambda.contains(&action);
+        assert!(known || action == "lambda:InvokeFunction", "{action}");
+        count += 1;
+    }
+    assert!(count >= 40, "{count}");
+    assert!(!template.contains(":*\"") && !template.contains("Action: \"*\""), "no wildcard actions");
+    // Each function's own part, in whole.
+    let may = |function: &str| -> Vec<&str> {
+        let role = template.split(&format!("- PolicyName: {function}\n")).nth(1).unwrap();
+        let role = role.split("\n\n").next().unwrap();
+        let mut found: Vec<&str> =
+            USED.iter().map(|(action, _)| *action).filter(|action| role.contains(action)).collect();
+        found.retain(|action| !["logs:", "xray:", "secretsmanager:"].iter().any(|service| action.starts_with(service)));
+        found
+    };
+    assert_eq!(may("enqueue"), ["sqs:SendMessage"]);
+    assert_eq!(
+        may("deliver"),
+        ["sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+    );
+    assert_eq!(
+        may("archive"),
+        ["sqs:GetQueueAttributes", "dynamodb:PutItem", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+    );
+    assert_eq!(
+        may("operate"),
+        ["sqs:SendMessage", "dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:Query"]
+    );
+    assert_eq!(may("health"), ["sqs:GetQueueAttributes", "dynamodb:GetItem"]);
+    assert_eq!(may("metrics"), ["sqs:GetQueueAttributes"]);
+    assert_eq!(may("cleanup"), [""; 0]);
+}
+
+#[test]
+fn the_hot_functions_take_over_step_by_step() {
+    for name in ["Enqueue", "Deliver"] {
+        let function = resource(name);
+        assert!(function.contains("AutoPublishAlias: live"), "{name}");
+        assert!(function.contains(&format!("Alarms: [!Ref {name}NewVersionFails]")), "{name}");
+    }
+    for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue"] {
+        assert!(resource(mapping).contains("FunctionName: !Ref Deliver.Alias"), "{mapping}");
+    }
+    assert!(resource("EnqueueIntegration").contains("IntegrationUri: !Ref Enqueue.Alias"));
+    assert!(resource("EnqueuePermission").contains("FunctionName: !Ref Enqueue.Alias"));
+}
+
+#[test]
+fn the_api_is_limited_and_its_access_log_holds_no_content() {
+    let stage = resource("Stage");
+    assert!(stage.contains("ThrottlingRateLimit: !Ref ApiRateLimit"));
+    for content in ["queryString", "body", "header"] {
+        assert!(!stage.contains(content), "{content}");
+    }
+    assert!(stage.contains("$context.status"));
 }
