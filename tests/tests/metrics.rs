@@ -11,8 +11,10 @@ use adapters::exposition::Snapshot;
 use adapters::meter::{Meter, Metered};
 use adapters::metric::{self, FAMILIES, Kind, Outcome};
 use adapters::redis::{Redis, Wire as _};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::outcome::ErrorClass;
 use domain::status::Lifetimes;
+use futures_util::FutureExt as _;
 use redis::Commands as _;
 use tests::proxy::{Proxy, Trouble};
 use tests::redis_server::RedisServer;
@@ -31,7 +33,7 @@ fn process(function: &'static str, port: u16) -> (Meter, Metered) {
 /// One invocation that records something.
 async fn invoke(meter: &Meter, redis: &Metered, record: impl FnOnce()) {
     meter.record(record);
-    meter.observe(redis, async { Ok::<(), ()>(()) }).await.unwrap();
+    meter.observe(redis, async { Ok::<_, ()>(SqsBatchResponse::default()) }).await.unwrap();
 }
 
 fn sums(server: &RedisServer, function: &str) -> BTreeMap<String, String> {
@@ -190,7 +192,50 @@ async fn marks_of_processes_that_are_gone_are_forgotten() {
     let now = Clock::system().now();
     Snapshot::read(&redis, None, now, LIFETIMES).await;
     assert_eq!(marks(), 1);
-    Snapshot::read(&redis, None, now.after(Duration::from_secs(3601)), LIFETIMES).await;
+    Snapshot::read(&redis, None, now.after(Duration::from_secs(86_401)), LIFETIMES).await;
     assert_eq!(marks(), 0);
     assert_eq!(delivered(&server), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_costs_no_round_trips_and_no_work() {
+    let server = RedisServer::start();
+    let _: () = server.connect().set("metrics:deliver", "not a hash").unwrap();
+    let (meter, redis) = process("deliver", server.port());
+    for _ in 0..3 {
+        meter.record(|| metric::delivery(Outcome::Delivered));
+        let replies = redis.wave(&[redis::cmd("PING").into()]).await.unwrap();
+        assert_eq!((replies.len(), replies[0].is_ok()), (1, true), "the caller does not notice");
+    }
+    let calls = |server: &RedisServer| -> u64 {
+        let info: String = redis::cmd("INFO").arg("commandstats").query(&mut server.connect()).unwrap();
+        let line = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default();
+        line.split("calls=").nth(1).and_then(|rest| rest.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+    };
+    assert_eq!(calls(&server), 1, "it is not asked again at once");
+}
+
+#[tokio::test]
+async fn an_invocation_that_panics_is_counted_as_an_error() {
+    let server = RedisServer::start();
+    let (meter, redis) = process("deliver", server.port());
+    let panicking = meter.observe(&redis, async {
+        assert!(redis.wave(&[]).await.is_err(), "as it is meant to");
+        Ok::<_, ()>(SqsBatchResponse::default())
+    });
+    let panicked = std::panic::AssertUnwindSafe(panicking).catch_unwind().await;
+    assert!(panicked.is_err());
+    invoke(&meter, &redis, || metric::delivery(Outcome::Delivered)).await;
+    assert_eq!(sums(&server, "deliver")[r#"task_invocations_total{function="deliver",result="error"}"#], "1");
+}
+
+#[tokio::test]
+async fn a_field_that_cannot_be_added_to_is_lost_and_nothing_is_added_twice() {
+    let server = RedisServer::start();
+    let _: () = server.connect().hset("metrics:deliver", "webhook_retries_total", "broken").unwrap();
+    let (meter, redis) = process("deliver", server.port());
+    for _ in 0..3 {
+        invoke(&meter, &redis, || metric::delivery(Outcome::Retried)).await;
+    }
+    assert_eq!(sums(&server, "deliver")[r#"webhook_deliveries_total{outcome="retried"}"#], "3");
 }

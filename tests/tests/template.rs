@@ -90,7 +90,7 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
         count += 1;
     }
     assert!(count >= 60, "{count}");
-    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 25);
+    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 27);
     assert!(resource("Alarms").contains("Condition: HasAlarms"));
 }
 

@@ -188,8 +188,9 @@ impl Archivist {
     /// Writes one to the table.
     async fn file(&self, filing: Filing) -> Result<Filing, usize> {
         let record = filing.record;
+        let (id, correlation_id) = (filing.letter.webhook_id.clone(), filing.letter.correlation_id.clone());
         let fail = |error: adapters::dynamodb::ArchiveError| {
-            tracing::error!(code = error.code(), %error, "a dead letter stays in its queue");
+            tracing::error!(webhook_id = %id, %correlation_id, code = error.code(), %error, "a dead letter stays in its queue");
             record
         };
         match self.archive.file(&filing.letter).await.map_err(fail)? {

@@ -167,7 +167,7 @@ impl Deliver {
             }
             // Never delete what another holder may still need.
             Grant::Busy(left) => {
-                tracing::info!(webhook_id = %work.message.id, busy_ms = left.as_millis(), outcome = "busy", "claimed by another");
+                tracing::info!(webhook_id = %work.message.id, correlation_id = %work.message.correlation_id, busy_ms = left.as_millis(), outcome = "busy", "claimed by another");
                 batch.failed.insert(work.record);
                 Verdict::Leave
             }
@@ -175,7 +175,7 @@ impl Deliver {
             Grant::Crashed => Verdict::Finish(Box::new(Finish::crashed(work))),
             Grant::Granted if now >= work.message.deadline => Verdict::Finish(Box::new(Finish::expired(work))),
             Grant::Granted if now.until(batch.ends_at) < self.attempt => {
-                tracing::warn!(webhook_id = %work.message.id, outcome = "no_time", "too little time left for an attempt");
+                tracing::warn!(webhook_id = %work.message.id, correlation_id = %work.message.correlation_id, outcome = "no_time", "too little time left for an attempt");
                 batch.failed.insert(work.record);
                 Verdict::Finish(Box::new(Finish::release(work)))
             }

@@ -257,7 +257,13 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
                 item.state = State::Queued;
             }
             Some(Err(error)) => {
-                tracing::error!(webhook_id = %item.message.id, code = error.code(), %error, "not queued");
+                tracing::error!(
+                    webhook_id = %item.message.id,
+                    correlation_id = %item.message.correlation_id,
+                    code = error.code(),
+                    %error,
+                    "not queued"
+                );
                 item.state = match error {
                     SendError::Refused(_) => State::Refused,
                     SendError::Unavailable(_) => State::Answered(Err(Problem::unavailable(

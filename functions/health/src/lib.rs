@@ -150,6 +150,8 @@ impl Health {
         };
         let figure = |component: usize, name: &str| components[component].1.figures[name].as_u64().unwrap_or_default();
         let redis_is_down = components[0].1.condition == Condition::Down;
+        let inbox = &components[1].1.figures["dead_letter"];
+        let waiting = ["visible", "in_flight"].iter().filter_map(|state| inbox[state].as_u64()).sum();
         meter::tell(
             &self.stack,
             "health",
@@ -157,6 +159,8 @@ impl Health {
             &[
                 ("health_level", "None", level),
                 ("redis_down", "None", u64::from(redis_is_down)),
+                ("storage_down", "None", u64::from(components[3].1.condition == Condition::Down)),
+                ("dead_letters_waiting", "Count", waiting),
                 ("circuit_breakers_open", "Count", figure(4, "open_count")),
                 ("circuit_breakers_half_open", "Count", figure(4, "half_open_count")),
             ],

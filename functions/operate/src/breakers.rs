@@ -2,6 +2,7 @@
 
 use adapters::api::Problem;
 use adapters::breaker;
+use adapters::metric;
 use adapters::query::Query;
 use domain::breaker::{Breaker, State};
 use domain::destination::Destination;
@@ -53,6 +54,7 @@ impl Operate {
                 return Err(away());
             }
         }
+        metric::breaker_changed(State::Closed);
         tracing::warn!(%destination, %correlation_id, to = "closed", "circuit breaker closed by hand");
         Ok(view(&destination, &Breaker::default(), now))
     }

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::clock::Clock;
 use adapters::config::{Environment, MetricsConfig};
@@ -67,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },

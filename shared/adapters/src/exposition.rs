@@ -23,7 +23,7 @@ const MAX_BREAKERS: usize = 100;
 /// How long one source may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Marks of processes that added nothing for so long are forgotten, in ms.
-const MARK_LIFE_MS: u64 = 3_600_000;
+const MARK_LIFE_MS: u64 = 86_400_000;
 
 /// What `content-type` the text has.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,6 +34,7 @@ struct View {
     /// Sums over all functions, by series.
     sums: BTreeMap<String, f64>,
     statuses: Vec<u64>,
+    oldest_pending_s: u64,
     keys: Vec<u64>,
     info: Info,
     breakers: Vec<(String, Breaker)>,
@@ -101,6 +102,7 @@ impl Snapshot {
             metric::REDIS_MEMORY => plain(view.info.used_memory),
             metric::REDIS_MAX_MEMORY => plain(view.info.max_memory),
             metric::REDIS_EVICTED => plain(view.info.evicted_keys),
+            metric::OLDEST_PENDING => plain(view.oldest_pending_s),
             metric::STATUSES_NOW => labelled(family, &view.statuses),
             metric::REDIS_KEYS => labelled(family, &view.keys),
             metric::BREAKERS => {
@@ -181,6 +183,7 @@ impl View {
             calls.extend(index::counts(now, lifetimes));
             calls.push(count(DEAD_LETTER_INDEX));
             calls.push(count(breaker::INDEX));
+            calls.push(index::oldest(Status::Pending));
             calls.extend(Info::calls());
             let replies = redis.wave(&calls).await.inspect_err(|error| {
                 tracing::error!(code = error.code(), error = ?error, "metrics cannot be read");
@@ -194,6 +197,8 @@ impl View {
             let mut number = || u64::from_redis_value(replies.next()?.ok()?).ok();
             view.statuses = Status::ALL.iter().map(|_| number()).collect::<Option<_>>()?;
             view.keys = vec![view.statuses.iter().sum(), number()?, number()?];
+            let oldest = replies.next().and_then(index::oldest_at);
+            view.oldest_pending_s = oldest.map_or(0, |at| at.until(now).as_secs());
             view.info = Info::read(replies);
             view.breakers = breaker::survey(redis).await.ok()?;
             if !stale.is_empty() {

@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use aws_lambda_events::sqs::SqsBatchResponse;
+use domain::time::Millis;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::metric::{self, Kind, can_wait, family_of};
@@ -24,10 +27,12 @@ use crate::redis::{Call, Reply, Script, Unavailable, Wire};
 
 static ADD: Script = Script::new(include_str!("scripts/add.lua"));
 
-/// Most observations of one series between two drains; more are counted as the last.
+/// Most observations of one series between two drains; what is more is not kept.
 const MAX_OBSERVATIONS: usize = 10_000;
 /// Most values of one metric in one EMF document (CloudWatch, EMF specification).
 const MAX_EMF_VALUES: usize = 100;
+/// How long nothing is sent after a refusal, in ms.
+const BACK_OFF_MS: u64 = 30_000;
 /// What can wait is sent along with what cannot, or after this long, in ms.
 const WAIT_MS: u64 = 10_000;
 
@@ -189,6 +194,8 @@ struct State {
     out: bool,
     sent_at: u64,
     redis_failed: bool,
+    /// After a refusal, nothing is sent before.
+    not_before: u64,
 }
 
 /// One process's recorder and the way out of it.
@@ -209,7 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Meter {
     /// A meter that nothing records to yet.
     pub fn new(function: &'static str, stack: impl Into<String>, clock: Clock) -> Self {
-        let instance = format!("{:016x}", fastrand::u64(..));
+        let instance = Uuid::new_v4().simple().to_string();
         let (recording, state) = (Recording::default(), Arc::default());
         Self { function, stack: stack.into(), instance, clock, recording, state }
     }
@@ -240,7 +247,9 @@ impl Meter {
     pub async fn observe<T: Success>(&self, redis: &Metered, invocation: impl Future<Output = T>) -> T {
         lock(&self.state).redis_failed = false;
         let began = self.clock.now();
+        let mut watch = Watch { meter: self, began, ended: false };
         let answer = invocation.await;
+        watch.ended = true;
         let took = began.until(self.clock.now());
         self.record(|| metric::invocation(self.function, answer.succeeded(), took));
         self.drain();
@@ -277,7 +286,8 @@ impl Meter {
 
     fn has_urgent(&self) -> bool {
         let state = lock(&self.state);
-        !state.redis_failed && (state.batch.is_some() || !state.fresh.can_wait())
+        let refused = state.not_before > self.clock.now().0;
+        !state.redis_failed && !refused && (state.batch.is_some() || !state.fresh.can_wait())
     }
 
     /// The batch to send along, if there is one: one that got no answer first, as
@@ -286,7 +296,7 @@ impl Meter {
         self.drain();
         let now = self.clock.now().0;
         let mut state = lock(&self.state);
-        if state.out {
+        if state.out || state.not_before > now {
             return None;
         }
         if state.batch.is_none() {
@@ -303,6 +313,11 @@ impl Meter {
         state.sent_at = now;
         let args = state.batch.clone()?;
         Some(Call::Script { script: &ADD, key: key(self.function), args })
+    }
+
+    fn back_off(&self) {
+        let until = self.clock.now().0 + BACK_OFF_MS;
+        lock(&self.state).not_before = until;
     }
 
     fn landed(&self, landed: bool) {
@@ -360,6 +375,22 @@ fn directive(at_ms: u64, names: &[Value]) -> Value {
     })
 }
 
+/// Counts an invocation that panicked or was given up.
+struct Watch<'m> {
+    meter: &'m Meter,
+    began: Millis,
+    ended: bool,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let took = self.began.until(self.meter.clock.now());
+            self.meter.record(|| metric::invocation(self.meter.function, false, took));
+        }
+    }
+}
+
 /// Whether an invocation's answer is a success.
 pub trait Success {
     /// Whether it is.
@@ -372,9 +403,10 @@ impl<B> Success for http::Response<B> {
     }
 }
 
-impl<T, E> Success for Result<T, E> {
+impl<E> Success for Result<SqsBatchResponse, E> {
+    /// A batch of which something stays in its queue is not one.
     fn succeeded(&self) -> bool {
-        self.is_ok()
+        self.as_ref().is_ok_and(|response| response.batch_item_failures.is_empty())
     }
 }
 
@@ -402,7 +434,15 @@ impl Wire for Metered {
         let all: Vec<Call> = calls.iter().cloned().chain([cargo]).collect();
         let mut replies = self.note(self.inner.wave(&all).await)?;
         let mut landing = landing;
-        landing.landed = replies.len() > calls.len() && matches!(replies.pop(), Some(Ok(_)));
+        match (replies.len() > calls.len()).then(|| replies.pop()).flatten() {
+            Some(Ok(_)) => landing.landed = true,
+            // It says no, or its node does not answer: the work goes on without metrics.
+            Some(Err(error)) => {
+                tracing::warn!(error = ?error, "redis does not add metrics; they wait");
+                self.meter.back_off();
+            }
+            None => {}
+        }
         Ok(replies)
     }
 }

@@ -69,6 +69,8 @@ const TASK_DURATION: &str = "task_duration_seconds";
 const COLD_STARTS: &str = "task_cold_starts_total";
 /// Deliveries by status.
 pub const STATUSES_NOW: &str = "webhook_statuses";
+/// How long the oldest pending webhook waits.
+pub const OLDEST_PENDING: &str = "webhook_oldest_pending_seconds";
 /// Circuit breakers that are not closed.
 pub const BREAKER_STATE: &str = "circuit_breaker_state";
 /// Circuit breakers by state.
@@ -96,7 +98,7 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 21] = [
+pub const FAMILIES: [Family; 22] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
     family(
         DELIVERIES,
@@ -125,6 +127,12 @@ pub const FAMILIES: [Family; 21] = [
     family(TASK_DURATION, Kind::Histogram(&TASK_S), &[("function", &FUNCTIONS)], "How long invocations took."),
     family(COLD_STARTS, Kind::Counter, &[("function", &FUNCTIONS)], "Processes that were started."),
     family(STATUSES_NOW, Kind::Gauge, &[("status", &STATUSES)], "Records of deliveries, by status."),
+    family(
+        OLDEST_PENDING,
+        Kind::Gauge,
+        &[],
+        "How long the webhook that waits longest for the end of its first attempt has waited; 0 if none does.",
+    ),
     family(BREAKER_STATE, Kind::Gauge, &[], "Circuit breakers that are not closed, 100 at most: 1 half-open, 2 open."),
     family(BREAKERS, Kind::Gauge, &[("state", &STATES)], "Circuit breakers that changed within a day, by state."),
     family(
@@ -221,7 +229,7 @@ pub fn invocation(function: &'static str, succeeded: bool, duration: Duration) {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 21] = FAMILIES;
+    static ALL: [Family; 22] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 
