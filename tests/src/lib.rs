@@ -11,6 +11,7 @@ pub mod contract;
 pub mod peer;
 pub mod proxy;
 pub mod receiver;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod simulation;
 pub mod sqs_model;

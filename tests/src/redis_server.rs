@@ -6,6 +6,28 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use adapters::config::RedisConfig;
+use redis::ConnectionLike;
+
+/// A Redis to test on, a node or a cluster.
+pub trait Server: Send + Sync {
+    /// How to reach it.
+    fn config(&self) -> RedisConfig;
+
+    /// A plain connection, for looking at what is stored.
+    fn look(&self) -> Box<dyn ConnectionLike + Send>;
+}
+
+impl Server for RedisServer {
+    fn config(&self) -> RedisConfig {
+        RedisConfig::node(self.url())
+    }
+
+    fn look(&self) -> Box<dyn ConnectionLike + Send> {
+        Box::new(self.connect())
+    }
+}
+
 /// A running server; it ends with this value.
 #[derive(Debug)]
 pub struct RedisServer {

@@ -9,11 +9,11 @@ mod books;
 mod gate;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adapters::clock::Clock;
-use adapters::config::{Environment, RedisConfig};
+use adapters::config::Environment;
 use adapters::redis::{Redis, Wire};
 use adapters::sqs::Lane;
 use bytes::Bytes;
@@ -29,9 +29,10 @@ pub use self::books::Tally;
 use self::books::{Books, Temper};
 use self::gate::{Gate, Permit, Point, Port};
 use crate::archive_model::ArchiveModel;
-use crate::redis_server::RedisServer;
+use crate::redis_server::Server;
 use crate::sqs_model::{SqsModel, Taken};
 use crate::world::{BEGINNING, dead_letter, settings};
+use redis::ConnectionLike;
 
 /// How rough a run is; chances are for each step.
 #[derive(Clone, Copy, Debug)]
@@ -95,12 +96,12 @@ enum Ended {
 }
 
 /// One seeded run.
-pub struct Simulation<'a> {
+pub struct Simulation {
     seed: u64,
     weather: Weather,
     rng: Rng,
     clock: Clock,
-    server: &'a RedisServer,
+    look: Arc<Mutex<Box<dyn ConnectionLike + Send>>>,
     redis: Arc<Redis>,
     queues: SqsModel,
     archive: ArchiveModel,
@@ -116,28 +117,28 @@ pub struct Simulation<'a> {
     step: usize,
 }
 
-impl<'a> Simulation<'a> {
+impl Simulation {
     /// A run of `deliveries` webhooks on an empty server.
     ///
     /// # Panics
     /// When the server cannot be used.
-    pub fn new(seed: u64, deliveries: usize, weather: Weather, server: &'a RedisServer) -> Self {
+    pub fn new(seed: u64, deliveries: usize, weather: Weather, server: &dyn Server) -> Self {
         // The handlers' own chance (tokens, jitter) follows the seed as well.
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed);
-        let mut look = server.connect();
-        let _: () = redis::cmd("FLUSHALL").query(&mut look).unwrap();
+        let mut look = server.look();
+        let _: () = redis::cmd("FLUSHALL").query(&mut *look).unwrap();
         let clock = Clock::fixed(BEGINNING);
         // Some queues give up soon, so that what they move meets what is still alive.
         let rough = weather.crash > 0.0 && rng.u8(0..4) == 0;
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), if rough { 5 } else { 100 });
         let books = Books::new(&mut rng, deliveries, &weather);
         Self {
-            redis: Arc::new(Redis::open(&RedisConfig::node(server.url()), clock.clone()).unwrap()),
+            redis: Arc::new(Redis::open(&server.config(), clock.clone()).unwrap()),
             gate: Arc::new(Gate::new()),
             // A shorter life, so that what waits for a dead receiver ends in time.
             environment: Environment::of(
-                settings(&server.url())
+                settings(&server.config().url)
                     .into_iter()
                     .map(|(name, value)| (name, if name == "DELIVERY_DEADLINE_S" { "3600".to_owned() } else { value })),
             ),
@@ -152,7 +153,7 @@ impl<'a> Simulation<'a> {
             weather,
             rng,
             clock,
-            server,
+            look: Arc::new(Mutex::new(look)),
             queues,
             books,
         }
@@ -204,26 +205,27 @@ impl<'a> Simulation<'a> {
             self.gate.set_redis_away(true);
             self.books.count("redis away");
         }
-        let mut look = self.server.connect();
+        let look = Arc::clone(&self.look);
+        let mut look = look.lock().unwrap();
         if self.chance(self.weather.lost) {
-            let _: () = redis::cmd("FLUSHDB").query(&mut look).unwrap();
+            let _: () = redis::cmd("FLUSHDB").query(&mut **look).unwrap();
             self.books.count("redis lost");
         }
         if self.weather.stale > 0.0 {
             if self.chance(0.03) {
-                let keys: Vec<String> = redis::cmd("KEYS").arg("webhook_status:*").query(&mut look).unwrap();
+                let keys: Vec<String> = redis::cmd("KEYS").arg("webhook_status:*").query(&mut **look).unwrap();
                 self.snapshot = keys
                     .into_iter()
                     .map(|key| {
-                        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut look).unwrap();
+                        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut **look).unwrap();
                         (key, dump)
                     })
                     .collect();
             }
             if self.chance(self.weather.stale) {
-                let _: () = redis::cmd("FLUSHDB").query(&mut look).unwrap();
+                let _: () = redis::cmd("FLUSHDB").query(&mut **look).unwrap();
                 for (key, dump) in &self.snapshot {
-                    let _: () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice()).query(&mut look).unwrap();
+                    let _: () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice()).query(&mut **look).unwrap();
                 }
                 self.books.count("redis stale");
             }
@@ -362,13 +364,14 @@ impl<'a> Simulation<'a> {
 
     /// Lets Redis's keys grow old with the virtual clock.
     fn expire(&self, by: Duration) {
-        let mut look = self.server.connect();
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut look).unwrap();
+        let look = Arc::clone(&self.look);
+        let mut look = look.lock().unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut **look).unwrap();
         for key in keys {
-            let left: i64 = redis::cmd("PTTL").arg(&key).query(&mut look).unwrap();
+            let left: i64 = redis::cmd("PTTL").arg(&key).query(&mut **look).unwrap();
             if left >= 0 {
                 let left = left.saturating_sub_unsigned(domain::time::whole_ms(by));
-                let _: () = redis::cmd("PEXPIRE").arg(&key).arg(left).query(&mut look).unwrap();
+                let _: () = redis::cmd("PEXPIRE").arg(&key).arg(left).query(&mut **look).unwrap();
             }
         }
     }
@@ -485,7 +488,8 @@ impl<'a> Simulation<'a> {
 
     /// What holds when everything is finished.
     fn check_end(&self) {
-        let mut look = self.server.connect();
+        let look = Arc::clone(&self.look);
+        let mut look = look.lock().unwrap();
         let filed = self.archive.all();
         for letter in filed.values() {
             if let Some(reason) = letter.reason {
@@ -495,7 +499,7 @@ impl<'a> Simulation<'a> {
         for delivery in self.books.all_accepted() {
             let id = self.books.id(delivery);
             let status: Option<String> =
-                redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("status").query(&mut look).unwrap();
+                redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("status").query(&mut **look).unwrap();
             let archived = filed.values().any(|letter| {
                 letter.payload.as_ref().is_some_and(|payload| payload.get().contains(&Books::mark(delivery)))
             });

@@ -158,12 +158,22 @@ impl World {
     /// When the settings are refused.
     pub async fn with(changes: &[(&'static str, &str)]) -> Self {
         let redis = RedisServer::start();
+        let config = RedisConfig::node(redis.url());
+        Self::build(redis, &config, changes).await
+    }
+
+    /// A world on another Redis, such as a cluster. Its own server stays empty.
+    pub async fn on(config: &RedisConfig) -> Self {
+        Self::build(RedisServer::start(), config, &[]).await
+    }
+
+    async fn build(redis: RedisServer, redis_config: &RedisConfig, changes: &[(&'static str, &str)]) -> Self {
         let environment = environment(&redis.url(), changes);
         let (enqueue, deliver): (EnqueueConfig, DeliverConfig) =
             (environment.enqueue().unwrap(), environment.deliver().unwrap());
         let clock = Clock::fixed(BEGINNING);
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
-        let client: Arc<dyn Wire> = Arc::new(Redis::open(&RedisConfig::node(redis.url()), clock.clone()).unwrap());
+        let client: Arc<dyn Wire> = Arc::new(Redis::open(redis_config, clock.clone()).unwrap());
         let wire = Arc::new(Counting { inner: client, waves: AtomicUsize::new(0) });
         let courier: Arc<dyn Courier> =
             Arc::new(HttpSender::new(deliver.sender.clone(), keyring(&deliver), clock.clone()).unwrap());

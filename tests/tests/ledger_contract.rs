@@ -16,7 +16,8 @@ use domain::status::Lifetimes;
 use domain::time::Millis;
 use proptest::prelude::*;
 use redis::Commands as _;
-use tests::redis_server::RedisServer;
+use tests::redis_cluster::RedisCluster;
+use tests::redis_server::{RedisServer, Server as _};
 use tests::world::BEGINNING;
 
 const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
@@ -157,22 +158,23 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, record: &mut Option<Reco
     }
 }
 
-#[test]
-fn rust_and_lua_agree_on_random_histories() {
-    let server = RedisServer::start();
+fn agree(config: &RedisConfig, cases: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(history in proptest::collection::vec(acts(), 1..24))| {
-        let mut look = server.connect();
-        let _: () = redis::cmd("FLUSHALL").query(&mut look).unwrap();
+    let (clock, redis) = runtime.block_on(async {
+        let clock = Clock::fixed(BEGINNING);
+        (clock.clone(), Redis::open(config, clock).unwrap())
+    });
+    let options = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(options, |(history in proptest::collection::vec(acts(), 1..24))| {
         runtime.block_on(async {
-            let clock = Clock::fixed(BEGINNING);
-            let redis = Redis::open(&RedisConfig::node(server.url()), clock.clone()).unwrap();
+            clock.step_back(BEGINNING.until(clock.now()));
             let mut record = None;
+            apply(&Act::Lose, &redis, &clock, &mut record).await;
             for (step, act) in history.iter().enumerate() {
                 let (expected, answer) = apply(act, &redis, &clock, &mut record).await;
                 prop_assert_eq!(&expected, &answer, "step {}: {:?}", step, act);
-                let stored: BTreeMap<String, String> = look.hgetall("webhook_status:x").unwrap();
+                let all = ask(&redis, redis::cmd("HGETALL").arg("webhook_status:x").to_owned().into()).await.unwrap();
+                let stored: BTreeMap<String, String> = redis::FromRedisValue::from_redis_value(all).unwrap();
                 let wanted: BTreeMap<String, String> = record
                     .as_ref()
                     .map(|record| record.fields().into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
@@ -182,6 +184,18 @@ fn rust_and_lua_agree_on_random_histories() {
             Ok(())
         })?;
     });
+}
+
+#[test]
+fn rust_and_lua_agree_on_random_histories() {
+    let server = RedisServer::start();
+    agree(&server.config(), 2000);
+}
+
+#[test]
+fn they_agree_in_a_cluster_too() {
+    let cluster = RedisCluster::start();
+    agree(&cluster.config(), 150);
 }
 
 #[tokio::test]

@@ -3,21 +3,25 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "in tests a surprise ends the test")]
 
-use tests::redis_server::RedisServer;
+use tests::redis_cluster::RedisCluster;
+use tests::redis_server::{RedisServer, Server};
 use tests::simulation::{Simulation, Tally, Weather};
 
 /// Deliveries in one run.
 const DELIVERIES: usize = 8;
 
 /// Runs seeds in one weather and gives what was seen. `SEED` runs one alone.
-#[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
 fn seeds(weather: Weather, seeds: std::ops::Range<u64>) -> Tally {
-    let server = RedisServer::start();
+    seeds_on(&RedisServer::start(), weather, seeds)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
+fn seeds_on(server: &dyn Server, weather: Weather, seeds: std::ops::Range<u64>) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let alone: Option<u64> = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let mut total = Tally::new();
     for seed in seeds.filter(|seed| alone.is_none_or(|alone| alone == *seed)) {
-        let seen = runtime.block_on(Simulation::new(seed, DELIVERIES, weather, &server).run());
+        let seen = runtime.block_on(Simulation::new(seed, DELIVERIES, weather, server).run());
         for (what, count) in seen {
             *total.entry(what).or_default() += count;
         }
@@ -97,4 +101,12 @@ fn a_redis_that_forgets_loses_no_delivery() {
         Weather { crash: 0.02, duplicate: 0.04, resend: 0.03, send: 0.03, away: 0.01, lost: 0.004, stale: 0.004 };
     let total = seeds(weather, 3000..3500);
     reached(&total, &["redis lost", "redis stale", "busy", "outcome message"]);
+}
+
+#[test]
+fn a_cluster_by_tls_keeps_the_same_promises() {
+    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, ..Weather::CALM };
+    let total = seeds_on(&RedisCluster::start(), weather, 5000..5040);
+    reached(&total, &["granted", "busy", "successor", "crash", "opened", "refused", "probe"]);
+    assert_eq!(total["accepted"], 40 * 8);
 }
