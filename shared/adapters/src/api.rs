@@ -122,24 +122,12 @@ impl Problem {
 
 /// An answer without a body.
 pub fn no_content(correlation_id: &str) -> Response<String> {
-    let mut response = Response::new(String::new());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    if let Ok(id) = HeaderValue::try_from(correlation_id) {
-        response.headers_mut().insert(CORRELATION_ID, id);
-    }
-    response
+    dressed(StatusCode::NO_CONTENT, None, String::new(), correlation_id)
 }
 
 /// An answer in another form than JSON.
 pub fn text(kind: &'static str, text: String, correlation_id: &str) -> Response<String> {
-    let mut response = Response::new(text);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::try_from(correlation_id) {
-        headers.insert(CORRELATION_ID, id);
-    }
-    response
+    dressed(StatusCode::OK, Some(kind), text, correlation_id)
 }
 
 /// A JSON answer.
@@ -155,10 +143,17 @@ fn answer(status: StatusCode, kind: &'static str, body: &impl Serialize, correla
             (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned())
         }
     };
+    dressed(status, Some(kind), text, correlation_id)
+}
+
+/// What every answer wears.
+fn dressed(status: StatusCode, kind: Option<&'static str>, text: String, correlation_id: &str) -> Response<String> {
     let mut response = Response::new(text);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::try_from(correlation_id) {
         headers.insert(CORRELATION_ID, id);
