@@ -142,6 +142,7 @@ fn untagged(yaml: &str) -> String {
         .replace("!Split ", "")
         .replace("!If\n", "\n")
         .replace("!If ", "")
+        .replace("!Join ", "")
 }
 
 #[tokio::test]
