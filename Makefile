@@ -56,7 +56,8 @@ fmt: ## format the code
 deploy: setup ## build for Lambda and deploy to AWS (asks before it changes anything)
 	@command -v cargo-lambda >/dev/null 2>&1 || .local/venvs/sam/bin/pip install --quiet cargo-lambda==1.9.2
 	PATH="$(CURDIR)/.local/venvs/sam/bin:$$PATH" cargo lambda build --release --$(or $(ARCH),arm64)
-	$(SAM)/sam deploy $(if $(PARAMS),--parameter-overrides $(PARAMS))
+	RELEASE=$$( (sha256sum target/lambda/*/bootstrap template.yaml; echo '$(PARAMS)') | sha256sum | cut -c1-64); \
+	$(SAM)/sam deploy --parameter-overrides Release=$$RELEASE $(PARAMS)
 
 clean: down ## stop the stack and remove everything that was built
 	rm -rf .local target

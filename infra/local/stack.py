@@ -200,7 +200,7 @@ def template_defaults():
 def local_template():
     """The template as this local AWS takes it: without CodeDeploy, which it has not."""
     text = (ROOT / "template.yaml").read_text()
-    text = re.sub(r"      AutoPublishAlias: live\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
+    text = re.sub(r"      AutoPublishAlias: live\n      AutoPublishCodeSha256: .*\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
     text = text.replace("IntegrationUri: !Ref Enqueue.Alias", "IntegrationUri: !GetAtt Enqueue.Arn")
     text = text.replace(".Alias\n", "\n")
     # On AWS, sqs:SendMessage is the permission for batches, too. Here it is another one.
@@ -272,6 +272,7 @@ def up(arguments):
         "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
         "ApiAuth": "AWS_IAM" if GUARDED else "NONE",
         "Architecture": "x86_64",
+        "Release": "0" * 64,
         **given,
     }
     say("deploying the template")

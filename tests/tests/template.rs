@@ -169,6 +169,8 @@ fn the_hot_functions_take_over_step_by_step() {
     for name in ["Enqueue", "Deliver"] {
         let function = resource(name);
         assert!(function.contains("AutoPublishAlias: live"), "{name}");
+        // Without it a change of parameters alone would not reach the alias.
+        assert!(function.contains("AutoPublishCodeSha256: !Ref Release"), "{name}");
         assert!(function.contains(&format!("Alarms: [!Ref {name}NewVersionFails]")), "{name}");
     }
     for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue"] {

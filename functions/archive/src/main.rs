@@ -19,8 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.archive().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("archive", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
     let archivist = &Archivist::new(&config, Arc::new(redis.clone()), Arc::new(table), clock);
     let handler =

@@ -18,8 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.cleanup().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("cleanup", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let cleanup = &Cleanup::new(&config, Arc::new(redis.clone()), clock);
     lambda_http::run(service_fn(|request| async move {
         Ok::<_, Infallible>(meter.observe(redis, cleanup.handle(request)).await)

@@ -21,8 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.deliver().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("deliver", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let keyring = Keyring::open(config.signing.clone(), clock.clone()).await.context("signing secrets")?;
     let courier = HttpSender::new(config.sender.clone(), Arc::new(keyring), clock.clone()).context("tls")?;

@@ -19,8 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.enqueue().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("enqueue", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let enqueue = &Enqueue::new(&config, Arc::new(queue), Arc::new(redis.clone()), clock);
     lambda_http::run(service_fn(|request| async move {

@@ -20,8 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.health().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("health", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queues = Sqs::new(config.account.sqs(), config.queues.clone());
     let table = Table::new(config.account.dynamodb(), config.table.clone(), 0);
     let health = &Health::new(&config.stack, Arc::new(redis.clone()), Arc::new(queues), Arc::new(table), clock);

@@ -19,8 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.metrics().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("metrics", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queues = config.queues.map(|(account, urls)| Arc::new(Sqs::new(account.sqs(), urls)) as Arc<dyn Depths>);
     let metrics = &Metrics::new(Arc::new(redis.clone()), queues, clock, config.lifetimes);
     lambda_http::run(service_fn(|request| async move {

@@ -20,8 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let config = environment.operate().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
     let meter = &Meter::new("operate", &config.stack, clock.clone()).installed();
-    let login = config.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = &meter.aboard(Redis::open(&login, clock.clone()).context("redis")?);
+    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
     let operate = &Operate::new(&config, Arc::new(redis.clone()), Arc::new(table), Arc::new(queue), clock);

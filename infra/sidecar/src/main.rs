@@ -54,8 +54,7 @@ async fn main() -> anyhow::Result<()> {
     adapters::telemetry::init(environment.log_level());
     let config = environment.sidecar().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let clock = Clock::system();
-    let login = config.metrics.redis.clone().signed_in().await.context("redis secret")?;
-    let redis = Redis::open(&login, clock.clone()).context("redis")?;
+    let redis = Redis::open(&config.metrics.redis, clock.clone()).context("redis")?;
     let queues = config.metrics.queues.clone();
     let queues = queues.map(|(account, urls)| Box::new(Sqs::new(account.sqs(), urls)) as Box<dyn Depths>);
     let sidecar = Arc::new(Sidecar { redis, queues, clock, config: config.metrics });

@@ -551,7 +551,7 @@ impl<'a> Reader<'a> {
         if !arn.starts_with("arn:") {
             self.fault(name, "must be the ARN of a secret");
         }
-        Some(Stored { account: self.account(), arn })
+        Some(Stored::new(&self.account(), arn))
     }
 
     fn signing(&mut self) -> Option<Signing> {

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::time::Millis;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
@@ -21,6 +22,10 @@ use crate::config::RedisConfig;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(300);
+/// How long the password may take to be read.
+const SECRET: Duration = Duration::from_secs(2);
+/// How long after that it is not asked for again.
+const SECRET_AGAIN: Duration = Duration::from_secs(10);
 /// How long a wave may take.
 const RESPONSE: Duration = Duration::from_millis(250);
 
@@ -147,15 +152,50 @@ pub trait Wire: Send + Sync {
 /// A client for one node or a cluster that recovers by itself. It connects when
 /// first used.
 pub struct Redis {
-    target: Target,
+    config: RedisConfig,
     clock: Clock,
-    /// The live connection and its number, so that a caller drops only the one that failed it.
-    connection: Mutex<(u64, Option<Connection>)>,
+    slot: Mutex<Slot>,
+}
+
+/// What there is of a connection.
+#[derive(Default)]
+struct Slot {
+    /// Where it leads; absent until the password is known.
+    target: Option<Target>,
+    /// Which connection this is, so that a caller drops only the one that failed it.
+    number: u64,
+    connection: Option<Connection>,
+    /// When a password that could not be read may be asked for again.
+    not_before: Millis,
 }
 
 enum Target {
     Node(Box<Client>),
     Cluster(Box<ClusterClient>),
+}
+
+impl Target {
+    fn of(config: &RedisConfig) -> Result<Self, RedisError> {
+        let url = config.url.as_str();
+        let roots = config.ca_pem.as_ref().filter(|_| url.starts_with("rediss://"));
+        let certificates =
+            roots.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.clone().into_bytes()) });
+        if config.cluster {
+            let mut builder = ClusterClient::builder([url])
+                .connection_timeout(CONNECT)
+                .response_timeout(RESPONSE)
+                .overall_response_timeout(Some(RESPONSE))
+                .retries(2);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
+            return Ok(Self::Cluster(Box::new(builder.build()?)));
+        }
+        Ok(Self::Node(Box::new(match certificates {
+            Some(certificates) => Client::build_with_tls(url, certificates)?,
+            None => Client::open(url)?,
+        })))
+    }
 }
 
 #[derive(Clone)]
@@ -170,36 +210,23 @@ impl Redis {
     /// # Errors
     /// When its URL is not a `redis://` or `rediss://` one.
     pub fn open(config: &RedisConfig, clock: Clock) -> Result<Self, RedisError> {
-        let url = config.url.as_str();
-        let roots = config.ca_pem.as_ref().filter(|_| url.starts_with("rediss://"));
-        let certificates =
-            roots.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.clone().into_bytes()) });
-        let target = if config.cluster {
-            let mut builder = ClusterClient::builder([url])
-                .connection_timeout(CONNECT)
-                .response_timeout(RESPONSE)
-                .overall_response_timeout(Some(RESPONSE))
-                .retries(2);
-            if let Some(certificates) = certificates {
-                builder = builder.certs(certificates);
-            }
-            Target::Cluster(Box::new(builder.build()?))
-        } else {
-            Target::Node(Box::new(match certificates {
-                Some(certificates) => Client::build_with_tls(url, certificates)?,
-                None => Client::open(url)?,
-            }))
-        };
-        Ok(Self { target, clock, connection: Mutex::new((0, None)) })
+        let target = Target::of(config)?;
+        let target = config.secret.is_none().then_some(target);
+        let slot = Mutex::new(Slot { target, ..Slot::default() });
+        Ok(Self { config: config.clone(), clock, slot })
     }
 
     async fn connected(&self) -> Result<(u64, Connection), Unavailable> {
-        let mut slot = self.connection.lock().await;
-        if let (number, Some(connection)) = &*slot {
-            return Ok((*number, connection.clone()));
+        let mut slot = self.slot.lock().await;
+        if let Some(connection) = &slot.connection {
+            return Ok((slot.number, connection.clone()));
         }
+        if slot.target.is_none() {
+            slot.target = Some(self.sign_in(&mut slot.not_before).await?);
+        }
+        let Some(target) = &slot.target else { return Err(Unavailable::away()) };
         let connecting = async {
-            match &self.target {
+            match target {
                 Target::Node(client) => {
                     let config =
                         AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
@@ -209,19 +236,45 @@ impl Redis {
             }
         };
         // A cluster is asked for its slots after the connection is made.
-        let fresh = timeout(CONNECT + RESPONSE, connecting)
+        let connected = timeout(CONNECT + RESPONSE, connecting)
             .await
-            .map_err(|_| Unavailable { doing: "did not accept a connection in time", source: None })?
-            .map_err(|error| Unavailable::because("could not be connected to", error))?;
-        slot.0 += 1;
-        slot.1 = Some(fresh.clone());
-        Ok((slot.0, fresh))
+            .map_err(|_| Unavailable { doing: "did not accept a connection in time", source: None })?;
+        let fresh = connected.map_err(|error| {
+            // The password may have been changed: it is read again.
+            if self.config.secret.is_some() && !matches!(error.kind(), ErrorKind::Io) {
+                slot.target = None;
+            }
+            Unavailable::because("could not be connected to", error)
+        })?;
+        slot.number += 1;
+        slot.connection = Some(fresh.clone());
+        Ok((slot.number, fresh))
+    }
+
+    /// Reads the password. Without it work goes on without Redis.
+    async fn sign_in(&self, not_before: &mut Millis) -> Result<Target, Unavailable> {
+        let now = self.clock.now();
+        if now < *not_before {
+            return Err(Unavailable { doing: "cannot be signed in to yet", source: None });
+        }
+        *not_before = now.after(SECRET_AGAIN);
+        let signed_in = timeout(SECRET, self.config.clone().signed_in()).await;
+        match signed_in {
+            Ok(Ok(config)) => {
+                Target::of(&config).map_err(|error| Unavailable::because("has a strange password", error))
+            }
+            Ok(Err(error)) => {
+                tracing::error!(code = error.code(), %error, "redis cannot be signed in to; work goes on without it");
+                Err(Unavailable { doing: "cannot be signed in to", source: None })
+            }
+            Err(_) => Err(Unavailable { doing: "cannot be signed in to in time", source: None }),
+        }
     }
 
     async fn discard(&self, number: u64) {
-        let mut slot = self.connection.lock().await;
-        if slot.0 == number {
-            slot.1 = None;
+        let mut slot = self.slot.lock().await;
+        if slot.number == number {
+            slot.connection = None;
         }
     }
 

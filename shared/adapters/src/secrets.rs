@@ -1,14 +1,15 @@
-//! Secrets from Secrets Manager: read when a process starts, and the signing ones
-//! again every few minutes, so that a rotation needs no deployment.
+//! Secrets from Secrets Manager: the signing ones are read when a process starts and
+//! again every few minutes, Redis's when it is connected to, so that a rotation needs
+//! no deployment.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_secretsmanager::error::DisplayErrorContext;
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use domain::signature::{SecretError, Signer};
 use domain::time::Millis;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::time::timeout;
 use url::Url;
 
 use crate::aws::Account;
@@ -19,8 +20,6 @@ use crate::config::RedisConfig;
 const FRESH: Duration = Duration::from_secs(300);
 /// When they are asked for again that could not be read.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How long an attempt waits for that.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a secret cannot be used. It never shows the secret.
 #[derive(Debug, thiserror::Error)]
@@ -48,18 +47,31 @@ impl SecretsError {
 }
 
 /// Where a secret is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Stored {
-    /// Whose it is.
-    pub account: Account,
-    /// Its ARN.
-    pub arn: String,
+    client: aws_sdk_secretsmanager::Client,
+    arn: String,
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stored").field("arn", &self.arn).finish_non_exhaustive()
+    }
 }
 
 impl Stored {
+    /// The secret of this ARN.
+    pub fn new(account: &Account, arn: impl Into<String>) -> Self {
+        Self { client: account.secrets(), arn: arn.into() }
+    }
+
     async fn read(&self) -> Result<String, SecretsError> {
-        let read = self.account.secrets().get_secret_value().secret_id(&self.arn).send().await;
-        let read = read.map_err(|error| SecretsError::Read(DisplayErrorContext(&error).to_string()))?;
+        let read = self.client.get_secret_value().secret_id(&self.arn).send().await;
+        // Only the code and the message: an answer that cannot be read holds the secret.
+        let why = |error: &dyn ProvideErrorMetadata| {
+            format!("{}: {}", error.code().unwrap_or("no usable answer"), error.message().unwrap_or_default())
+        };
+        let read = read.map_err(|error| SecretsError::Read(why(&error)))?;
         read.secret_string().map(str::to_owned).ok_or_else(|| SecretsError::Read("it is not text".to_owned()))
     }
 }
@@ -74,10 +86,11 @@ pub enum Signing {
 }
 
 /// The signing secrets that are active now.
+#[derive(Clone)]
 pub struct Keyring {
     stored: Option<Stored>,
     clock: Clock,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
@@ -85,11 +98,15 @@ struct State {
     due: Millis,
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Keyring {
     /// Secrets that never change.
     pub fn given(signer: Signer) -> Self {
-        let state = Mutex::new(State { signer: Arc::new(signer), due: Millis(u64::MAX) });
-        Self { stored: None, clock: Clock::system(), state }
+        let state = State { signer: Arc::new(signer), due: Millis(u64::MAX) };
+        Self { stored: None, clock: Clock::system(), state: Arc::new(Mutex::new(state)) }
     }
 
     /// The secrets of this source.
@@ -102,37 +119,33 @@ impl Keyring {
             Signing::Stored(stored) => stored,
         };
         let signer = Arc::new(Signer::parse(&stored.read().await?)?);
-        let due = clock.now().after(FRESH);
-        Ok(Self { stored: Some(stored), clock, state: Mutex::new(State { signer, due }) })
+        let state = Arc::new(Mutex::new(State { signer, due: clock.now().after(FRESH) }));
+        Ok(Self { stored: Some(stored), clock, state })
     }
 
-    /// The secrets to sign with now. One attempt in a few minutes waits a moment for
-    /// newer ones; what cannot be read or used leaves the ones that are known.
-    pub async fn signer(&self) -> Arc<Signer> {
+    /// The secrets to sign with now. When they have become old they are read again
+    /// beside the work, and no attempt waits for that; what cannot be read or used
+    /// leaves the ones that are known.
+    pub fn signer(&self) -> Arc<Signer> {
         let now = self.clock.now();
-        let (known, is_due) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_due = state.due <= now;
-            if is_due {
-                // Nobody else asks meanwhile.
-                state.due = now.after(AGAIN);
-            }
-            (Arc::clone(&state.signer), is_due)
-        };
-        let Some(stored) = self.stored.as_ref().filter(|_| is_due) else { return known };
+        let mut state = lock(&self.state);
+        if let Some(stored) = self.stored.as_ref().filter(|_| state.due <= now) {
+            // Nobody else asks meanwhile.
+            state.due = now.after(AGAIN);
+            let (keyring, stored) = (self.clone(), stored.clone());
+            tokio::spawn(async move { keyring.renew(&stored).await });
+        }
+        Arc::clone(&state.signer)
+    }
+
+    async fn renew(&self, stored: &Stored) {
         let reading = async { Ok::<_, SecretsError>(Signer::parse(&stored.read().await?)?) };
-        let read = timeout(PATIENCE, reading).await;
-        match read.unwrap_or_else(|_| Err(SecretsError::Read("no answer in time".to_owned()))) {
+        match reading.await {
             Ok(signer) => {
-                let signer = Arc::new(signer);
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                *state = State { signer: Arc::clone(&signer), due: now.after(FRESH) };
-                signer
+                let due = self.clock.now().after(FRESH);
+                *lock(&self.state) = State { signer: Arc::new(signer), due };
             }
-            Err(error) => {
-                tracing::error!(code = error.code(), %error, "signing secrets are not renewed");
-                known
-            }
+            Err(error) => tracing::error!(code = error.code(), %error, "signing secrets are not renewed"),
         }
     }
 }
@@ -149,7 +162,7 @@ impl RedisConfig {
     ///
     /// # Errors
     /// When the secret cannot be read or used.
-    pub async fn signed_in(self) -> Result<Self, SecretsError> {
+    pub(crate) async fn signed_in(self) -> Result<Self, SecretsError> {
         let Some(stored) = &self.secret else { return Ok(self) };
         let text = stored.read().await?;
         let login = match serde_json::from_str::<Login>(&text) {
@@ -157,9 +170,11 @@ impl RedisConfig {
             Err(_) if text.trim_start().starts_with('{') || text.trim().is_empty() => return Err(SecretsError::Redis),
             Err(_) => Login { username: None, password: text.trim().to_owned() },
         };
+        // The reader of the URL decodes every percent sign.
+        let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut url = Url::parse(&self.url).map_err(|_| SecretsError::Redis)?;
-        url.set_username(login.username.as_deref().unwrap_or_default()).map_err(|()| SecretsError::Redis)?;
-        url.set_password(Some(&login.password)).map_err(|()| SecretsError::Redis)?;
-        Ok(Self { url: url.into(), ..self })
+        url.set_username(&escaped(login.username.as_deref().unwrap_or_default())).map_err(|()| SecretsError::Redis)?;
+        url.set_password(Some(&escaped(&login.password))).map_err(|()| SecretsError::Redis)?;
+        Ok(Self { url: url.into(), secret: None, ..self })
     }
 }

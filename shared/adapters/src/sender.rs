@@ -154,7 +154,7 @@ impl HttpSender {
         if let Some(fault) = message.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
             return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
         }
-        let signer = self.keyring.signer().await;
+        let signer = self.keyring.signer();
         let headers = match Self::headers(message, &signer, now) {
             Ok(headers) => headers,
             Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),
