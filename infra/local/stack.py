@@ -272,7 +272,7 @@ def up(arguments):
         "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
         "ApiAuth": "AWS_IAM" if GUARDED else "NONE",
         "Architecture": "x86_64",
-        "Release": "0" * 64,
+        "Release": "1" * 64,
         **given,
     }
     say("deploying the template")
