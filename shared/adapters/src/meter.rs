@@ -1,5 +1,5 @@
 //! Carries what was recorded out of the process: as sums into Redis, in round trips
-//! that happen anyway, and as one line a invocation for CloudWatch (EMF).
+//! that happen anyway, and as one line an invocation for CloudWatch (EMF).
 //!
 //! A Lambda cannot be scraped, so Redis holds the sums of all processes. What is
 //! added goes out in numbered batches. One that got no answer is sent again as it
