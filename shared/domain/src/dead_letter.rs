@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use crate::destination::Destination;
 use crate::identity::hex;
@@ -302,11 +302,11 @@ impl DeadLetter {
     /// The same, filed apart because its id belongs to another body.
     #[must_use]
     pub fn apart(self) -> Self {
-        let mut hash = Sha256::new();
+        let mut hash = Context::new(&SHA256);
         hash.update(self.webhook_id.as_bytes());
-        hash.update([0]);
+        hash.update(&[0]);
         hash.update(self.body_hash.as_bytes());
-        let id = format!("reused-{}", hex(&hash.finalize()[..16]));
+        let id = format!("reused-{}", hex(&hash.finish().as_ref()[..16]));
         Self { reused_id: Some(self.webhook_id), webhook_id: id, ..self }
     }
 

@@ -1,6 +1,6 @@
 //! A receiver's origin, the unit that breakers and fairness work on.
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{SHA256, digest};
 use url::Url;
 
 use crate::identity::hex;
@@ -29,7 +29,7 @@ impl Destination {
     /// What SQS fair queues group by: the origin, or its SHA-256 in hex when
     /// it is longer than the 128 characters that a `MessageGroupId` may have.
     pub fn message_group_id(&self) -> String {
-        if self.0.len() <= 128 { self.0.clone() } else { hex(&Sha256::digest(self.0.as_bytes())) }
+        if self.0.len() <= 128 { self.0.clone() } else { hex(digest(&SHA256, self.0.as_bytes()).as_ref()) }
     }
 }
 

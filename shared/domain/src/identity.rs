@@ -2,11 +2,10 @@
 //! another under the same id, and the trace that all attempts of one share.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
 
 use crate::time::Millis;
 
@@ -34,9 +33,9 @@ pub fn body_hash(
     event_type: Option<&str>,
     expires_at: Option<Millis>,
 ) -> String {
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(&(bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
     part(url.as_bytes());
@@ -48,25 +47,23 @@ pub fn body_hash(
         part(name.as_bytes());
         part(value.as_bytes());
     }
-    URL_SAFE_NO_PAD.encode(&hash.finalize()[..16])
+    URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..16])
 }
 
 /// The W3C `traceparent` of one attempt. The trace id comes from the correlation
 /// id, so that every attempt of every delivery under it lands in one trace; the
 /// span is the attempt's own (`span` is any random number).
 pub fn traceparent(correlation_id: &str, span: u64) -> String {
-    let trace = hex(&Sha256::digest(correlation_id.as_bytes())[..16]);
+    let trace = hex(&digest(&SHA256, correlation_id.as_bytes()).as_ref()[..16]);
     // An all-zero span is invalid (W3C Trace Context §3.2.2.4).
     format!("00-{trace}-{:016x}-01", span.max(1))
 }
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 #[cfg(test)]

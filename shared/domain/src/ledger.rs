@@ -8,6 +8,7 @@
 //! the next. The record's hop is the highest that was claimed or sent, so a
 //! lower one is stale, and a higher one proves that the attempt before it ended.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ pub struct Record {
     pub lease: Option<Lease>,
     /// Leases that ran out since the last attempt that ended.
     pub crashes: u32,
-    /// The token of the last settlement, so that a re-sent one changes nothing.
+    /// The token of the last settlement, so that a re-sent one changes nothing. A
+    /// delivered one needs none: nothing changes it.
     pub settled: Option<String>,
     /// The last answer's status code.
     pub last_status_code: Option<u16>,
@@ -395,7 +397,8 @@ pub fn settle(record: &mut Option<Record>, now: Millis, birth: &Birth, settlemen
         return if held { Settled::Recorded } else { Settled::Stale };
     }
     if found.status == Status::Delivered {
-        return Settled::Stale;
+        let repeated = matches!(ending, Ending::Delivered { .. });
+        return if repeated { Settled::Recorded } else { Settled::Stale };
     }
     // A 2xx is a fact whoever reports it; anything else may be old news.
     let others = !held && found.lease.as_ref().is_some_and(|lease| lease.until > now);
@@ -412,7 +415,7 @@ pub fn settle(record: &mut Option<Record>, now: Millis, birth: &Birth, settlemen
     found.show(birth);
     found.unknown = false;
     found.updated_at = now;
-    found.settled = Some(token.clone());
+    found.settled = (found.status != Status::Delivered).then(|| token.clone());
     found.lease = None;
     found.reserved = false;
     Settled::Recorded
@@ -568,29 +571,25 @@ pub mod field {
 
 impl Birth {
     /// The fields that a record begins with.
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![
-            (field::STATUS, Status::waiting(self.attempts).as_str().to_owned()),
-            (field::ATTEMPTS, self.attempts.to_string()),
-            (field::CREATED_AT, self.accepted_at.0.to_string()),
-            (field::EXPIRES_AT, self.expires_at.0.to_string()),
-            (field::CORRELATION_ID, self.correlation_id.clone()),
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let given = [(field::WEBHOOK_URL, self.url.as_str()), (field::BODY_HASH, self.body_hash.as_str())];
+        let always = [
+            (field::STATUS, Cow::from(Status::waiting(self.attempts).as_str())),
+            (field::ATTEMPTS, Cow::from(self.attempts.to_string())),
+            (field::CREATED_AT, Cow::from(self.accepted_at.0.to_string())),
+            (field::EXPIRES_AT, Cow::from(self.expires_at.0.to_string())),
+            (field::CORRELATION_ID, Cow::from(&self.correlation_id)),
         ];
-        if !self.url.is_empty() {
-            fields.push((field::WEBHOOK_URL, self.url.clone()));
-        }
-        if !self.body_hash.is_empty() {
-            fields.push((field::BODY_HASH, self.body_hash.clone()));
-        }
-        fields.extend(self.event_type.clone().map(|event_type| (field::EVENT_TYPE, event_type)));
-        fields
+        let known = given.into_iter().filter(|(_, value)| !value.is_empty());
+        let known = known.chain(self.event_type.as_deref().map(|event_type| (field::EVENT_TYPE, event_type)));
+        always.into_iter().chain(known.map(|(name, value)| (name, Cow::from(value))))
     }
 }
 
 impl Record {
     /// The record as a Redis hash.
     pub fn fields(&self) -> BTreeMap<&'static str, String> {
-        let mut fields: BTreeMap<_, _> = self.birth.fields().into_iter().collect();
+        let mut fields: BTreeMap<_, _> = self.birth.fields().map(|(name, value)| (name, value.into_owned())).collect();
         let mut set = |name: &'static str, value: Option<String>| {
             if let Some(value) = value {
                 fields.insert(name, value);

@@ -3,10 +3,9 @@
 
 use std::fmt;
 
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
 
 const PREFIX: &str = "whsec_";
 
@@ -30,7 +29,7 @@ pub enum SecretError {
 /// The active signing secrets, newest first.
 #[derive(Clone)]
 pub struct Signer {
-    keys: Vec<Hmac<Sha256>>,
+    keys: Vec<Key>,
 }
 
 impl fmt::Debug for Signer {
@@ -54,7 +53,7 @@ impl Signer {
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
         let mut header = String::with_capacity(self.keys.len() * 48);
         for key in &self.keys {
-            let mut mac = key.clone();
+            let mut mac = Context::with_key(key);
             mac.update(id.as_bytes());
             mac.update(b".");
             mac.update(timestamp.to_string().as_bytes());
@@ -64,13 +63,13 @@ impl Signer {
                 header.push(' ');
             }
             header.push_str("v1,");
-            STANDARD.encode_string(mac.finalize().into_bytes(), &mut header);
+            STANDARD.encode_string(mac.sign(), &mut header);
         }
         header
     }
 }
 
-fn key(secret: &str) -> Result<Hmac<Sha256>, SecretError> {
+fn key(secret: &str) -> Result<Key, SecretError> {
     let encoded = secret.strip_prefix(PREFIX).ok_or(SecretError::Prefix)?;
     // The standard engine refuses missing padding and stray trailing bits, so a
     // typing error cannot become a short key.
@@ -78,7 +77,7 @@ fn key(secret: &str) -> Result<Hmac<Sha256>, SecretError> {
     if !(24..=64).contains(&bytes.len()) {
         return Err(SecretError::Length(bytes.len()));
     }
-    Hmac::new_from_slice(&bytes).map_err(|_| SecretError::Length(bytes.len()))
+    Ok(Key::new(HMAC_SHA256, &bytes))
 }
 
 #[cfg(test)]
@@ -101,7 +100,7 @@ mod tests {
         // Its secret has 18 bytes, which is too weak to be accepted from anybody.
         assert_eq!(Signer::parse("whsec_plJ3nmyCDGBKInavdOK15jsl").unwrap_err(), SecretError::Length(18));
         let bytes = STANDARD.decode("plJ3nmyCDGBKInavdOK15jsl").unwrap();
-        let signer = Signer { keys: vec![Hmac::new_from_slice(&bytes).unwrap()] };
+        let signer = Signer { keys: vec![Key::new(HMAC_SHA256, &bytes)] };
         assert_eq!(
             signer.sign("msg_loFOjxBNrRLzqYUf", 1_731_705_121, br#"{"event_type":"ping","data":{"success":true}}"#),
             "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="

@@ -26,7 +26,7 @@ else
     redis.call('HDEL', key, 'lease', 'lease_until', 'firm')
     return 'recorded'
   end
-  if status == 'delivered' then return 'stale' end
+  if status == 'delivered' then return ending == 'delivered' and 'recorded' or 'stale' end
   -- A 2xx is a fact whoever reports it; anything else may be old news.
   if ending ~= 'delivered' then
     local others = holder and holder ~= token and tonumber(found[5]) > now
@@ -43,8 +43,13 @@ if ending == 'retrying' or ending == 'parked' then next_hop = hop + 1 end
 if ending == 'delivered' then next_hop = math.max(at_hop, hop) end
 local gone = {'lease', 'lease_until', 'firm', 'reserved', 'unknown'}
 if ending ~= 'parked' then gone[#gone + 1] = 'crashes' end
-if ending == 'delivered' then gone[#gone + 1] = 'claimed' end
-local kept = {'updated_at', text_of(now), 'settled', token}
+local kept = {'updated_at', text_of(now)}
+if ending == 'delivered' then
+  -- Nothing changes it any more.
+  gone[#gone + 1] = 'claimed'; gone[#gone + 1] = 'settled'
+else
+  kept[#kept + 1] = 'settled'; kept[#kept + 1] = token
+end
 if next_hop > 0 then kept[#kept + 1] = 'hop'; kept[#kept + 1] = text_of(next_hop) end
 for i = 7, 6 + count, 2 do
   if ARGV[i + 1] == '' then
