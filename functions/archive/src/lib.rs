@@ -220,10 +220,7 @@ impl Archivist {
         for filing in filed {
             add.arg(filing.letter.failed_at.0).arg(&filing.letter.webhook_id);
         }
-        let mut trim = redis::cmd("ZREMRANGEBYSCORE");
-        let oldest = now.0.saturating_sub(self.life_s.saturating_mul(1000));
-        trim.arg(DEAD_LETTER_INDEX).arg("-inf").arg(format!("({oldest}"));
-        vec![add.into(), trim.into()]
+        vec![add.into(), index::trim(DEAD_LETTER_INDEX, now, self.life_s.saturating_mul(1000))]
     }
 
     /// Writes what is filed to Redis, where people look, and lets the deliveries'

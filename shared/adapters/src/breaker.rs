@@ -9,8 +9,9 @@ use domain::outcome::Verdict;
 use domain::time::Millis;
 use redis::FromRedisValue as _;
 
+use crate::index;
 use crate::ledger::{LedgerError, words};
-use crate::redis::{Call, Reply, Script, Unavailable, Wire};
+use crate::redis::{Args, Call, Reply, Script, Unavailable, Wire};
 
 /// How long a breaker is kept after its last change, in ms: a day.
 const LIFE_MS: u64 = 86_400_000;
@@ -53,14 +54,7 @@ pub fn closed_epoch(reply: Reply) -> Result<Option<u64>, LedgerError> {
 
 /// `domain::breaker::admit`.
 pub fn admit(destination: &str, id: &str, token: &str, (lease_ms, call_ms): (u64, u64), policy: &Policy) -> Call {
-    let args = vec![
-        id.to_owned(),
-        token.to_owned(),
-        lease_ms.to_string(),
-        policy.reset_ms.to_string(),
-        LIFE_MS.to_string(),
-        call_ms.to_string(),
-    ];
+    let args = Args::new().with(id).with(token).with(lease_ms).with(policy.reset_ms).with(LIFE_MS).with(call_ms);
     Call::Script { script: &ADMIT, key: key(destination), args }
 }
 
@@ -85,28 +79,27 @@ pub fn admitted(reply: Reply, token: &str) -> Result<Admission, LedgerError> {
 
 /// `domain::breaker::report`. `token` is fresh for every report.
 pub fn report(destination: &str, token: &str, epoch: u64, verdicts: &[Verdict], policy: &Policy) -> Call {
-    let args = vec![
-        token.to_owned(),
-        epoch.to_string(),
-        verdicts.iter().copied().map(letter).collect(),
-        policy.failure_threshold.to_string(),
-        policy.reset_ms.to_string(),
-        LIFE_MS.to_string(),
-        REMEMBERED.to_string(),
-    ];
+    let letters: String = verdicts.iter().copied().map(letter).collect();
+    let args = Args::new()
+        .with(token)
+        .with(epoch)
+        .with(letters)
+        .with(policy.failure_threshold)
+        .with(policy.reset_ms)
+        .with(LIFE_MS)
+        .with(REMEMBERED);
     Call::Script { script: &REPORT, key: key(destination), args }
 }
 
 /// `domain::breaker::report_probe`.
 pub fn report_probe(destination: &str, token: &str, epoch: u64, verdict: Verdict, policy: &Policy) -> Call {
-    let args = vec![
-        token.to_owned(),
-        epoch.to_string(),
-        letter(verdict).to_string(),
-        policy.reset_ms.to_string(),
-        policy.reset_max_ms.to_string(),
-        LIFE_MS.to_string(),
-    ];
+    let args = Args::new()
+        .with(token)
+        .with(epoch)
+        .with(letter(verdict))
+        .with(policy.reset_ms)
+        .with(policy.reset_max_ms)
+        .with(LIFE_MS);
     Call::Script { script: &REPORT_PROBE, key: key(destination), args }
 }
 
@@ -125,7 +118,7 @@ pub fn changed(reply: Reply) -> Result<Option<State>, LedgerError> {
 
 /// `domain::breaker::reset`.
 pub fn reset(destination: &str) -> Call {
-    Call::Script { script: &RESET, key: key(destination), args: vec![LIFE_MS.to_string()] }
+    Call::Script { script: &RESET, key: key(destination), args: Args::new().with(LIFE_MS) }
 }
 
 /// Notes that destinations may have changed, and drops those that are forgotten.
@@ -140,9 +133,7 @@ pub fn touched<'d>(destinations: impl Iterator<Item = &'d str>, now: Millis) -> 
     if !any {
         return Vec::new();
     }
-    let mut trim = redis::cmd("ZREMRANGEBYSCORE");
-    trim.arg(INDEX).arg("-inf").arg(format!("({}", now.0.saturating_sub(LIFE_MS)));
-    vec![add.into(), trim.into()]
+    vec![add.into(), index::trim(INDEX, now, LIFE_MS)]
 }
 
 /// Asks for a page of the destinations that have a breaker, the last changed first.

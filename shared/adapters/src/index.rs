@@ -9,10 +9,14 @@ use domain::time::Millis;
 use redis::FromRedisValue as _;
 
 use crate::ledger::{self, LedgerError};
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Args, Call, Reply, Script};
 
 static PAGE: Script = Script::new(include_str!("scripts/page.lua"));
+static TRIM: Script = Script::new(include_str!("scripts/trim.lua"));
 static DROP: Script = Script::new(include_str!("scripts/drop.lua"));
+
+/// Most entries that one write takes from an index. A write enters a hundred at most.
+const MOST_TRIMMED: u64 = 200;
 
 /// Which way to walk through an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +69,16 @@ pub fn entered(fresh: &[(String, Status)], now: Millis, lifetimes: Lifetimes) ->
             add.arg(now.0).arg(id);
         }
         calls.push(add.into());
-        let mut trim = redis::cmd("ZREMRANGEBYSCORE");
-        trim.arg(key(status)).arg("-inf").arg(format!("({}", now.0.saturating_sub(lifetimes.of(status))));
-        calls.push(trim.into());
+        calls.push(trim(&key(status), now, lifetimes.of(status)));
     }
     calls
+}
+
+/// Takes from the index `key` what was entered longer than `life_ms` ago, some of it
+/// if it is much: every write trims more than it enters.
+pub fn trim(key: &str, now: Millis, life_ms: u64) -> Call {
+    let args = Args::new().with(now.0.saturating_sub(life_ms)).with(MOST_TRIMMED);
+    Call::Script { script: &TRIM, key: key.to_owned(), args }
 }
 
 /// Moves deliveries to the index of their status and out of the others, and
@@ -101,7 +110,7 @@ pub fn page(statuses: &[Status], order: Order, after: Option<&Place>, count: usi
         script: &PAGE,
         key: key(*status),
         // One more than asked for tells whether there are more.
-        args: vec![direction.to_owned(), score.clone(), member.clone(), (count + 1).to_string()],
+        args: Args::new().with(direction).with(&score).with(&member).with(count + 1),
     };
     statuses.iter().map(call).collect()
 }
@@ -194,7 +203,7 @@ pub fn findings(entries: &[Entry], replies: Vec<Reply>) -> Vec<Finding> {
 
 /// Takes an entry out of its index, unless it was entered again meanwhile.
 pub fn drop_entry(entry: &Entry) -> Call {
-    let args = vec![entry.place.id.clone(), entry.place.at.0.to_string()];
+    let args = Args::new().with(&entry.place.id).with(entry.place.at.0);
     Call::Script { script: &DROP, key: key(entry.status), args }
 }
 

@@ -10,7 +10,7 @@ use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use redis::{FromRedisValue as _, RedisError, Value};
 
-use crate::redis::{Call, Reply, Script};
+use crate::redis::{Args, Call, Reply, Script};
 
 /// How long a reservation lives whose message may never have been queued, in ms.
 const RESERVATION_MS: u64 = 15 * 60 * 1000;
@@ -63,7 +63,7 @@ pub fn key(id: &str) -> String {
 
 /// `domain::ledger::reserve` for the delivery `id`.
 pub fn reserve(id: &str, birth: &Birth) -> Call {
-    let args = vec![birth.body_hash.clone(), RESERVATION_MS.to_string()];
+    let args = Args::new().with(&birth.body_hash).with(RESERVATION_MS);
     Call::Script { script: &RESERVE, key: key(id), args: with_fields(args, birth) }
 }
 
@@ -86,29 +86,28 @@ pub fn reserved(reply: Reply) -> Result<Reservation, LedgerError> {
 
 /// `domain::ledger::confirm` for the delivery `id`.
 pub fn confirm(id: &str, birth: &Birth, lifetimes: Lifetimes) -> Call {
-    let args = vec![birth.body_hash.clone(), lifetimes.unfinished_ms.to_string()];
+    let args = Args::new().with(&birth.body_hash).with(lifetimes.unfinished_ms);
     Call::Script { script: &CONFIRM, key: key(id), args: with_fields(args, birth) }
 }
 
 /// `domain::ledger::forget` for the delivery `id`.
 pub fn forget(id: &str, birth: &Birth) -> Call {
-    Call::Script { script: &FORGET, key: key(id), args: vec![birth.body_hash.clone()] }
+    Call::Script { script: &FORGET, key: key(id), args: Args::new().with(&birth.body_hash) }
 }
 
 /// `domain::ledger::claim` for the delivery `id`.
 pub fn claim(id: &str, claim: &Claim, lifetimes: Lifetimes) -> Call {
     let birth = &claim.birth;
-    let args = vec![
-        claim.token.clone(),
-        claim.hop.to_string(),
-        claim.lease_ms.to_string(),
-        birth.body_hash.clone(),
-        MAX_CRASHES.to_string(),
-        lifetimes.unfinished_ms.to_string(),
-        Status::waiting(birth.attempts).as_str().to_owned(),
-        birth.attempts.to_string(),
-        birth.expires_at.0.to_string(),
-    ];
+    let args = Args::new()
+        .with(&claim.token)
+        .with(claim.hop)
+        .with(claim.lease_ms)
+        .with(&birth.body_hash)
+        .with(MAX_CRASHES)
+        .with(lifetimes.unfinished_ms)
+        .with(Status::waiting(birth.attempts).as_str())
+        .with(birth.attempts)
+        .with(birth.expires_at.0);
     Call::Script { script: &CLAIM, key: key(id), args: with_fields(args, birth) }
 }
 
@@ -136,17 +135,16 @@ pub fn granted(reply: Reply) -> Result<Grant, LedgerError> {
 pub fn settle(id: &str, birth: &Birth, settlement: &Settlement, lifetimes: Lifetimes) -> Call {
     let (name, fields) = view(&settlement.ending);
     let ttl = if name == "delivered" { lifetimes.delivered_ms } else { lifetimes.unfinished_ms };
-    let mut args = vec![
-        settlement.token.clone(),
-        settlement.hop.to_string(),
-        name.to_owned(),
-        birth.body_hash.clone(),
-        ttl.to_string(),
-        (fields.len() * 2).to_string(),
-    ];
-    for (field, value) in fields {
-        args.push(field.to_owned());
-        args.push(value);
+    let mut args = Args::new()
+        .with(&settlement.token)
+        .with(settlement.hop)
+        .with(name)
+        .with(&birth.body_hash)
+        .with(ttl)
+        .with(fields.len() * 2);
+    for (field, value) in &fields {
+        args.push_str(field);
+        args.push_str(value);
     }
     Call::Script { script: &SETTLE, key: key(id), args: with_fields(args, birth) }
 }
@@ -167,7 +165,7 @@ pub fn settled(reply: Reply) -> Result<Settled, LedgerError> {
 
 /// `domain::ledger::remove` for the delivery `id`.
 pub fn remove(id: &str, before: Millis) -> Call {
-    Call::Script { script: &REMOVE, key: key(id), args: vec![before.0.to_string()] }
+    Call::Script { script: &REMOVE, key: key(id), args: Args::new().with(before.0) }
 }
 
 /// Reads the answer to [`remove`].
@@ -185,7 +183,7 @@ pub fn removed(reply: Reply) -> Result<Removal, LedgerError> {
 
 /// `domain::ledger::abandon` for the delivery `id`.
 pub fn abandon(id: &str, before: Millis, lifetimes: Lifetimes) -> Call {
-    let args = vec![before.0.to_string(), OUTCOME_UNKNOWN.to_owned(), lifetimes.unfinished_ms.to_string()];
+    let args = Args::new().with(before.0).with(OUTCOME_UNKNOWN).with(lifetimes.unfinished_ms);
     Call::Script { script: &ABANDON, key: key(id), args }
 }
 
@@ -203,13 +201,8 @@ pub fn abandoned(reply: Reply) -> Result<bool, LedgerError> {
 
 /// `domain::ledger::redrive` for the delivery `id`.
 pub fn redrive(id: &str, birth: &Birth, hop: u32, due: Millis, lifetimes: Lifetimes) -> Call {
-    let args = vec![
-        hop.to_string(),
-        due.0.to_string(),
-        birth.body_hash.clone(),
-        lifetimes.unfinished_ms.to_string(),
-        birth.expires_at.0.to_string(),
-    ];
+    let args =
+        Args::new().with(hop).with(due.0).with(&birth.body_hash).with(lifetimes.unfinished_ms).with(birth.expires_at.0);
     Call::Script { script: &REDRIVE, key: key(id), args: with_fields(args, birth) }
 }
 
@@ -300,10 +293,10 @@ fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
     }
 }
 
-fn with_fields(mut args: Vec<String>, birth: &Birth) -> Vec<String> {
+fn with_fields(mut args: Args, birth: &Birth) -> Args {
     for (field, value) in birth.fields() {
-        args.push(field.to_owned());
-        args.push(value);
+        args.push_str(field);
+        args.push_str(&value);
     }
     args
 }

@@ -4,6 +4,7 @@
 //! the same wave sent once more, which is safe because every command in it is
 //! idempotent, by its nature or by its caller's token.
 
+use std::fmt::{Display, Write as _};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -65,6 +66,55 @@ impl Script {
     }
 }
 
+/// A script's arguments, one after the other in one piece of memory: there are
+/// some twenty to a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Args {
+    /// None yet, with room for some.
+    pub fn new() -> Self {
+        Self { text: String::with_capacity(512), ends: Vec::with_capacity(40) }
+    }
+
+    /// One more.
+    #[must_use]
+    pub fn with(mut self, argument: impl Display) -> Self {
+        self.push(argument);
+        self
+    }
+
+    /// One more.
+    pub fn push(&mut self, argument: impl Display) {
+        // Writing to a String cannot fail.
+        write!(self.text, "{argument}").unwrap_or_default();
+        self.ends.push(self.text.len());
+    }
+
+    /// One more, that is text already.
+    pub fn push_str(&mut self, argument: &str) {
+        self.text.push_str(argument);
+        self.ends.push(self.text.len());
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(&begin, &end)| &self.text[begin..end])
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<T> for Args {
+    fn from_iter<I: IntoIterator<Item = T>>(arguments: I) -> Self {
+        let mut args = Self::new();
+        arguments.into_iter().for_each(|argument| args.push_str(argument.as_ref()));
+        args
+    }
+}
+
 /// One command of a wave.
 #[derive(Clone, Debug)]
 pub enum Call {
@@ -77,7 +127,7 @@ pub enum Call {
         /// Its only key.
         key: String,
         /// Its arguments.
-        args: Vec<String>,
+        args: Args,
     },
 }
 
@@ -93,16 +143,13 @@ impl Call {
             Self::Command(command) => command.clone(),
             Self::Script { script, key, args } => {
                 let compiled = script.compiled(clock);
-                let mut command = if by_hash {
-                    let mut command = redis::cmd("EVALSHA");
-                    command.arg(&compiled.hash);
-                    command
-                } else {
-                    let mut command = redis::cmd("EVAL");
-                    command.arg(&compiled.text);
-                    command
-                };
-                command.arg(1).arg(key).arg(args);
+                let (name, body) = if by_hash { ("EVALSHA", &compiled.hash) } else { ("EVAL", &compiled.text) };
+                let bytes = name.len() + body.len() + key.len() + args.text.len() + 20;
+                let mut command = Cmd::with_capacity(args.ends.len() + 5, bytes);
+                command.arg(name).arg(body).arg(1).arg(key);
+                args.iter().for_each(|argument| {
+                    command.arg(argument);
+                });
                 if clock.is_fixed() {
                     command.arg(clock.now().0);
                 }
@@ -284,13 +331,13 @@ impl Redis {
         let (number, connection) = self.connected().await?;
         let exchange = async {
             let commands: Vec<Cmd> = calls.iter().map(|call| call.command(&self.clock, true)).collect();
-            let mut replies = send(&connection, &commands).await;
+            let mut replies = send(&connection, commands).await;
             // A script that the server does not know is sent whole, once, and stays known.
             let unknown: Vec<usize> =
                 replies.iter().enumerate().filter(|(_, reply)| is_unknown_script(reply)).map(|(i, _)| i).collect();
             if !unknown.is_empty() {
                 let whole: Vec<Cmd> = unknown.iter().map(|&i| calls[i].command(&self.clock, false)).collect();
-                for (i, reply) in unknown.into_iter().zip(send(&connection, &whole).await) {
+                for (i, reply) in unknown.into_iter().zip(send(&connection, whole).await) {
                     replies[i] = reply;
                 }
             }
@@ -355,20 +402,21 @@ impl Wire for Redis {
 
 /// All commands at once: a pipeline on one node; in a cluster each by itself,
 /// since a pipeline over several slots is refused.
-async fn send(connection: &Connection, commands: &[Cmd]) -> Vec<Reply> {
+async fn send(connection: &Connection, commands: Vec<Cmd>) -> Vec<Reply> {
     match connection {
         Connection::Node(node) => {
-            let mut pipeline = redis::pipe();
+            let count = commands.len();
+            let mut pipeline = redis::Pipeline::with_capacity(count);
             for command in commands {
-                pipeline.add_command(command.clone());
+                pipeline.add_command(command);
             }
             match pipeline.ignore_errors().query_async(&mut node.clone()).await {
                 Ok(replies) => replies,
-                Err(error) => commands.iter().map(|_| Err(RedisError::clone(&error))).collect(),
+                Err(error) => (0..count).map(|_| Err(RedisError::clone(&error))).collect(),
             }
         }
         Connection::Cluster(cluster) => {
-            join_all(commands.iter().map(|command| {
+            join_all(commands.into_iter().map(|command| {
                 let mut cluster = cluster.clone();
                 async move { command.query_async::<Value>(&mut cluster).await }
             }))
@@ -410,7 +458,7 @@ mod tests {
 
     #[test]
     fn only_a_fixed_clock_sends_its_time() {
-        let call = Call::Script { script: &ECHO, key: "k".into(), args: vec!["a".into()] };
+        let call = Call::Script { script: &ECHO, key: "k".into(), args: Args::new().with("a") };
         let count = |clock: &Clock| call.command(clock, true).args_iter().count();
         assert_eq!(count(&Clock::system()) + 1, count(&Clock::fixed(Millis(5))));
     }

@@ -251,6 +251,7 @@ impl Books {
     /// Counts what the scripts said, and watches the probes.
     pub(crate) fn answered(&self, process: usize, call: &Call, reply: &Value) {
         let Call::Script { key, args, .. } = call else { return };
+        let args: Vec<&str> = args.iter().collect();
         let words = if let Value::Array(words) = reply { words.as_slice() } else { std::slice::from_ref(reply) };
         let Some(Value::BulkString(word)) = words.first() else { return };
         let said = match word.as_slice() {
@@ -275,7 +276,7 @@ impl Books {
                 delivery.excuses += 1;
             }
             let probing = state.probing.entry(key.clone()).or_default();
-            probing.insert((process, args[1].clone()));
+            probing.insert((process, args[1].to_owned()));
             if probing.len() > 1 && self.redis_is_sound {
                 state.fault = Some(format!("{key} has more than one live probe"));
             }
@@ -293,9 +294,10 @@ impl Books {
     /// cannot be there too early.
     pub(crate) fn asks(&self, process: usize, call: &Call) {
         let Call::Script { key, args, .. } = call else { return };
+        let args: Vec<&str> = args.iter().collect();
         // The report of a probe: six arguments, the third of which is one verdict.
         if key.starts_with("circuit_breaker:") && args.len() == 6 && args[2].len() == 1 {
-            self.state.lock().unwrap().probing.entry(key.clone()).or_default().remove(&(process, args[0].clone()));
+            self.state.lock().unwrap().probing.entry(key.clone()).or_default().remove(&(process, args[0].to_owned()));
         }
     }
 
