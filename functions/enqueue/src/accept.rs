@@ -19,7 +19,6 @@ use domain::status::Status;
 use domain::time::Millis;
 use domain::webhook::Webhook;
 use serde_json::{Value, json};
-use tokio::join;
 use uuid::Uuid;
 
 use crate::Enqueue;
@@ -113,20 +112,9 @@ impl Enqueue {
             });
         }
 
-        let calls: Vec<Call> = incoming.iter().map(reserve).collect();
-        let redis_is_up = if incoming.iter().all(|item| item.generated) {
-            // Nothing to learn from Redis: reserve and send at the same time.
-            let (replies, results) = join!(self.wave(&calls), self.send(&incoming));
-            note_sent(&mut incoming, results);
-            replies.is_some()
-        } else {
-            let replies = self.wave(&calls).await;
-            let redis_is_up = replies.is_some();
-            note_reserved(&mut incoming, replies.unwrap_or_default());
-            let results = self.send(&incoming).await;
-            note_sent(&mut incoming, results);
-            redis_is_up
-        };
+        let redis_is_up = self.reserve(&mut incoming).await;
+        let results = self.send(&incoming).await;
+        note_sent(&mut incoming, results);
         // A Redis that has just failed is not asked again: the client is waiting.
         if redis_is_up {
             self.confirm(&incoming, now).await;
@@ -141,6 +129,21 @@ impl Enqueue {
                 Slot::Same(i) => receipts[i].clone().map(|receipt| Receipt { duplicate: true, ..receipt }),
             })
             .collect()
+    }
+
+    /// Reserves the ids that clients chose. Nobody else can know one that was made
+    /// here, so there is nothing to learn about it. Says whether Redis can be asked
+    /// again.
+    async fn reserve(&self, incoming: &mut [Incoming]) -> bool {
+        let mut chosen: Vec<&mut Incoming> = incoming.iter_mut().filter(|item| !item.generated).collect();
+        if chosen.is_empty() {
+            return true;
+        }
+        let calls: Vec<Call> = chosen.iter().map(|item| ledger::reserve(&item.message.id, &item.birth)).collect();
+        let replies = self.wave(&calls).await;
+        let redis_is_up = replies.is_some();
+        note_reserved(&mut chosen, replies.unwrap_or_default());
+        redis_is_up
     }
 
     fn incoming(&self, webhook: Webhook<'_>, correlation_id: &str, now: Millis) -> Incoming {
@@ -197,12 +200,9 @@ impl Enqueue {
                     calls.push(ledger::confirm(&item.message.id, &item.birth, self.lifetimes));
                     pending.push((item.message.id.clone(), Status::Pending));
                 }
-                State::Refused => calls.push(ledger::forget(&item.message.id, &item.birth)),
-                State::Answered(Err(_)) if item.generated => {
-                    calls.push(ledger::forget(&item.message.id, &item.birth));
-                }
-                // A reservation of the client's own id stays, so that it can try again.
-                State::Answered(_) | State::New => {}
+                State::Refused if !item.generated => calls.push(ledger::forget(&item.message.id, &item.birth)),
+                // A reservation stays, so that its client can try again.
+                State::Refused | State::Answered(_) | State::New => {}
             }
         }
         calls.extend(index::entered(&pending, now, self.lifetimes));
@@ -220,13 +220,9 @@ impl Enqueue {
     }
 }
 
-fn reserve(item: &Incoming) -> Call {
-    ledger::reserve(&item.message.id, &item.birth)
-}
-
 /// Learns which ids are known already. An id that Redis says nothing about is new:
 /// `claim` drops one of two messages, and losing one is worse.
-fn note_reserved(incoming: &mut [Incoming], replies: Vec<Reply>) {
+fn note_reserved(incoming: &mut [&mut Incoming], replies: Vec<Reply>) {
     for (item, reply) in incoming.iter_mut().zip(replies) {
         let id = &item.message.id;
         match ledger::reserved(reply) {
@@ -248,8 +244,8 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
             Some(Ok(())) => {
                 let message = &item.message;
                 tracing::info!(
-                    webhook_id = %message.id,
-                    correlation_id = %message.correlation_id,
+                    webhook_id = message.id.as_str(),
+                    correlation_id = message.correlation_id.as_str(),
                     destination = message.destination().as_ref().map_or("", Destination::as_str),
                     "accepted"
                 );
