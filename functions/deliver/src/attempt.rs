@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use adapters::metric;
+use adapters::{metric, telemetry};
 use domain::delivery::{Step, next_step};
 use domain::outcome::{ErrorClass, classify};
 use futures_util::FutureExt as _;
@@ -43,7 +43,8 @@ impl Deliver {
                 self.note(end, &mut finishes, batch);
             }
             if gathered.is_err() && !finishes.is_empty() {
-                // The calls that are still out go on meanwhile.
+                // The calls that are still out go on meanwhile, and may outlast this process.
+                telemetry::flush();
                 let mut finishing = pin!(self.finish(std::mem::take(&mut finishes), batch));
                 let mut finished = false;
                 while !finished && !running.is_empty() {
@@ -93,9 +94,9 @@ impl Deliver {
         let class = classify(&attempted.answer).error_class();
         metric::attempt(class, Duration::from_millis(attempted.ms));
         tracing::info!(
-            correlation_id = %message.correlation_id,
-            webhook_id = %message.id,
-            destination = %work.destination,
+            correlation_id = message.correlation_id.as_str(),
+            webhook_id = message.id.as_str(),
+            destination = work.destination.as_str(),
             attempt = message.attempt + 1,
             outcome = match &step {
                 Step::Delivered { .. } => "delivered",

@@ -18,7 +18,7 @@ use adapters::metric::{self, Outcome};
 use adapters::redis::Wire;
 use adapters::sender::Courier;
 use adapters::sqs::Queue;
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use domain::breaker::{Parking, Pass, Policies};
 use domain::ledger::Grant;
@@ -27,6 +27,7 @@ use domain::retry::Policy;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 use lambda_runtime::LambdaEvent;
+use serde::Deserialize;
 
 use crate::finish::Finish;
 
@@ -42,6 +43,20 @@ pub struct Deliver {
     lifetimes: Lifetimes,
     /// What one attempt may take, with the bookkeeping after it.
     attempt: Duration,
+}
+
+/// What is read of an SQS event: of a record's dozen fields, two.
+#[derive(Deserialize)]
+pub struct Event {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    message_id: String,
+    body: String,
 }
 
 /// A message as a queue handed it over.
@@ -105,15 +120,12 @@ impl Deliver {
     ///
     /// # Errors
     /// Never: what goes wrong with a message is told of that message.
-    pub async fn answer(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
+    pub async fn answer(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Infallible> {
         let records: Vec<Received> = event
             .payload
             .records
             .into_iter()
-            .map(|record| Received {
-                message_id: record.message_id.unwrap_or_default(),
-                body: Bytes::from(record.body.unwrap_or_default()),
-            })
+            .map(|record| Received { message_id: record.message_id, body: Bytes::from(record.body) })
             .collect();
         let mut response = SqsBatchResponse::default();
         for message_id in self.handle(&records, Millis(event.context.deadline)).await {

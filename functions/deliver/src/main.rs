@@ -10,8 +10,7 @@ use adapters::secrets::Keyring;
 use adapters::sender::HttpSender;
 use adapters::sqs::Sqs;
 use anyhow::Context as _;
-use aws_lambda_events::sqs::SqsEvent;
-use fn_deliver::Deliver;
+use fn_deliver::{Deliver, Event};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,6 +26,6 @@ async fn main() -> anyhow::Result<()> {
     let courier = HttpSender::new(config.sender.clone(), Arc::new(keyring), clock.clone()).context("tls")?;
     let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis.clone()), Arc::new(courier), clock);
     let handler =
-        service_fn(|event: LambdaEvent<SqsEvent>| async move { meter.observe(redis, deliver.answer(event)).await });
+        service_fn(|event: LambdaEvent<Event>| async move { meter.observe(redis, deliver.answer(event)).await });
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,12 +17,14 @@ use domain::time::Millis;
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::metric::{self, Kind, can_wait, family_of};
-use crate::redis::{Call, Reply, Script, Unavailable, Wire};
+use crate::redis::{Args, Call, Reply, Script, Unavailable, Wire};
+use crate::telemetry;
 
 static ADD: Script = Script::new(include_str!("scripts/add.lua"));
 
@@ -188,7 +189,7 @@ struct State {
     /// For the next line of EMF.
     told: Drained,
     /// The batch that is out or got no answer, as it was sent.
-    batch: Option<Vec<String>>,
+    batch: Option<Args>,
     number: u64,
     /// Whether that batch is on its way now.
     out: bool,
@@ -245,6 +246,7 @@ impl Meter {
     /// Carries out one invocation: measures it, writes its line of EMF, and sends
     /// what no round trip of its own has taken along.
     pub async fn observe<T: Success>(&self, redis: &Metered, invocation: impl Future<Output = T>) -> T {
+        let _gathered = telemetry::gather();
         lock(&self.state).redis_failed = false;
         let began = self.clock.now();
         let mut watch = Watch { meter: self, began, ended: false };
@@ -253,9 +255,7 @@ impl Meter {
         let took = began.until(self.clock.now());
         self.record(|| metric::invocation(self.function, answer.succeeded(), took));
         self.drain();
-        if let Some(line) = self.emf() {
-            write_line(&line);
-        }
+        self.tell_emf();
         if self.has_urgent() {
             redis.flush().await;
         }
@@ -305,9 +305,8 @@ impl Meter {
                 return None;
             }
             state.number += 1;
-            let mut args = vec![self.instance.clone(), state.number.to_string()];
-            args.extend(std::mem::take(&mut state.fresh).fields());
-            state.batch = Some(args);
+            let head = [self.instance.clone(), state.number.to_string()];
+            state.batch = Some(head.into_iter().chain(std::mem::take(&mut state.fresh).fields()).collect());
         }
         state.out = true;
         state.sent_at = now;
@@ -328,51 +327,110 @@ impl Meter {
         }
     }
 
-    /// What was recorded since the last line, as CloudWatch's embedded metric format.
-    fn emf(&self) -> Option<Value> {
+    /// Writes what was recorded since the last line.
+    fn tell_emf(&self) {
         let told = std::mem::take(&mut lock(&self.state).told);
-        if told.is_empty() {
-            return None;
+        if !told.is_empty() {
+            let head = Head { stack: &self.stack, function: self.function, at_ms: self.clock.now().0 };
+            write_line(&Emf { head, told: &told });
         }
-        let mut document = json!({ "stack": self.stack, "function": self.function });
-        let mut names = Vec::new();
-        for (series, sum) in &told.sums {
-            document[series.dotted()] = json!(sum);
-            names.push(json!({ "Name": series.dotted(), "Unit": "Count" }));
+    }
+}
+
+/// What every line of CloudWatch's embedded metric format begins with.
+struct Head<'a> {
+    stack: &'a str,
+    function: &'a str,
+    at_ms: u64,
+}
+
+impl Head<'_> {
+    /// The line's members, with what tells CloudWatch which of them are metrics.
+    fn write<S: Serializer, V: Serialize>(
+        &self,
+        serializer: S,
+        members: impl IntoIterator<Item = (String, &'static str, V)>,
+    ) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Name {
+            name: String,
+            unit: &'static str,
         }
-        for (series, values) in &told.observations {
-            document[series.dotted()] = json!(values.iter().take(MAX_EMF_VALUES).collect::<Vec<_>>());
-            names.push(json!({ "Name": series.dotted(), "Unit": "Seconds" }));
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Metrics {
+            namespace: &'static str,
+            dimensions: [[&'static str; 1]; 1],
+            metrics: Vec<Name>,
         }
-        document["_aws"] = directive(self.clock.now().0, &names);
-        Some(document)
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Directive {
+            timestamp: u64,
+            cloud_watch_metrics: [Metrics; 1],
+        }
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("stack", self.stack)?;
+        line.serialize_entry("function", self.function)?;
+        let mut metrics = Vec::new();
+        for (name, unit, value) in members {
+            line.serialize_entry(&name, &value)?;
+            metrics.push(Name { name, unit });
+        }
+        let metrics = Metrics { namespace: "Steadhook", dimensions: [["stack"]], metrics };
+        line.serialize_entry("_aws", &Directive { timestamp: self.at_ms, cloud_watch_metrics: [metrics] })?;
+        line.end()
+    }
+}
+
+/// Sums and observations as one line.
+struct Emf<'a> {
+    head: Head<'a>,
+    told: &'a Drained,
+}
+
+/// A metric's value in a line.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Sum(u64),
+    Values(&'a [f64]),
+}
+
+impl Serialize for Emf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sums = self.told.sums.iter().map(|(series, sum)| (series.dotted(), "Count", Told::Sum(*sum)));
+        let values = self.told.observations.iter().map(|(series, values)| {
+            (series.dotted(), "Seconds", Told::Values(&values[..values.len().min(MAX_EMF_VALUES)]))
+        });
+        self.head.write(serializer, sums.chain(values))
+    }
+}
+
+/// Values of this moment as one line.
+struct Gauges<'a> {
+    head: Head<'a>,
+    gauges: &'a [(&'static str, &'static str, u64)],
+}
+
+impl Serialize for Gauges<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.head.write(serializer, self.gauges.iter().map(|(name, unit, value)| ((*name).to_owned(), *unit, value)))
     }
 }
 
 /// Writes values of this moment as one line of EMF: name, unit, value.
-pub fn tell(stack: &str, function: &str, at_ms: u64, gauges: &[(&str, &str, u64)]) {
-    let mut document = json!({ "stack": stack, "function": function });
-    for (name, _, value) in gauges {
-        document[*name] = json!(value);
-    }
-    let names: Vec<Value> = gauges.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
-    document["_aws"] = directive(at_ms, &names);
-    write_line(&document);
+pub fn tell(stack: &str, function: &str, at_ms: u64, gauges: &[(&'static str, &'static str, u64)]) {
+    write_line(&Gauges { head: Head { stack, function, at_ms }, gauges });
 }
 
 /// Logs are lines of JSON on the standard output, and so is this.
-fn write_line(document: &Value) {
-    if let Err(error) = writeln!(std::io::stdout(), "{document}") {
-        tracing::error!(%error, "metrics cannot be written");
+fn write_line(line: &impl Serialize) {
+    match serde_json::to_string(line) {
+        Ok(line) => telemetry::write_line(&line),
+        Err(error) => tracing::error!(%error, "metrics cannot be written"),
     }
-}
-
-/// What tells CloudWatch which members of a line are metrics.
-fn directive(at_ms: u64, names: &[Value]) -> Value {
-    json!({
-        "Timestamp": at_ms,
-        "CloudWatchMetrics": [{ "Namespace": "Steadhook", "Dimensions": [["stack"]], "Metrics": names }],
-    })
 }
 
 /// Counts an invocation that panicked or was given up.

@@ -22,6 +22,9 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
@@ -72,9 +75,35 @@ fn system_lookup() -> Lookup {
 }
 
 /// Reads certificates in PEM; `None` when there are none or one is broken.
-pub(crate) fn certificates(pem: &str) -> Option<Vec<reqwest::Certificate>> {
-    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).ok()?;
+pub(crate) fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let bundle: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
     (!bundle.is_empty()).then_some(bundle)
+}
+
+/// TLS for every connection to a receiver. It is made once: reading the machine's
+/// certificate authorities costs as much as a hundred deliveries.
+fn tls(config: &SenderConfig) -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = config.extra_roots_pem.as_deref().and_then(certificates).unwrap_or_default();
+    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// Why there is no sender.
+#[derive(Debug, thiserror::Error)]
+pub enum SenderError {
+    /// The certificate authorities cannot be used.
+    #[error("tls cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client cannot be made.
+    #[error("the http client cannot be made")]
+    Client(#[from] reqwest::Error),
 }
 
 /// The real thing.
@@ -83,6 +112,7 @@ pub struct HttpSender {
     keyring: Arc<Keyring>,
     clock: Clock,
     lookup: Lookup,
+    tls: rustls::ClientConfig,
     pool: Mutex<Pool>,
 }
 
@@ -96,7 +126,7 @@ impl HttpSender {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: SenderConfig, keyring: Arc<Keyring>, clock: Clock) -> Result<Self, reqwest::Error> {
+    pub fn new(config: SenderConfig, keyring: Arc<Keyring>, clock: Clock) -> Result<Self, SenderError> {
         Self::with_lookup(config, keyring, clock, system_lookup())
     }
 
@@ -109,17 +139,18 @@ impl HttpSender {
         keyring: Arc<Keyring>,
         clock: Clock,
         lookup: Lookup,
-    ) -> Result<Self, reqwest::Error> {
-        let client = client(&config, &lookup)?;
+    ) -> Result<Self, SenderError> {
+        let tls = tls(&config)?;
+        let client = client(&config, &tls, &lookup)?;
         let used_at = clock.now();
-        Ok(Self { config, keyring, clock, lookup, pool: Mutex::new(Pool { client, used_at }) })
+        Ok(Self { config, keyring, clock, lookup, tls, pool: Mutex::new(Pool { client, used_at }) })
     }
 
     /// The pool's client, or a fresh one when the pool has gone stale.
     fn client(&self, now: Millis) -> reqwest::Client {
         let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if pool.used_at.until(now) > STALE
-            && let Ok(fresh) = client(&self.config, &self.lookup)
+            && let Ok(fresh) = client(&self.config, &self.tls, &self.lookup)
         {
             pool.client = fresh;
         }
@@ -266,10 +297,13 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-fn client(config: &SenderConfig, lookup: &Lookup) -> Result<reqwest::Client, reqwest::Error> {
-    let roots = config.extra_roots_pem.as_deref().and_then(certificates).unwrap_or_default();
+fn client(
+    config: &SenderConfig,
+    tls: &rustls::ClientConfig,
+    lookup: &Lookup,
+) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
-        .tls_certs_merge(roots)
+        .tls_backend_preconfigured(tls.clone())
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(config.connect_timeout)

@@ -1,9 +1,16 @@
 //! Logs: one JSON object a line, on standard output, where Lambda collects them.
+//! During an invocation lines are gathered, since each write costs as much as a
+//! small delivery's log is worth: a warning or an error takes all of them out at
+//! once, and so do the steps after which somebody would miss them.
 
 use std::backtrace::Backtrace;
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use uuid::Uuid;
@@ -15,6 +22,100 @@ const DEPENDENCIES: LevelFilter = LevelFilter::WARN;
 const OURS: [&str; 10] =
     ["adapters", "domain", "fn_", "enqueue", "deliver", "archive", "operate", "health", "cleanup", "sidecar"];
 
+/// Lines that are gathered go out when they are this many bytes.
+const GATHERED: usize = 32 * 1024;
+
+/// What waits for its way out.
+struct Lines {
+    text: Vec<u8>,
+    /// How many invocations gather now.
+    gathering: usize,
+}
+
+static LINES: Mutex<Lines> = Mutex::new(Lines { text: Vec::new(), gathering: 0 });
+
+fn lines() -> MutexGuard<'static, Lines> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lines {
+    fn add(&mut self, line: &[u8], urgent: bool) {
+        self.text.extend_from_slice(line);
+        if urgent || self.gathering == 0 || self.text.len() > GATHERED {
+            self.flush();
+        }
+    }
+
+    /// Where nobody listens, there is nobody to tell.
+    fn flush(&mut self) {
+        if !self.text.is_empty() {
+            let mut out = io::stdout().lock();
+            drop(out.write_all(&self.text).and_then(|()| out.flush()));
+            self.text.clear();
+        }
+    }
+}
+
+/// Gathers lines until it is dropped.
+#[must_use = "lines are gathered while this lives"]
+pub(crate) struct Gathering(());
+
+/// Begins to gather lines.
+pub(crate) fn gather() -> Gathering {
+    lines().gathering += 1;
+    Gathering(())
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        let mut lines = lines();
+        lines.gathering -= 1;
+        lines.flush();
+    }
+}
+
+/// Takes out what was gathered: before a step that may outlast the process.
+pub fn flush() {
+    lines().flush();
+}
+
+/// Writes a line that is JSON already.
+pub(crate) fn write_line(line: &str) {
+    let mut lines = lines();
+    lines.add(line.as_bytes(), false);
+    lines.add(b"\n", false);
+}
+
+/// Where the lines of one level go.
+struct Out {
+    urgent: bool,
+}
+
+impl Write for Out {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        lines().add(line, self.urgent);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct MakeOut;
+
+impl MakeWriter<'_> for MakeOut {
+    type Writer = Out;
+
+    fn make_writer(&self) -> Out {
+        Out { urgent: true }
+    }
+
+    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Out {
+        Out { urgent: *metadata.level() <= Level::WARN }
+    }
+}
+
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`; `info`
 /// when unknown). A second call changes nothing.
 pub fn init(level: &str) {
@@ -23,8 +124,12 @@ pub fn init(level: &str) {
     // must not draw what another one drew.
     let (high, low) = Uuid::new_v4().as_u64_pair();
     fastrand::seed(high ^ low);
-    let lines =
-        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(MakeOut)
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false);
     let wanted = filter_fn(move |metadata| {
         let ours = OURS.iter().any(|name| metadata.target().starts_with(name));
         *metadata.level() <= if ours { level } else { level.min(DEPENDENCIES) }
