@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and running need and this machine lacks, by name:
 # Debian packages and Python environments below .local/venvs; with `tools`, what
-# only lints and operators need, too; with `tests`, cargo-nextest.
+# only lints and operators need, too; with `tests`, cargo-nextest; with `bench`,
+# what measures and what is measured beside.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,6 +17,9 @@ if wanted tools; then
   need jq jq
   need promtool prometheus
   need amtool prometheus-alertmanager
+fi
+if wanted bench; then
+  need valgrind valgrind
 fi
 need cc build-essential
 need strip binutils
@@ -67,5 +71,8 @@ environment sam requirements-sam.txt
 if wanted tools; then
   environment tools requirements-tools.txt
   environment checkov requirements-checkov.txt
+fi
+if wanted bench; then
+  environment bench requirements-bench.txt
 fi
 say 'ready'

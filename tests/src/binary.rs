@@ -1,11 +1,12 @@
 //! A function's real binary, driven through a Lambda Runtime API of our own.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adapters::clock::Clock;
 use bytes::Bytes;
@@ -15,29 +16,40 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+
+use crate::process::Usage;
 
 /// How long an invocation may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-#[derive(Default)]
-struct State {
-    events: VecDeque<(u64, String)>,
-    answers: Vec<(u64, bool, Value)>,
-    sequence: u64,
+/// How an invocation ended: whether the function answered or reported an error, and
+/// with what.
+type Answer = (bool, Bytes);
+
+/// The Runtime API of one function: events wait for its next poll, callers for its
+/// answers.
+struct Runtime {
+    events: AsyncMutex<mpsc::UnboundedReceiver<(u64, Bytes)>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    first_poll: watch::Sender<Option<Instant>>,
 }
 
 /// A running function.
 pub struct Function {
-    state: Arc<Mutex<State>>,
-    changed: Arc<Notify>,
+    runtime: Arc<Runtime>,
+    events: mpsc::UnboundedSender<(u64, Bytes)>,
+    sequence: AtomicU64,
+    started: Instant,
+    output: Arc<Mutex<Vec<u8>>>,
     child: Child,
 }
 
 /// Where the workspace's binaries are: beside the test's own.
-fn path_of(name: &str) -> PathBuf {
+pub fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let dir = test.parent().and_then(|deps| deps.parent()).unwrap();
     let path = dir.join(name);
@@ -51,16 +63,28 @@ impl Function {
     /// # Panics
     /// When it is not built.
     pub async fn start(name: &str, variables: &[(&str, String)]) -> Self {
+        Self::start_under(&[], name, variables).await
+    }
+
+    /// The same under another program, which gets the binary as its last argument.
+    ///
+    /// # Panics
+    /// When one of them is missing.
+    pub async fn start_under(wrapper: &[String], name: &str, variables: &[(&str, String)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State::default()));
-        let changed = Arc::new(Notify::new());
-        let (served, notify) = (Arc::clone(&state), Arc::clone(&changed));
+        let (events, incoming) = mpsc::unbounded_channel();
+        let runtime = Arc::new(Runtime {
+            events: AsyncMutex::new(incoming),
+            waiting: Mutex::default(),
+            first_poll: watch::Sender::new(None),
+        });
+        let serving = Arc::clone(&runtime);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (state, changed) = (Arc::clone(&served), Arc::clone(&notify));
+                let runtime = Arc::clone(&serving);
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| serve(request, Arc::clone(&state), Arc::clone(&changed)));
+                    let service = service_fn(move |request| serve(request, Arc::clone(&runtime)));
                     drop(
                         hyper::server::conn::http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)
@@ -69,7 +93,10 @@ impl Function {
                 });
             }
         });
-        let child = Command::new(path_of(name))
+        let binary = path_of(name).into_os_string();
+        let mut line = wrapper.iter().map(Into::into).chain([binary]);
+        let mut child = Command::new(line.next().unwrap())
+            .args(line)
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", name)
@@ -81,7 +108,10 @@ impl Function {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { state, changed, child }
+        let started = Instant::now();
+        let output = Arc::default();
+        tokio::spawn(drain(child.stdout.take().unwrap(), Arc::clone(&output)));
+        Self { runtime, events, sequence: AtomicU64::new(1), started, output, child }
     }
 
     /// Hands over an event and waits for the function's answer.
@@ -89,52 +119,80 @@ impl Function {
     /// # Panics
     /// When the function reports an error or does not answer.
     pub async fn invoke(&self, event: &Value) -> Value {
-        let id = {
-            let mut state = self.state.lock().unwrap();
-            state.sequence += 1;
-            let id = state.sequence;
-            state.events.push_back((id, event.to_string()));
-            id
-        };
-        self.changed.notify_waiters();
-        let answering = async {
-            loop {
-                let changed = self.changed.notified();
-                let found = self.state.lock().unwrap().answers.iter().find(|(of, ..)| *of == id).cloned();
-                if let Some((_, ok, answer)) = found {
-                    assert!(ok, "the function failed: {answer}");
-                    return answer;
-                }
-                changed.await;
-            }
-        };
-        tokio::time::timeout(TIMEOUT, answering).await.expect("the function did not answer")
+        let answer = self.invoke_with(Bytes::from(event.to_string())).await;
+        serde_json::from_slice(&answer).unwrap_or(Value::Null)
+    }
+
+    /// The same with an event and an answer as they travel.
+    ///
+    /// # Panics
+    /// When the function reports an error or does not answer.
+    pub async fn invoke_with(&self, event: Bytes) -> Bytes {
+        let id = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let (answering, answered) = oneshot::channel();
+        self.runtime.waiting.lock().unwrap().insert(id, answering);
+        self.events.send((id, event)).unwrap();
+        let (ok, answer) = tokio::time::timeout(TIMEOUT, answered).await.expect("the function did not answer").unwrap();
+        assert!(ok, "the function failed: {}", String::from_utf8_lossy(&answer));
+        answer
+    }
+
+    /// Waits until it asks for its first event; gives the time since its start.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn polls(&self) -> Duration {
+        let mut polled = self.runtime.first_poll.subscribe();
+        let polled = tokio::time::timeout(TIMEOUT, polled.wait_for(Option::is_some)).await;
+        let at = polled.expect("the function did not poll").unwrap().unwrap();
+        at.duration_since(self.started)
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the function has ended")
+    }
+
+    /// What it has cost so far.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.pid())
     }
 
     /// Waits until the function ends by itself; gives its exit code and output.
     ///
     /// # Panics
     /// When it does not end.
-    pub async fn ended(self) -> (Option<i32>, String) {
-        let output =
-            tokio::time::timeout(TIMEOUT, self.child.wait_with_output()).await.expect("still running").unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    pub async fn ended(mut self) -> (Option<i32>, String) {
+        let status = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("still running").unwrap();
+        // Its end of the pipe is closed; what is in it is read.
+        while Arc::strong_count(&self.output) > 1 {
+            tokio::task::yield_now().await;
+        }
+        let output = String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned();
+        (status.code(), output)
     }
 }
 
-async fn serve(
-    request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
-    changed: Arc<Notify>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_owned();
+/// Reads what the function logs, as Lambda does; a pipe that nobody reads stops it.
+async fn drain(mut from: tokio::process::ChildStdout, into: Arc<Mutex<Vec<u8>>>) {
+    /// As much of the output as is kept.
+    const KEPT: usize = 1024 * 1024;
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let mut kept = into.lock().unwrap();
+        let room = KEPT.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+}
+
+async fn serve(request: Request<Incoming>, runtime: Arc<Runtime>) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
-        let (id, event) = loop {
-            let waiting = changed.notified();
-            if let Some(event) = state.lock().unwrap().events.pop_front() {
-                break event;
-            }
-            waiting.await;
+        runtime.first_poll.send_if_modified(|first| first.replace(first.unwrap_or_else(Instant::now)).is_none());
+        let Some((id, event)) = runtime.events.lock().await.recv().await else {
+            return Ok(Response::builder().status(410).body(Full::default()).unwrap());
         };
         let deadline = Clock::system().now().after(TIMEOUT);
         let response = Response::builder()
@@ -142,17 +200,19 @@ async fn serve(
             .header("lambda-runtime-deadline-ms", deadline.0.to_string())
             .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:000000000000:function:test")
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(event)))
+            .body(Full::new(event))
             .unwrap();
         return Ok(response);
     }
+    let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut parts = path.rsplit('/');
-    let kind = parts.next().unwrap_or_default().to_owned();
-    if let Some(id) = parts.next().and_then(|id| id.parse().ok()) {
-        let answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        state.lock().unwrap().answers.push((id, kind == "response", answer));
-        changed.notify_waiters();
+    let kind = parts.next().unwrap_or_default();
+    let id: Option<u64> = parts.next().and_then(|id| id.parse().ok());
+    let waiting = id.and_then(|id| runtime.waiting.lock().unwrap().remove(&id));
+    if let Some(waiting) = waiting {
+        // Whoever asked may have given up.
+        drop(waiting.send((kind == "response", body)));
     }
     Ok(Response::builder().status(202).body(Full::default()).unwrap())
 }
@@ -164,7 +224,11 @@ pub fn sqs_event(bodies: &[String]) -> Value {
         .enumerate()
         .map(|(i, body)| {
             serde_json::json!({
-                "messageId": format!("m-{i}"), "receiptHandle": "r", "body": body, "attributes": {},
+                "messageId": format!("m-{i}"), "receiptHandle": "r", "body": body,
+                "attributes": {
+                    "ApproximateReceiveCount": "1", "SentTimestamp": "1767225600000", "SenderId": "AIDA",
+                    "ApproximateFirstReceiveTimestamp": "1767225600001",
+                },
                 "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:eu-central-1:000000000000:q", "awsRegion": "eu-central-1",
             })
@@ -173,10 +237,11 @@ pub fn sqs_event(bodies: &[String]) -> Value {
     serde_json::json!({ "Records": records })
 }
 
-/// The event of an HTTP API request, payload format 2.0.
+/// The event of an HTTP API request, payload format 2.0. The path may have a query.
 pub fn http_event(method: &str, path: &str, body: &str) -> Value {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     serde_json::json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "",
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
         "headers": { "content-type": "application/json" },
         "requestContext": {
             "accountId": "000000000000", "apiId": "api", "domainName": "localhost", "domainPrefix": "api",

@@ -9,6 +9,7 @@ pub mod binary;
 pub mod client;
 pub mod contract;
 pub mod peer;
+pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis_cluster;

@@ -1,5 +1,6 @@
 //! A TCP proxy that goes wrong on demand.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,6 +28,8 @@ struct State {
     accepted: usize,
     /// Those up to this number are black holes.
     swallowed: usize,
+    /// How often somebody asked, after everything before was answered.
+    round_trips: usize,
 }
 
 /// A running proxy.
@@ -44,7 +47,7 @@ impl Proxy {
     pub async fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = Arc::new(Mutex::new(State { trouble: Trouble::None, accepted: 0, swallowed: 0 }));
+        let state = Arc::new(Mutex::new(State { trouble: Trouble::None, accepted: 0, swallowed: 0, round_trips: 0 }));
         let proxy = Self { port, state };
         let accepting = proxy.clone();
         tokio::spawn(async move {
@@ -57,8 +60,9 @@ impl Proxy {
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
-                    tokio::spawn(accepting.clone().upwards(number, from_client, to_server));
-                    tokio::spawn(accepting.clone().downwards(number, from_server, to_client));
+                    let asking = Arc::new(AtomicBool::new(false));
+                    tokio::spawn(accepting.clone().upwards(number, from_client, to_server, Arc::clone(&asking)));
+                    tokio::spawn(accepting.clone().downwards(number, from_server, to_client, asking));
                 }
             }
         });
@@ -90,6 +94,15 @@ impl Proxy {
         self.state.lock().unwrap().accepted
     }
 
+    /// How many round trips were made: times that a connection spoke after it had
+    /// been answered, or for the first time. What is sent at once counts once.
+    ///
+    /// # Panics
+    /// Never, unless another user of the proxy panicked.
+    pub fn round_trips(&self) -> usize {
+        self.state.lock().unwrap().round_trips
+    }
+
     fn swallows(&self, number: usize) -> bool {
         let state = self.state.lock().unwrap();
         number <= state.swallowed || state.trouble == Trouble::Away
@@ -105,11 +118,14 @@ impl Proxy {
         happens
     }
 
-    async fn upwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn upwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asking: Arc<AtomicBool>) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if self.swallows(number) {
                 continue;
+            }
+            if !asking.swap(true, Ordering::SeqCst) {
+                self.state.lock().unwrap().round_trips += 1;
             }
             if self.once(Trouble::Reset) || to.write_all(&buffer[..count]).await.is_err() {
                 return;
@@ -117,12 +133,13 @@ impl Proxy {
         }
     }
 
-    async fn downwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn downwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asking: Arc<AtomicBool>) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if self.swallows(number) {
                 continue;
             }
+            asking.store(false, Ordering::SeqCst);
             if self.once(Trouble::LoseReply) || to.write_all(&buffer[..count]).await.is_err() {
                 return;
             }

@@ -10,15 +10,21 @@ use adapters::sqs::Lane;
 use serde_json::{Value, json};
 use tests::world::{BEGINNING, World};
 
-const DELIVERIES: usize = 2000;
 const AWAY: Duration = Duration::from_secs(3600);
+
+/// Two thousand, or as many as `STORM` says.
+#[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
+fn deliveries() -> usize {
+    std::env::var("STORM").ok().and_then(|count| count.parse().ok()).unwrap_or(2000)
+}
 
 #[tokio::test]
 async fn two_thousand_deliveries_outlast_an_hour_and_do_not_trample_their_receiver() {
     fastrand::seed(1);
+    let deliveries = deliveries();
     let world = World::new().await;
     world.receiver.always(500u16);
-    for batch in 0..DELIVERIES / 100 {
+    for batch in 0..deliveries / 100 {
         let webhooks: Vec<Value> = (0..100)
             .map(|n| {
                 let id = format!("s-{}", batch * 100 + n);
@@ -59,18 +65,18 @@ async fn two_thousand_deliveries_outlast_an_hour_and_do_not_trample_their_receiv
         by_second.iter().rev().find(|(_, count)| **count > 0).map(|(second, _)| second - AWAY.as_secs()).unwrap();
     let sent = world.queues.sends().len() - sends_before;
     println!(
-        "{DELIVERIES} deliveries, receiver away {} s: {receives} receives, {:.1} a delivery, {sent} sends to SQS, \
+        "{deliveries} deliveries, receiver away {} s: {receives} receives, {:.1} a delivery, {sent} sends to SQS, \
          {failed} calls while it was away, {calls} in all; after recovery at most {peak} calls in a second, the last \
          delivery {last} s after recovery",
         AWAY.as_secs(),
-        f64::from(u32::try_from(receives).unwrap()) / f64::from(u32::try_from(DELIVERIES).unwrap()),
+        f64::from(u32::try_from(receives).unwrap()) / f64::from(u32::try_from(deliveries).unwrap()),
     );
     assert!(world.queues.all(Lane::DeadLetter).is_empty(), "nothing is given up");
     // Everybody arrived; the first batch and the probes called in vain.
-    assert!(calls - failed >= DELIVERIES && failed <= 40, "{failed} calls in vain");
+    assert!(calls - failed >= deliveries && failed <= 40, "{failed} calls in vain");
     // Polling at the breaker's own pace of 60 s would take a hundred receives each.
-    assert!(receives <= 40 * DELIVERIES, "{receives} receives");
-    assert!(peak <= DELIVERIES / 20, "{peak} calls in one second trample a receiver that has just come back");
+    assert!(receives <= 40 * deliveries, "{receives} receives");
+    assert!(peak <= deliveries / 20, "{peak} calls in one second trample a receiver that has just come back");
     // The breaker's longest time, the longest park, and a send's whole seconds.
     assert!(last <= 900 + 300 + 60, "the last one came {last} s after recovery");
 }

@@ -1,0 +1,58 @@
+//! What Steadhook costs: the binaries that are deployed, driven through a Lambda
+//! Runtime API, with a real Redis, a fast receiver and an SQS that counts; beside
+//! them, in the same run, a bare loop of posts and a Celery worker.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a surprise ends the run; figures are small"
+)]
+
+mod accepting;
+mod callgrind;
+mod delivering;
+mod figures;
+mod outcomes;
+mod scale;
+mod stage;
+mod starting;
+mod surroundings;
+mod yardsticks;
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::figures::Figures;
+use crate::stage::Stage;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let began = Instant::now();
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let mut figures = Figures::default();
+    let stage = Stage::set().await;
+    if wanted("starting") {
+        starting::measure(&stage, &mut figures).await;
+    }
+    if wanted("outcomes") {
+        outcomes::measure(&stage, &mut figures).await;
+    }
+    if wanted("accepting") {
+        accepting::measure(&stage, &mut figures).await;
+    }
+    if wanted("delivering") {
+        delivering::measure(&stage, &mut figures).await;
+    }
+    if wanted("scale") {
+        scale::measure(&stage, &mut figures).await;
+    }
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.local/bench.json"));
+    figures.write(path);
+    let missed = figures.missed();
+    println!("\n{} s; {} goals missed", began.elapsed().as_secs(), missed.len());
+    missed.iter().for_each(|line| println!("{line}"));
+}

@@ -1,0 +1,151 @@
+//! What stands around a measured process: a fast receiver, and an endpoint that
+//! speaks as much of SQS and DynamoDB as the functions use, and counts.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves HTTP/1.1 on a free port until the process ends.
+async fn serve<F, S>(answer: F) -> SocketAddr
+where
+    F: Fn(Request<Incoming>) -> S + Clone + Send + 'static,
+    S: Future<Output = Answer> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = answer(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    address
+}
+
+/// A receiver that answers at once with the status that the path names.
+pub(crate) struct Sink {
+    address: SocketAddr,
+    posts: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    pub(crate) async fn start() -> Self {
+        let posts = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&posts);
+        let address = serve(move |request: Request<Incoming>| {
+            let posts = Arc::clone(&counting);
+            async move {
+                let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap_or(200);
+                drop(request.into_body().collect().await);
+                posts.fetch_add(1, Ordering::SeqCst);
+                Response::builder().status(status).body(Full::default()).unwrap()
+            }
+        })
+        .await;
+        Self { address, posts }
+    }
+
+    /// A URL that answers with this status.
+    pub(crate) fn url(&self, status: u16) -> String {
+        format!("http://{}/{status}", self.address)
+    }
+
+    pub(crate) fn posts(&self) -> usize {
+        self.posts.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    calls: HashMap<String, usize>,
+    /// Message bodies by queue.
+    queues: HashMap<String, Vec<String>>,
+}
+
+/// SQS and DynamoDB, as far as the functions use them. It keeps what is queued.
+#[derive(Clone)]
+pub(crate) struct Cloud {
+    address: SocketAddr,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl Cloud {
+    pub(crate) async fn start() -> Self {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let keeping = Arc::clone(&kept);
+        let address = serve(move |request: Request<Incoming>| {
+            let kept = Arc::clone(&keeping);
+            async move {
+                let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
+                let target = target.unwrap_or_default().to_owned();
+                let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let answer = kept.lock().unwrap().answer(&target, &body);
+                Response::builder()
+                    .header("content-type", "application/x-amz-json-1.0")
+                    .body(Full::new(Bytes::from(answer.to_string())))
+                    .unwrap()
+            }
+        })
+        .await;
+        Self { address, kept }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How often a service was called so far, by the beginning of its targets' names.
+    pub(crate) fn calls(&self, service: &str) -> usize {
+        let kept = self.kept.lock().unwrap();
+        kept.calls.iter().filter(|(target, _)| target.starts_with(service)).map(|(_, count)| count).sum()
+    }
+
+    /// How many messages a queue holds, named by the last part of its URL.
+    pub(crate) fn waiting(&self, queue: &str) -> usize {
+        self.kept.lock().unwrap().queues.get(queue).map_or(0, Vec::len)
+    }
+
+    /// Empties a queue, named by the last part of its URL.
+    pub(crate) fn take(&self, queue: &str) -> Vec<String> {
+        self.kept.lock().unwrap().queues.remove(queue).unwrap_or_default()
+    }
+}
+
+impl Kept {
+    fn answer(&mut self, target: &str, body: &Bytes) -> Value {
+        *self.calls.entry(target.to_owned()).or_default() += 1;
+        if target != "AmazonSQS.SendMessageBatch" {
+            return json!({});
+        }
+        let mut request: Value = serde_json::from_slice(body).unwrap();
+        let queue = request["QueueUrl"].as_str().and_then(|url| url.rsplit('/').next()).unwrap_or_default().to_owned();
+        let mut successful = Vec::new();
+        for entry in request["Entries"].as_array_mut().unwrap() {
+            let Value::String(body) = entry["MessageBody"].take() else { panic!("an entry without a body") };
+            self.queues.entry(queue.clone()).or_default().push(body);
+            successful.push(json!({ "Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "" }));
+        }
+        json!({ "Successful": successful, "Failed": [] })
+    }
+}
