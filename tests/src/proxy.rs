@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+
+/// How late what passes through a slow proxy is.
+const SLOWNESS: Duration = Duration::from_millis(400);
 
 /// What the proxy does to what passes through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub enum Trouble {
     BlackHole,
     /// Every connection swallows everything, silently.
     Away,
+    /// Everything takes longer than anybody waits.
+    Slow,
     /// The next request reaches the server; its answer is lost with the connection.
     LoseReply,
     /// The next request is cut off with its connection before the server sees it.
@@ -118,12 +124,19 @@ impl Proxy {
         happens
     }
 
+    async fn linger(&self) {
+        if self.state.lock().unwrap().trouble == Trouble::Slow {
+            tokio::time::sleep(SLOWNESS).await;
+        }
+    }
+
     async fn upwards(self, number: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, asking: Arc<AtomicBool>) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if self.swallows(number) {
                 continue;
             }
+            self.linger().await;
             if !asking.swap(true, Ordering::SeqCst) {
                 self.state.lock().unwrap().round_trips += 1;
             }

@@ -72,7 +72,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts the server again after [`RedisServer::stop`], empty.
+    /// Starts the server again after [`RedisServer::stop`], with what was saved.
     ///
     /// # Panics
     /// When it does not come up.
@@ -93,7 +93,20 @@ impl RedisServer {
         }
     }
 
-    /// Ends the server at once; what it held is gone.
+    /// Saves what it holds now.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn save(&self) {
+        redis::cmd("SAVE").exec(&mut self.connect()).unwrap();
+    }
+
+    /// Forgets what was saved.
+    pub fn forget(&self) {
+        drop(fs::remove_file(self.dir.join("dump.rdb")));
+    }
+
+    /// Ends the server at once; what it held and did not save is gone.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();

@@ -1,9 +1,8 @@
 //! Logs: one JSON object a line, on standard output, where Lambda collects them.
-//! During an invocation lines are gathered, since each write costs as much as a
-//! small delivery's log is worth: a warning or an error takes all of them out at
-//! once, and so do the steps after which somebody would miss them.
+//! During an invocation lines are gathered, since each write costs a system call
+//! and wakes a reader: a warning or an error takes all of them out at once, and so
+//! do steps that may outlast the process.
 
-use std::backtrace::Backtrace;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -142,10 +141,9 @@ pub fn init(level: &str) {
     // Lambda would log a panic as text that nobody finds; what was being worked on
     // is told by the line that says what the panic cost.
     std::panic::set_hook(Box::new(|panic| {
-        let backtrace = Backtrace::force_capture();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(place, panic = message.unwrap_or_default(), %backtrace, "a panic: this is a fault of ours");
+        tracing::error!(place, panic = message.unwrap_or_default(), "a panic: this is a fault of ours");
     }));
 }
