@@ -50,10 +50,11 @@ test: lint build ## lints, then every test
 	$(STACK) up RetryBaseS=1; \
 	STEADHOOK_STACK=$(TEST_LOCAL)/stack.env cargo nextest run --workspace --locked --no-fail-fast
 
+PROFILE ?= release
 bench: ## measure the release binaries beside their yardsticks
 	@infra/local/setup.sh bench
-	cargo build --release --bins --locked -p yardstick $(patsubst functions/%/Cargo.toml,-p fn-%,$(wildcard functions/*/Cargo.toml))
-	cargo bench --locked -p tests --bench bench $(if $(ONLY),-- $(ONLY))
+	cargo build --profile $(PROFILE) --bins --locked -p yardstick $(patsubst functions/%/Cargo.toml,-p fn-%,$(wildcard functions/*/Cargo.toml))
+	cargo bench --profile $(if $(filter release,$(PROFILE)),bench,$(PROFILE)) --locked -p tests --bench bench $(if $(ONLY),-- $(ONLY))
 
 fmt: ## format the code
 	cargo fmt --all

@@ -18,8 +18,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::process::Usage;
 
@@ -44,7 +45,7 @@ pub struct Function {
     events: mpsc::UnboundedSender<(u64, Bytes)>,
     sequence: AtomicU64,
     started: Instant,
-    output: Arc<Mutex<Vec<u8>>>,
+    output: JoinHandle<Vec<u8>>,
     child: Child,
 }
 
@@ -109,8 +110,7 @@ impl Function {
             .spawn()
             .unwrap();
         let started = Instant::now();
-        let output = Arc::default();
-        tokio::spawn(drain(child.stdout.take().unwrap(), Arc::clone(&output)));
+        let output = tokio::spawn(drain(child.stdout.take().unwrap()));
         Self { runtime, events, sequence: AtomicU64::new(1), started, output, child }
     }
 
@@ -167,25 +167,21 @@ impl Function {
     /// When it does not end.
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(TIMEOUT, self.child.wait()).await.expect("still running").unwrap();
-        // Its end of the pipe is closed; what is in it is read.
-        while Arc::strong_count(&self.output) > 1 {
-            tokio::task::yield_now().await;
-        }
-        let output = String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned();
-        (status.code(), output)
+        let output = self.output.await.unwrap();
+        (status.code(), String::from_utf8_lossy(&output).into_owned())
     }
 }
 
 /// Reads what the function logs, as Lambda does; a pipe that nobody reads stops it.
-async fn drain(mut from: tokio::process::ChildStdout, into: Arc<Mutex<Vec<u8>>>) {
-    /// As much of the output as is kept.
+/// Gives the beginning of it.
+async fn drain(mut from: ChildStdout) -> Vec<u8> {
     const KEPT: usize = 1024 * 1024;
-    let mut buffer = vec![0; 64 * 1024];
+    let (mut kept, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let mut kept = into.lock().unwrap();
         let room = KEPT.saturating_sub(kept.len()).min(count);
         kept.extend_from_slice(&buffer[..room]);
     }
+    kept
 }
 
 async fn serve(request: Request<Incoming>, runtime: Arc<Runtime>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -12,7 +12,7 @@ use tests::world::{BEGINNING, World};
 
 const AWAY: Duration = Duration::from_secs(3600);
 
-/// Two thousand, or as many as `STORM` says.
+/// Two thousand, or as many as `STORM` says, in hundreds.
 #[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
 fn deliveries() -> usize {
     std::env::var("STORM").ok().and_then(|count| count.parse().ok()).unwrap_or(2000)

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use adapters::{metric, telemetry};
+use adapters::metric;
 use domain::delivery::{Step, next_step};
 use domain::outcome::{ErrorClass, classify};
 use futures_util::FutureExt as _;
@@ -43,8 +43,7 @@ impl Deliver {
                 self.note(end, &mut finishes, batch);
             }
             if gathered.is_err() && !finishes.is_empty() {
-                // The calls that are still out go on meanwhile, and may outlast this process.
-                telemetry::flush();
+                // The calls that are still out go on meanwhile.
                 let mut finishing = pin!(self.finish(std::mem::take(&mut finishes), batch));
                 let mut finished = false;
                 while !finished && !running.is_empty() {

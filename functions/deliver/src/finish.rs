@@ -9,6 +9,7 @@ use adapters::index;
 use adapters::ledger;
 use adapters::metric::{self, Outcome};
 use adapters::sqs::{Lane, Outgoing};
+use adapters::telemetry;
 use bytes::Bytes;
 use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS, Reason};
 use domain::delivery::{Step, give_up};
@@ -213,6 +214,8 @@ impl Deliver {
         if finishes.is_empty() {
             return;
         }
+        // What the calls came to is told even if this process ends here.
+        telemetry::flush();
         self.send_all(&mut finishes, batch).await;
         finishes.iter().for_each(|finish| finish.count(self.clock.now()));
 

@@ -33,7 +33,7 @@ const MAX_OBSERVATIONS: usize = 10_000;
 /// Most values of one metric in one EMF document (CloudWatch, EMF specification).
 const MAX_EMF_VALUES: usize = 100;
 /// How long nothing is sent after a refusal, in ms.
-const BACK_OFF_MS: u64 = 30_000;
+const BACK_OFF_MS: u64 = 5_000;
 /// What can wait is sent along with what cannot, or after this long, in ms.
 const WAIT_MS: u64 = 10_000;
 

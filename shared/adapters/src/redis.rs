@@ -87,8 +87,7 @@ impl Args {
         self
     }
 
-    /// One more.
-    pub fn push(&mut self, argument: impl Display) {
+    fn push(&mut self, argument: impl Display) {
         // Writing to a String cannot fail.
         write!(self.text, "{argument}").unwrap_or_default();
         self.ends.push(self.text.len());

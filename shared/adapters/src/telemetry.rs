@@ -80,9 +80,7 @@ pub fn flush() {
 
 /// Writes a line that is JSON already.
 pub(crate) fn write_line(line: &str) {
-    let mut lines = lines();
-    lines.add(line.as_bytes(), false);
-    lines.add(b"\n", false);
+    lines().add(format!("{line}\n").as_bytes(), false);
 }
 
 /// Where the lines of one level go.

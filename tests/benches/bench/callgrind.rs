@@ -12,15 +12,15 @@ use crate::stage::Settings;
 
 /// Instructions a piece: what `many` events took more than `few`, over `pieces`, so
 /// that starting and warming up do not count. The profile of the longer run stays
-/// in `.local/callgrind`.
+/// in `.local/callgrind`, named after the case.
 pub(crate) async fn instructions(
-    name: &str,
+    (name, case): (&str, &str),
     settings: &Settings,
     (few, many): (Vec<Bytes>, Vec<Bytes>),
     pieces: usize,
 ) -> f64 {
-    let few = run(name, settings, few).await;
-    let many = run(name, settings, many).await;
+    let few = run(name, case, settings, few).await;
+    let many = run(name, case, settings, many).await;
     (many - few) / pieces as f64
 }
 
@@ -39,9 +39,9 @@ fn log_of(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("steadhook-callgrind-{}-{name}", std::process::id()))
 }
 
-async fn run(name: &str, settings: &Settings, events: Vec<Bytes>) -> f64 {
+async fn run(name: &str, case: &str, settings: &Settings, events: Vec<Bytes>) -> f64 {
     let log = log_of(name);
-    let function = Function::start_under(&wrapper(name, &log), name, settings).await;
+    let function = Function::start_under(&wrapper(&format!("{name}-{case}"), &log), name, settings).await;
     for event in events {
         function.invoke_with(event).await;
     }

@@ -18,13 +18,18 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     let deliver = Function::start("deliver", &stage.settings(&[])).await;
     beside_the_loop(stage, &deliver, figures).await;
     for (size, batch, count) in [(1, 1, 1000), (16, 1, 500), (16, 10, 1000), (256, 1, 100), (256, 10, 200)] {
-        let mut rounds = Vec::new();
+        let (mut rounds, mut redis) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let messages = stage.accepted(count, size * KIB, 200).await;
-            rounds.push(us_each(spend(stage, &deliver, batches(&messages, batch)).await.cpu, count));
+            let cost = spend(stage, &deliver, batches(&messages, batch)).await;
+            rounds.push(us_each(cost.cpu, count));
+            redis.push(us_each(cost.redis, count));
             stage.forget();
         }
         figures.note(format!("deliver, batch of {batch}, {size} KiB: CPU a delivery"), median(rounds), "µs");
+        if (size, batch) == (1, 1) {
+            figures.note("deliver, batch of 1, 1 KiB: CPU of Redis a delivery", median(redis), "µs");
+        }
     }
     let peak = deliver.usage().peak_rss as f64 / 1_048_576.0;
     figures.judge("deliver: most memory, after batches of 10 × 256 KiB", peak, "MiB", AtMost(24.0));
@@ -35,7 +40,8 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
         let count = if size == 256 { 100 } else { 400 };
         let few = batches(&stage.accepted(200, size * KIB, 200).await, batch);
         let many = batches(&stage.accepted(200 + count, size * KIB, 200).await, batch);
-        let counted = instructions("deliver", &stage.settings(&[]), (few, many), count).await;
+        let counted =
+            instructions(("deliver", &format!("{batch}x{size}k")), &stage.settings(&[]), (few, many), count).await;
         let measure = format!("deliver, batch of {batch}, {size} KiB: instructions a delivery");
         match (size, batch) {
             (1, 10) => figures.judge(measure, counted, "", AtMost(150_000.0)),

@@ -28,10 +28,16 @@ use std::time::Instant;
 use crate::figures::Figures;
 use crate::stage::Stage;
 
+/// What can be measured alone.
+const PARTS: [&str; 5] = ["starting", "outcomes", "accepting", "delivering", "scale"];
+
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let began = Instant::now();
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if let Some(part) = &only {
+        assert!(PARTS.contains(&part.as_str()), "there is no part {part:?}: {}", PARTS.join(", "));
+    }
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     let mut figures = Figures::default();
     let stage = Stage::set().await;
@@ -50,8 +56,8 @@ async fn main() {
     if wanted("scale") {
         scale::measure(&stage, &mut figures).await;
     }
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.local/bench.json"));
-    figures.write(path);
+    let name = only.as_ref().map_or("bench.json".to_owned(), |part| format!("bench-{part}.json"));
+    figures.write(&Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.local")).join(name));
     let missed = figures.missed();
     println!("\n{} s; {} goals missed", began.elapsed().as_secs(), missed.len());
     missed.iter().for_each(|line| println!("{line}"));

@@ -21,8 +21,19 @@ const CHUNK: usize = 5_000;
 const PAGES: usize = 400;
 
 pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
-    hot_keys(stage, figures).await;
-    let sample = delivered_bytes(stage, figures).await;
+    let (sample, each) = delivered_bytes(stage, 0).await;
+    figures.judge("10,000 webhooks delivered: Redis, indexes included", each, "bytes", AtMost(600.0));
+    for (url, value) in [(60, "64"), (90, "64"), (90, "512")] {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("hash-max-listpack-value")
+            .arg(value)
+            .exec(&mut stage.redis.connect())
+            .unwrap();
+        let (_, each) = delivered_bytes(stage, url).await;
+        figures.note(format!("  with URLs of {url} bytes, listpacks of values up to {value}"), each, "bytes");
+    }
+    redis::cmd("CONFIG").arg("SET").arg("hash-max-listpack-value").arg("64").exec(&mut stage.redis.connect()).unwrap();
     let mut redis = stage.redis.connect();
     let empty = memory_without(&mut redis, stage);
     copy_records(&mut redis, &sample);
@@ -38,38 +49,22 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     breakers(stage, figures).await;
 }
 
-/// What one delivery's share of the keys costs that all deliveries share.
-async fn hot_keys(stage: &Stage, figures: &mut Figures) {
-    stage.forget();
-    let deliver = Function::start("deliver", &stage.settings(&[])).await;
-    let warm = stage.accepted(100, 1024, 200).await;
-    spend(stage, &deliver, batches(&warm, 10)).await;
-    let before = stage.redis_cpu();
-    let mut messages = stage.accepted(2000, 1024, 200).await;
-    messages.truncate(2000);
-    figures.note("enqueue, batch of 100: CPU of Redis a webhook", us_each(stage.redis_cpu() - before, 2000), "µs");
-    redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut stage.redis.connect()).unwrap();
-    spend(stage, &deliver, batches(&messages, 10)).await;
-    let index = stage.command_us(&["zadd", "zrem"]) / 2000.0;
-    figures.note("deliver, batch of 10: Redis at the index's keys a delivery", index, "µs");
-    stage.forget();
-}
-
-/// Bytes of a record that was really delivered; gives one of them.
-async fn delivered_bytes(stage: &Stage, figures: &mut Figures) -> BTreeMap<String, String> {
+/// A record that was really delivered, and how many bytes each takes. The URL is
+/// made this long.
+async fn delivered_bytes(stage: &Stage, url: usize) -> (BTreeMap<String, String>, f64) {
     const COUNT: usize = 10_000;
+    stage.forget();
     let deliver = Function::start("deliver", &stage.settings(&[])).await;
     let warm = stage.accepted(100, 1024, 200).await;
     spend(stage, &deliver, batches(&warm, 10)).await;
     let before = stage.redis_memory();
-    let messages = stage.accepted(COUNT, 1024, 200).await;
+    let messages = stage.accepted_at(COUNT, 1024, &stage.sink.long_url(200, url)).await;
     spend(stage, &deliver, batches(&messages, 10)).await;
     let each = (stage.redis_memory() - before) / COUNT as f64;
-    figures.judge("10,000 webhooks delivered: Redis, indexes included", each, "bytes", AtMost(600.0));
     let mut redis = stage.redis.connect();
     let id: Vec<String> =
         redis::cmd("ZREVRANGE").arg("webhook_index:delivered").arg(0).arg(0).query(&mut redis).unwrap();
-    redis::cmd("HGETALL").arg(format!("webhook_status:{}", id[0])).query(&mut redis).unwrap()
+    (redis::cmd("HGETALL").arg(format!("webhook_status:{}", id[0])).query(&mut redis).unwrap(), each)
 }
 
 fn memory_without(redis: &mut Connection, stage: &Stage) -> f64 {

@@ -53,9 +53,14 @@ impl Stage {
 
     /// Messages of accepted webhooks, as `enqueue` queues them.
     pub(crate) async fn accepted(&self, count: usize, payload_bytes: usize, status: u16) -> Vec<String> {
+        self.accepted_at(count, payload_bytes, &self.sink.url(status)).await
+    }
+
+    /// The same for this URL.
+    pub(crate) async fn accepted_at(&self, count: usize, payload_bytes: usize, url: &str) -> Vec<String> {
         let at_once = (1_000_000 / payload_bytes).clamp(1, 100).min(count);
         while self.cloud_has() < count {
-            self.accepting.invoke_with(batch_request(&self.sink.url(status), payload_bytes, at_once)).await;
+            self.accepting.invoke_with(batch_request(url, payload_bytes, at_once)).await;
         }
         let mut messages = self.cloud.take("delivery");
         messages.truncate(count);
@@ -76,16 +81,6 @@ impl Stage {
     /// Bytes that Redis has allocated.
     pub(crate) fn redis_memory(&self) -> f64 {
         number(&self.info("memory"), "used_memory:")
-    }
-
-    /// Time that Redis spent on these commands since its statistics were reset, in µs.
-    pub(crate) fn command_us(&self, commands: &[&str]) -> f64 {
-        let info = self.info("commandstats");
-        let usec = |command: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")))?;
-            line.split(',').find_map(|field| field.strip_prefix("usec="))?.parse::<f64>().ok()
-        };
-        commands.iter().filter_map(|command| usec(command)).sum()
     }
 
     fn info(&self, section: &str) -> String {
@@ -128,7 +123,7 @@ pub(crate) async fn spend(stage: &Stage, function: &Function, events: Vec<Bytes>
     let wall = began.elapsed();
     // The last answer is out before the function is idle again.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    Cost { cpu: function.usage().cpu - cpu, redis: stage.redis_cpu() - redis, wall }
+    Cost { cpu: function.usage().cpu.saturating_sub(cpu), redis: stage.redis_cpu().saturating_sub(redis), wall }
 }
 
 /// Microseconds a piece.

@@ -71,6 +71,12 @@ impl Sink {
         format!("http://{}/{status}", self.address)
     }
 
+    /// The same made this long by a query, if it is shorter.
+    pub(crate) fn long_url(&self, status: u16, bytes: usize) -> String {
+        let url = self.url(status);
+        if bytes <= url.len() { url } else { format!("{url}?{}", "q".repeat(bytes - url.len() - 1)) }
+    }
+
     pub(crate) fn posts(&self) -> usize {
         self.posts.load(Ordering::SeqCst)
     }

@@ -42,7 +42,7 @@ impl Loop {
         let before = Usage::of(pid).cpu;
         self.to.write_all(format!("{count}\n").as_bytes()).await.unwrap();
         assert_eq!(self.from.next_line().await.unwrap().as_deref(), Some("done"));
-        us_each(Usage::of(pid).cpu - before, count)
+        us_each(Usage::of(pid).cpu.saturating_sub(before), count)
     }
 }
 
@@ -96,7 +96,7 @@ impl Celery {
             .await;
         assert!(filled.unwrap().success());
         until("the worker delivered", || sink.posts() - posts >= count).await;
-        us_each(Self::cpu(&self.worker) - before, count)
+        us_each(Self::cpu(&self.worker).saturating_sub(before), count)
     }
 
     /// CPU time of so many accepted requests, in µs each. The worker that posts what
@@ -118,7 +118,7 @@ impl Celery {
         for _ in 0..count {
             assert_eq!(post().await.unwrap().status(), 202);
         }
-        let spent = us_each(Self::cpu(&self.api) - before, count);
+        let spent = us_each(Self::cpu(&self.api).saturating_sub(before), count);
         until("the worker delivered", || sink.posts() - posts >= count).await;
         spent
     }
