@@ -10,7 +10,7 @@ export SAM_CLI_TELEMETRY := 0
 # Everything that belongs to one run of the tests, apart from the stack of `make up`.
 TEST_LOCAL := $(CURDIR)/.local/test
 
-.PHONY: help setup build up down demo test bench lint fmt deploy clean
+.PHONY: help setup build up down demo test torture bench lint fmt deploy clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ test: lint build ## lints, then every test
 	trap '$(STACK) down' EXIT; \
 	$(STACK) up RetryBaseS=1; \
 	STEADHOOK_STACK=$(TEST_LOCAL)/stack.env cargo nextest run --workspace --locked --no-fail-fast
+
+torture: build ## break the stack in every way we know, and compare the books (SEED=7 OTHER=<folder of binaries>)
+	@infra/local/setup.sh tests
+	TORTURE=$(or $(WEBHOOKS),5000) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
+		--no-fail-fast -E 'binary(torture)'
 
 PROFILE ?= release
 bench: ## measure the release binaries beside their yardsticks

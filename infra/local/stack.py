@@ -3,6 +3,8 @@
 
     stack.py up [Name=value ...]   start what is not running, deploy, write stack.env
     stack.py redis stop|start      stop redis-server at once, or start it again, empty
+    stack.py aws restart           stop the local AWS and start it again with what it held
+    stack.py code DIR              put other binaries into the functions, while they work
     stack.py down                  stop what `up` started, by process id, and nothing else
 
 Needs boto3, which the local AWS's virtual environment has.
@@ -10,6 +12,7 @@ Needs boto3, which the local AWS's virtual environment has.
 
 import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import boto3
@@ -144,16 +148,19 @@ def start_redis(port=None):
     return port
 
 
-def start_aws():
+def start_aws(port=None):
     service = Service("ministack")
     found = service.running()
     if found:
         return found[1]
-    port = int(os.environ.get("AWS_PORT") or free_port())
+    state = LOCAL / "aws"
+    if not port:
+        shutil.rmtree(state, ignore_errors=True)
+    port = port or int(os.environ.get("AWS_PORT") or free_port())
     endpoint = f"http://127.0.0.1:{port}"
     process = service.start(port, [str(VENVS / "ministack" / "bin" / "ministack")], env={
         "AUTH": "true" if GUARDED else "false", "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
-        "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION})
+        "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION, "PERSIST_STATE": "1", "STATE_DIR": str(state)})
 
     def ready():
         with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
@@ -170,11 +177,10 @@ def client(name, endpoint):
         config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30))
 
 
-def stage_binaries():
+def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "lambda"):
     """Puts what `make build` built where the template looks for it."""
-    built = ROOT / "target" / "debug"
     for name in FUNCTIONS:
-        source, target = built / name, ROOT / "target" / "lambda" / name / "bootstrap"
+        source, target = built / name, staged / name / "bootstrap"
         if not source.is_file():
             fail(f"{source} is missing; `make build` makes it")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -323,13 +329,39 @@ def redis(action):
         start_redis(int(port_file.read_text()))
 
 
+def restart_aws():
+    service = Service("ministack")
+    _, port = service.running() or fail("the local AWS does not run")
+    service.stop()
+    start_aws(port)
+
+
+def change_code(built):
+    """An upgrade in mid-traffic: new instances get the other binaries, old ones end their work."""
+    _, port = Service("ministack").running() or fail("the local AWS does not run")
+    staged = LOCAL / "code"
+    stage_binaries(Path(built).resolve(), staged)
+    functions = client("lambda", f"http://127.0.0.1:{port}")
+    for function in functions.list_functions()["Functions"]:
+        name = function["FunctionName"].removeprefix(f"{STACK}-").partition("-")[0].lower()
+        if name in FUNCTIONS:
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                archive.write(staged / name / "bootstrap", "bootstrap")
+            functions.update_function_code(FunctionName=function["FunctionName"], ZipFile=packed.getvalue())
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["up", *arguments]:
             up(arguments)
         case ["redis", ("stop" | "start") as action]:
             redis(action)
+        case ["aws", "restart"]:
+            restart_aws()
+        case ["code", built]:
+            change_code(built)
         case ["down"]:
             down()
         case _:
-            fail("usage: stack.py up [Name=value ...] | redis stop|start | down")
+            fail("usage: stack.py up [Name=value ...] | redis stop|start | aws restart | code DIR | down")

@@ -18,4 +18,5 @@ pub mod simulation;
 pub mod sqs_model;
 pub mod stack;
 pub mod tls;
+pub mod torture;
 pub mod world;

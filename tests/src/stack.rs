@@ -110,6 +110,16 @@ impl OwnStack {
         Self::script(&self.dir, false, &["redis", "start"]);
     }
 
+    /// Stops the local AWS and starts it again with all that it held.
+    pub fn restart_aws(&self) {
+        Self::script(&self.dir, false, &["aws", "restart"]);
+    }
+
+    /// Puts the binaries of this folder into the functions, while they work.
+    pub fn change_code(&self, folder: &str) {
+        Self::script(&self.dir, false, &["code", folder]);
+    }
+
     /// Process ids of a function's running instances.
     ///
     /// # Panics

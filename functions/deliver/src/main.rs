@@ -22,7 +22,12 @@ async fn main() -> anyhow::Result<()> {
     let meter = &Meter::new("deliver", &config.stack, clock.clone()).installed();
     let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
     let queue = Sqs::new(config.account.sqs(), config.queues.clone());
-    let keyring = Keyring::open(config.signing.clone(), clock.clone()).await.context("signing secrets")?;
+    let keyring = Keyring::open(config.signing.clone(), clock.clone())
+        .await
+        .inspect_err(
+            |error| tracing::error!(code = error.code(), error = ?error, "cannot start without signing secrets"),
+        )
+        .context("signing secrets")?;
     let courier = HttpSender::new(config.sender.clone(), Arc::new(keyring), clock.clone()).context("tls")?;
     let deliver = &Deliver::new(&config, Arc::new(queue), Arc::new(redis.clone()), Arc::new(courier), clock);
     let handler =

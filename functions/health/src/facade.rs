@@ -14,6 +14,8 @@ const STUCK: Duration = Duration::from_secs(1200);
 /// What can be seen from outside.
 #[derive(Clone, Debug)]
 pub(crate) struct Sight {
+    /// Whether both work queues say how full they are.
+    pub(crate) queues_are_up: bool,
     /// Messages in the work queues that could be received.
     pub(crate) visible: u64,
     /// Messages that were received and not acknowledged.
@@ -37,6 +39,8 @@ pub(crate) enum Facade {
     Starting,
     /// Work waits, nobody is seen to take it, and signs of life cannot be read.
     Unclear,
+    /// Nobody knows whether work waits, and there is no sign of life.
+    Unseen,
     /// Work is received again and again, and nothing comes of it.
     Failing,
     /// Work waits and nobody takes it.
@@ -47,7 +51,7 @@ impl Facade {
     pub(crate) fn condition(self) -> Condition {
         match self {
             Self::Idle | Self::Working => Condition::Up,
-            Self::Starting | Self::Unclear => Condition::Degraded,
+            Self::Starting | Self::Unclear | Self::Unseen => Condition::Degraded,
             Self::Failing | Self::Abandoned => Condition::Down,
         }
     }
@@ -58,6 +62,7 @@ impl Facade {
             Self::Working => "work is taken",
             Self::Starting => "work is received, but deliver has not shown a sign of life yet",
             Self::Unclear => "work is waiting; without redis nobody knows whether deliver is alive",
+            Self::Unseen => "the queue does not say whether work is waiting",
             Self::Failing => "work is received, but deliver has shown no sign of life for too long",
             Self::Abandoned => "work is waiting and deliver shows no sign of life",
         }
@@ -68,6 +73,8 @@ impl Facade {
 pub(crate) fn judge(sight: &Sight) -> Facade {
     let is = |age: Option<Duration>, limit| age.is_some_and(|age| age <= limit);
     match sight {
+        Sight { queues_are_up: false, heartbeat_age, .. } if is(*heartbeat_age, FRESH) => Facade::Working,
+        Sight { queues_are_up: false, .. } => Facade::Unseen,
         Sight { visible: 0, in_flight: 0, .. } => Facade::Idle,
         Sight { redis_is_up: false, visible: 0, .. } => Facade::Working,
         Sight { redis_is_up: false, in_flight: 0, .. } => Facade::Unclear,
@@ -86,6 +93,7 @@ mod tests {
     fn at(visible: u64, in_flight: u64, heartbeat_s: Option<u64>, pending_s: Option<u64>) -> Facade {
         let seconds = |s: Option<u64>| s.map(Duration::from_secs);
         judge(&Sight {
+            queues_are_up: true,
             visible,
             in_flight,
             redis_is_up: true,
@@ -104,10 +112,31 @@ mod tests {
         assert_eq!(at(0, 5, None, Some(1201)), Facade::Failing, "it dies before it says anything");
     }
 
+    /// Nothing can be seen.
+    fn blind() -> Sight {
+        Sight {
+            queues_are_up: false,
+            visible: 0,
+            in_flight: 0,
+            redis_is_up: false,
+            heartbeat_age: None,
+            oldest_pending_age: None,
+        }
+    }
+
+    #[test]
+    fn a_queue_that_does_not_answer_is_not_an_empty_one() {
+        assert_eq!(judge(&blind()), Facade::Unseen);
+        assert_eq!(judge(&blind()).condition(), Condition::Degraded);
+        let alive = Sight { redis_is_up: true, heartbeat_age: Some(Duration::from_secs(3)), ..blind() };
+        assert_eq!(judge(&alive), Facade::Working);
+    }
+
     #[test]
     fn without_redis_the_queues_alone_are_judged() {
         let seen = |visible, in_flight| {
-            judge(&Sight { visible, in_flight, redis_is_up: false, heartbeat_age: None, oldest_pending_age: None })
+            let sight = Sight { visible, in_flight, ..blind() };
+            judge(&Sight { queues_are_up: true, ..sight })
         };
         assert_eq!(seen(0, 0), Facade::Idle);
         assert_eq!(seen(5, 5), Facade::Working);

@@ -264,6 +264,7 @@ fn sight(told: &Told, depths: &[Result<Depth, DepthError>], now: Millis) -> Sigh
     let work = depths.iter().take(2).filter_map(|depth| depth.as_ref().ok());
     let (visible, in_flight) = work.fold((0, 0), |(v, f), depth| (v + depth.visible, f + depth.in_flight));
     Sight {
+        queues_are_up: depths.iter().take(2).all(Result::is_ok),
         visible,
         in_flight,
         redis_is_up: told.heartbeat.is_some(),

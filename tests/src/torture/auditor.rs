@@ -1,0 +1,369 @@
+//! Compares the books when the dust has settled.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
+
+use crate::torture::receivers::{Got, Temper};
+use crate::torture::saboteur::Fault;
+use crate::torture::{Books, Field, Weather};
+
+/// What an instance may hold at most. These are the binaries of the dev profile.
+const MOST_RSS: u64 = 64 * 1024 * 1024;
+
+/// How long before or after its end a fault may have hurt somebody.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// The outcome of a run.
+pub struct Page {
+    lines: Vec<(&'static str, String)>,
+    /// What must not have happened.
+    pub breaches: Vec<String>,
+}
+
+impl fmt::Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, figure) in &self.lines {
+            writeln!(f, "{what:<34} {figure}")?;
+        }
+        for breach in self.breaches.iter().take(20) {
+            writeln!(f, "BREACH: {breach}")?;
+        }
+        write!(f, "{} breaches", self.breaches.len())
+    }
+}
+
+/// What Redis and DynamoDB say.
+struct Stores {
+    statuses: HashMap<String, HashMap<String, String>>,
+    letters: Vec<Value>,
+    sums: BTreeMap<String, u64>,
+}
+
+pub(crate) async fn audit(field: &Field) -> Page {
+    let stores = Stores { statuses: statuses(field), letters: letters(field).await, sums: sums(field) };
+    let idle = idle(field).await;
+    let books = std::mem::take(&mut *field.books.open());
+    let mut audit = Audit { field, stores, breaches: books.breaches.clone(), books };
+    let (delivered, archived) = audit.every_webhook();
+    audit.nothing_else();
+    let (doubles, unexplained) = audit.duplicates();
+    let (contradictions, forgotten) = audit.statuses();
+    audit.letters();
+    let sums = audit.sums();
+    audit.memory();
+    audit.breaches.extend(idle);
+    audit.page(&[
+        ("webhooks accepted", audit.books.told.len().to_string()),
+        ("  delivered", delivered.to_string()),
+        ("  archived", archived.to_string()),
+        ("  refused as invalid", audit.books.refused.len().to_string()),
+        ("requests repeated by clients", audit.books.repeated.to_string()),
+        ("calls at receivers", audit.books.got.values().map(Vec::len).sum::<usize>().to_string()),
+        ("  received more than once", format!("{doubles}, of which unexplained {unexplained}")),
+        ("statuses that contradict the books", contradictions.to_string()),
+        ("  missing or old: Redis forgot", forgotten.to_string()),
+        ("messages by hand", format!("{} duplicates, {} unreadable", audit.books.duplicated, audit.books.malformed)),
+        ("sums", sums),
+    ])
+}
+
+struct Audit<'f> {
+    field: &'f Field,
+    books: Books,
+    stores: Stores,
+    breaches: Vec<String>,
+}
+
+impl Audit<'_> {
+    fn got(&self, id: &str) -> &[Got] {
+        self.books.got.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    fn letter(&self, id: &str) -> Option<&Value> {
+        self.stores.letters.iter().find(|letter| letter["webhook_id"] == id)
+    }
+
+    fn temper(&self, receiver: usize) -> Temper {
+        self.field.receivers[receiver].temper
+    }
+
+    /// Whether such a fault ended after a webhook was accepted, or shortly before: a
+    /// request that had to be repeated may have been queued at its first try.
+    fn suffered(&self, id: &str, kind: impl Fn(Fault) -> bool) -> bool {
+        let Some(told) = self.books.told.get(id) else { return false };
+        self.books.faults.iter().any(|(fault, at)| kind(*fault) && *at + AFTERMATH >= told.at)
+    }
+
+    /// Whether a fault explains that a receiver got something twice: it lay between
+    /// the first time and the last, or hurt one of them.
+    fn excuses(&self, got: &[Got]) -> bool {
+        let mut accepted = got.iter().filter(|call| call.accepted()).map(|call| call.at);
+        let Some(first) = accepted.next() else { return true };
+        let (first, last) = accepted.fold((first, first), |(first, last), at| (first.min(at), last.max(at)));
+        let between = |at: Instant| at + AFTERMATH >= first && at <= last + AFTERMATH;
+        self.books.faults.iter().any(|(fault, at)| fault.disturbs() && between(*at))
+    }
+
+    /// Every webhook that somebody holds a 202 for is delivered or archived.
+    fn every_webhook(&mut self) -> (usize, usize) {
+        let (mut delivered, mut archived) = (0, 0);
+        let mut lost = Vec::new();
+        for (id, told) in &self.books.told {
+            let arrived = self.got(id).iter().any(Got::accepted);
+            let letter = self.letter(id).is_some();
+            delivered += usize::from(arrived);
+            archived += usize::from(letter);
+            if !arrived && !letter {
+                lost.push(format!("LOST: {id} for the {:?} receiver", self.temper(told.receiver)));
+            }
+        }
+        self.breaches.extend(lost);
+        (delivered, archived)
+    }
+
+    /// Nothing arrives that was not accepted, or changed, or unsigned, or elsewhere.
+    fn nothing_else(&mut self) {
+        for (id, got) in &self.books.got {
+            let Some(told) = self.books.told.get(id) else {
+                self.breaches.push(format!("{id:?} arrived and was never accepted"));
+                continue;
+            };
+            for call in got {
+                if let Some(wrong) = &call.wrong {
+                    self.breaches.push(format!("{id} arrived with {wrong}"));
+                }
+                if call.receiver != told.receiver || call.body != told.payload {
+                    self.breaches.push(format!("{id} arrived elsewhere or changed"));
+                }
+            }
+        }
+    }
+
+    /// Who answered 2xx twice to the same webhook, and who has no fault to blame.
+    fn duplicates(&mut self) -> (usize, usize) {
+        let doubles: Vec<String> = self
+            .books
+            .got
+            .iter()
+            .filter(|(_, got)| got.iter().filter(|call| call.accepted()).count() > 1)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let unexplained: Vec<&String> = doubles.iter().filter(|id| !self.excuses(self.got(id))).collect();
+        let count = unexplained.len();
+        let new: Vec<String> =
+            unexplained.into_iter().map(|id| format!("{id} was received twice for no reason")).collect();
+        self.breaches.extend(new);
+        (doubles.len(), count)
+    }
+
+    /// A status says what happened; it is missing only where Redis has forgotten.
+    fn statuses(&mut self) -> (usize, usize) {
+        let (mut wrong, mut forgotten) = (Vec::new(), 0);
+        for id in self.books.told.keys() {
+            let arrived = self.got(id).iter().any(Got::accepted);
+            let excused = self.suffered(id, Fault::forgets);
+            let status = self.stores.statuses.get(id).and_then(|record| record.get("status")).map(String::as_str);
+            let archived = self.letter(id).is_some();
+            let is_true = match status {
+                Some("delivered") => arrived,
+                Some("failed") => archived && !arrived,
+                Some(_) | None => false,
+            };
+            // What was finished when Redis forgot it may be missing, or as it was.
+            if !is_true && excused && (arrived || archived) && status != Some("delivered") {
+                forgotten += 1;
+            } else if !is_true {
+                wrong.push(format!(
+                    "{id} has the status {status:?}; arrived: {arrived}, record: {:?}",
+                    self.stores.statuses.get(id)
+                ));
+            }
+        }
+        let count = wrong.len();
+        self.breaches.extend(wrong);
+        (count, forgotten)
+    }
+
+    /// A dead letter has a reason that the receiver's book bears out.
+    fn letters(&mut self) {
+        let mut wrong = Vec::new();
+        let mut malformed = 0;
+        for letter in &self.stores.letters {
+            let id = letter["webhook_id"].as_str().unwrap_or_default();
+            let got = self.got(id);
+            let arrived = got.iter().any(Got::accepted);
+            let temper = self.books.told.get(id).map(|told| self.temper(told.receiver));
+            let killed = |fault| fault == Fault::KillDeliver;
+            let is_true = match (letter["reason"].as_str().unwrap_or_default(), temper) {
+                ("malformed", None) => {
+                    malformed += 1;
+                    true
+                }
+                ("client_error", Some(Temper::Missing)) => got.iter().any(|call| call.status == Some(404)),
+                ("retries_exhausted", Some(Temper::Missing | Temper::Healthy)) => false,
+                ("retries_exhausted", Some(_)) => {
+                    letter["attempts"] == 4 && (!arrived || self.suffered(id, Fault::disturbs))
+                }
+                ("crashed", Some(_)) => self.suffered(id, killed),
+                _ => false,
+            };
+            if !is_true {
+                wrong.push(format!("{id} is archived as {} after {} calls", letter["reason"], got.len()));
+            }
+        }
+        // A crash of the archivist between table and queue files the same message again.
+        if malformed != self.books.malformed {
+            wrong.push(format!("{} unreadable messages were queued and {malformed} archived", self.books.malformed));
+        }
+        self.breaches.extend(wrong);
+    }
+
+    /// Sums equal the books, or are lower where a process or Redis lost some.
+    fn sums(&mut self) -> String {
+        let sum = |name: &str| -> u64 {
+            let named =
+                |(series, _): &(&String, &u64)| series.as_str() == name || series.starts_with(&format!("{name}{{"));
+            self.stores.sums.iter().filter(named).map(|(_, sum)| sum).sum()
+        };
+        let calls: usize = self.books.got.values().map(Vec::len).sum();
+        let accepted: usize = self.books.got.values().flatten().filter(|call| call.accepted()).count();
+        let exact = self.field.plan.weather == Weather::Calm;
+        let mut shown = Vec::new();
+        let mut wrong = Vec::new();
+        for (name, book) in [
+            ("webhook_enqueued_total", self.books.told.len()),
+            ("webhook_attempts_total", calls),
+            ("webhook_attempts_total{error_class=\"none\"}", accepted),
+            ("webhook_deliveries_total{outcome=\"delivered\"}", accepted),
+            ("webhook_dead_letters_total", self.stores.letters.len()),
+        ] {
+            let found = sum(name);
+            shown.push(format!("{found}/{book}"));
+            // An accepted request that had to be repeated is queued, and counted, twice.
+            let most = book + if name == "webhook_enqueued_total" { self.books.repeated * 40 } else { 0 };
+            if found > most as u64 || (exact && found != book as u64) {
+                wrong.push(format!("{name} is {found}, and the books say {book}"));
+            }
+        }
+        self.breaches.extend(wrong);
+        shown.join(" ")
+    }
+
+    fn memory(&mut self) {
+        for (name, peak) in &self.books.peaks {
+            if *peak > MOST_RSS {
+                self.breaches.push(format!("{name} held {} MiB", peak / 1_048_576));
+            }
+        }
+    }
+
+    fn page(&self, lines: &[(&'static str, String)]) -> Page {
+        let mut all = vec![
+            ("seed", self.field.plan.seed.to_string()),
+            ("took", format!("{} s", self.field.began.elapsed().as_secs())),
+        ];
+        let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
+        for (fault, _) in &self.books.faults {
+            *faults.entry(*fault).or_default() += 1;
+        }
+        all.extend_from_slice(lines);
+        let reasons = self.stores.letters.iter().fold(BTreeMap::<&str, usize>::new(), |mut reasons, letter| {
+            *reasons.entry(letter["reason"].as_str().unwrap_or_default()).or_default() += 1;
+            reasons
+        });
+        all.push(("dead letters", format!("{reasons:?}")));
+        all.push(("faults", format!("{faults:?}")));
+        let peaks: Vec<String> =
+            self.books.peaks.iter().map(|(name, peak)| format!("{name} {}", peak / 1_048_576)).collect();
+        all.push(("most memory of an instance, MiB", peaks.join(", ")));
+        Page { lines: all, breaches: self.breaches.clone() }
+    }
+}
+
+fn statuses(field: &Field) -> HashMap<String, HashMap<String, String>> {
+    let mut redis = field.redis.lock().unwrap().connect();
+    let ids: Vec<String> = field.books.open().told.keys().cloned().collect();
+    let mut pipe = redis::pipe();
+    for id in &ids {
+        pipe.hgetall(format!("webhook_status:{id}"));
+    }
+    let found: Vec<HashMap<String, String>> = pipe.query(&mut redis).unwrap();
+    ids.into_iter().zip(found).filter(|(_, record)| !record.is_empty()).collect()
+}
+
+fn sums(field: &Field) -> BTreeMap<String, u64> {
+    let mut redis = field.redis.lock().unwrap().connect();
+    let mut sums = BTreeMap::new();
+    for function in ["enqueue", "deliver", "archive"] {
+        let found: HashMap<String, String> =
+            redis::cmd("HGETALL").arg(format!("metrics:{function}")).query(&mut redis).unwrap();
+        for (series, sum) in found {
+            *sums.entry(series).or_default() += sum.parse::<u64>().unwrap_or_default();
+        }
+    }
+    sums
+}
+
+async fn letters(field: &Field) -> Vec<Value> {
+    let client = field.stack().account().dynamodb();
+    let mut letters = Vec::new();
+    let mut from: Option<HashMap<String, AttributeValue>> = None;
+    loop {
+        let scan = client.scan().table_name(field.stack().get("DEAD_LETTER_TABLE")).set_exclusive_start_key(from);
+        let page = scan.send().await.unwrap();
+        for item in page.items() {
+            letters.push(serde_json::from_str(item["record"].as_s().unwrap()).unwrap());
+        }
+        from = page.last_evaluated_key().cloned();
+        if from.is_none() {
+            return letters;
+        }
+    }
+}
+
+/// While nothing happens, nothing grows: keys, connections, memory, descriptors.
+async fn idle(field: &Field) -> Vec<String> {
+    let look = || {
+        let mut redis = field.redis.lock().unwrap().connect();
+        let info: String = redis::cmd("INFO").arg("clients").query(&mut redis).unwrap();
+        let clients = info.lines().find_map(|line| line.strip_prefix("connected_clients:")?.trim().parse().ok());
+        let keys: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+        let mut instances = HashMap::new();
+        for name in ["Enqueue", "Deliver", "Archive", "Health"] {
+            for pid in field.own.instances(name) {
+                instances.insert(pid, crate::process::Usage::of(u32::try_from(pid).unwrap_or_default()));
+            }
+        }
+        (keys, clients.unwrap_or(0usize), instances)
+    };
+    let health = format!("{}/health", field.stack().get("API_URL"));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let visit = async || {
+        for _ in 0..5 {
+            drop(client.get(&health).send().await);
+        }
+    };
+    visit().await;
+    let (keys, clients, before) = look();
+    visit().await;
+    tokio::time::sleep(Duration::from_secs(if field.plan.webhooks > 1000 { 20 } else { 3 })).await;
+    visit().await;
+    let (keys_after, clients_after, after) = look();
+    let mut grown = Vec::new();
+    if keys_after > keys + 2 || clients_after > clients + 2 {
+        grown.push(format!(
+            "idle, keys went from {keys} to {keys_after}, connections from {clients} to {clients_after}"
+        ));
+    }
+    for (pid, usage) in after {
+        let Some(earlier) = before.get(&pid) else { continue };
+        if usage.rss > earlier.rss + 4 * 1024 * 1024 || usage.descriptors > earlier.descriptors + 4 {
+            grown.push(format!("idle, process {pid} grew from {earlier:?} to {usage:?}"));
+        }
+    }
+    grown
+}

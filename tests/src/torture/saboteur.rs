@@ -1,0 +1,219 @@
+//! Breaks things, as the seed says: every kind of fault once a round, in another
+//! order each time, until all clients are served.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use adapters::sqs::{Lane, Outgoing, Queue as _};
+use bytes::Bytes;
+use domain::identity::body_hash;
+use domain::message::{History, Message};
+use domain::time::Millis;
+
+use crate::proxy::Trouble;
+use crate::torture::{Field, Plan, Told, Weather};
+
+/// Where the binaries are that `make build` makes.
+const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
+
+/// Something that is done to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    KillDeliver,
+    KillEnqueue,
+    KillArchive,
+    /// Redis ends and comes back with nothing.
+    RedisEmpty,
+    /// Redis ends and comes back with all that it had.
+    RedisKept,
+    /// Redis ends and comes back as it was some time ago.
+    RedisStale,
+    /// Redis answers later than anybody waits.
+    RedisSlow,
+    /// Redis swallows everything.
+    RedisAway,
+    /// Redis has no room for anything new.
+    RedisFull,
+    /// The local AWS ends, and with it every instance, and comes back.
+    AwsRestart,
+    /// Other binaries take the place of these, or these of the others.
+    Upgrade,
+    /// Messages that are, or were, in the queue already.
+    Duplicates,
+    /// Messages that nobody can read.
+    Malformed,
+}
+
+impl Fault {
+    const ALL: [Self; 13] = [
+        Self::KillDeliver,
+        Self::KillEnqueue,
+        Self::KillArchive,
+        Self::RedisEmpty,
+        Self::RedisKept,
+        Self::RedisStale,
+        Self::RedisSlow,
+        Self::RedisAway,
+        Self::RedisFull,
+        Self::AwsRestart,
+        Self::Upgrade,
+        Self::Duplicates,
+        Self::Malformed,
+    ];
+
+    fn comes_in(self, plan: &Plan) -> bool {
+        if self == Self::Upgrade {
+            return plan.other.is_some() && plan.weather != Weather::Calm;
+        }
+        match plan.weather {
+            Weather::Calm => !self.disturbs(),
+            Weather::Rough => !self.forgets(),
+            Weather::Fire => true,
+        }
+    }
+
+    /// Whether it may make a receiver get something twice, or a sum too low.
+    pub(crate) fn disturbs(self) -> bool {
+        !matches!(self, Self::Duplicates | Self::Malformed)
+    }
+
+    /// Whether Redis forgets by it.
+    pub(crate) fn forgets(self) -> bool {
+        matches!(self, Self::RedisEmpty | Self::RedisStale)
+    }
+}
+
+/// Faults come until every client is served, each kind at least once.
+pub(crate) async fn sabotage(field: &Field) {
+    let mut rng = fastrand::Rng::with_seed(field.plan.seed);
+    let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
+    let mut rounds = 0;
+    while rounds == 0 || !served(field) {
+        rng.shuffle(&mut kinds);
+        for kind in &kinds {
+            tokio::time::sleep(Duration::from_secs_f64(rng.f64() * 2.0 + 0.5)).await;
+            field.weigh();
+            inflict(field, *kind, &mut rng).await;
+            field.books.open().faults.push((*kind, Instant::now()));
+            if rounds > 0 && served(field) {
+                return;
+            }
+        }
+        rounds += 1;
+    }
+}
+
+fn served(field: &Field) -> bool {
+    let books = field.books.open();
+    books.told.len() + books.refused.len() + books.breaches.len() >= field.plan.webhooks
+}
+
+async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) {
+    let a_while = Duration::from_secs_f64(1.0 + 2.0 * rng.f64());
+    match kind {
+        Fault::KillDeliver => kill(field, "Deliver", rng).await,
+        Fault::KillEnqueue => kill(field, "Enqueue", rng).await,
+        Fault::KillArchive => kill(field, "Archive", rng).await,
+        Fault::RedisEmpty | Fault::RedisKept | Fault::RedisStale => {
+            {
+                let mut redis = field.redis.lock().unwrap();
+                if kind == Fault::RedisKept {
+                    redis.save();
+                } else if kind == Fault::RedisEmpty {
+                    redis.forget();
+                }
+                redis.stop();
+            }
+            tokio::time::sleep(a_while).await;
+            field.redis.lock().unwrap().resume();
+        }
+        Fault::RedisSlow => troubled(field, Trouble::Slow, a_while).await,
+        Fault::RedisAway => troubled(field, Trouble::Away, a_while).await,
+        Fault::RedisFull => {
+            limit(field, "1mb");
+            tokio::time::sleep(a_while).await;
+            limit(field, "0");
+        }
+        Fault::AwsRestart => tokio::task::block_in_place(|| field.own.restart_aws()),
+        Fault::Upgrade => {
+            let other = field.plan.other.as_deref().unwrap_or_default();
+            let was_other = field.runs_other.fetch_xor(true, Ordering::SeqCst);
+            tokio::task::block_in_place(|| field.own.change_code(if was_other { OURS } else { other }));
+        }
+        Fault::Duplicates => duplicate(field, rng).await,
+        Fault::Malformed => {
+            for lane in [Lane::Delivery, Lane::Retry] {
+                let bodies = ["broken {", "{\"v\":1}", "\u{7f}nothing"].map(str::to_owned);
+                send(field, lane, bodies.to_vec(), &mut |books| books.malformed += 1).await;
+            }
+        }
+    }
+}
+
+/// Kills what runs now and what is started instead, some times: one moment alone is
+/// likely to meet nobody at work.
+async fn kill(field: &Field, function: &str, rng: &mut fastrand::Rng) {
+    for _ in 0..5 {
+        field.own.kill(function);
+        tokio::time::sleep(Duration::from_secs_f64(0.05 + 0.4 * rng.f64())).await;
+    }
+}
+
+async fn troubled(field: &Field, trouble: Trouble, duration: Duration) {
+    field.proxy.set(trouble);
+    tokio::time::sleep(duration).await;
+    field.proxy.set(Trouble::None);
+}
+
+fn limit(field: &Field, bytes: &str) {
+    let mut connection = field.redis.lock().unwrap().connect();
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
+}
+
+/// Ends all trouble.
+pub(crate) fn mend(field: &Field) {
+    field.proxy.set(Trouble::None);
+    limit(field, "0");
+}
+
+async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
+    let mut known: Vec<(String, Told)> =
+        field.books.open().told.iter().map(|(id, told)| (id.clone(), told.clone())).collect();
+    // A map's order is not the seed's.
+    known.sort_by(|a, b| a.0.cmp(&b.0));
+    let chosen = rng.choose_multiple(known.iter(), 10);
+    let bodies = chosen.into_iter().map(|(id, told)| message(field, id, told).encode().unwrap()).collect();
+    send(field, Lane::Delivery, bodies, &mut |books| books.duplicated += 1).await;
+}
+
+fn message(field: &Field, id: &str, told: &Told) -> Message {
+    let url = field.receivers[told.receiver].url();
+    let now = adapters::clock::Clock::system().now();
+    Message {
+        id: id.to_owned(),
+        body_hash: body_hash(&url, &told.payload, &BTreeMap::new(), None, None),
+        url,
+        payload: Bytes::from(told.payload.clone()),
+        headers: BTreeMap::new(),
+        event_type: None,
+        correlation_id: "by-hand".to_owned(),
+        accepted_at: now,
+        deadline: now.after(Duration::from_secs(86_400)),
+        attempt: 0,
+        hop: 0,
+        parked: 0,
+        not_before: Millis(0),
+        history: History::default(),
+    }
+}
+
+async fn send(field: &Field, lane: Lane, bodies: Vec<String>, count: &mut dyn FnMut(&mut super::Books)) {
+    let messages = bodies.into_iter().map(|body| Outgoing::new(body, "by-hand".to_owned(), 0)).collect();
+    for result in field.queues().send(lane, messages).await {
+        match result {
+            Ok(()) => count(&mut field.books.open()),
+            Err(error) => field.books.breach(format!("the queue did not take a message by hand: {error}")),
+        }
+    }
+}
