@@ -186,7 +186,7 @@ pub async fn run(plan: Plan) -> auditor::Page {
         standing.push(receivers::Standing::start(temper, plan.seed, &secret, books.clone()).await);
     }
     let began = Instant::now();
-    let field = Field {
+    let field = Arc::new(Field {
         plan,
         own,
         redis: Mutex::new(redis),
@@ -195,8 +195,14 @@ pub async fn run(plan: Plan) -> auditor::Page {
         receivers: standing,
         began,
         runs_other: AtomicBool::new(false),
-    };
-    tokio::join!(clients::post_all(&field), saboteur::sabotage(&field));
+    });
+    // Each in a task of its own: the saboteur waits for processes, and clients must not
+    // wait with it.
+    let (posting, breaking) = (Arc::clone(&field), Arc::clone(&field));
+    let posting = tokio::spawn(async move { clients::post_all(&posting).await });
+    let breaking = tokio::spawn(async move { saboteur::sabotage(&breaking).await });
+    posting.await.unwrap();
+    breaking.await.unwrap();
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);
     field.settle().await;

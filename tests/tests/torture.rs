@@ -23,17 +23,17 @@ async fn torture(weather: Weather, webhooks: u64) {
     assert!(page.breaches.is_empty(), "SEED={seed} found {} breaches", page.breaches.len());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_peace_every_book_agrees_to_the_last_call() {
     torture(Weather::Calm, number("TORTURE", 400) / 4).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_rough_weather_nothing_is_lost_and_every_status_is_true() {
     torture(Weather::Rough, number("TORTURE", 400)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_fire_nothing_is_lost() {
     torture(Weather::Fire, number("TORTURE", 400)).await;
 }

@@ -52,9 +52,9 @@ impl<'f> Client<'f> {
     }
 
     async fn work(mut self, count: usize) {
-        let mut made = 0;
+        let (mut made, largest) = (0, (count / 20).clamp(2, 40));
         while made < count {
-            let size = if self.rng.bool() { 1 } else { self.rng.usize(2..=40) }.min(count - made);
+            let size = if self.rng.bool() { 1 } else { self.rng.usize(2..=largest) }.min(count - made);
             let batch: Vec<Webhook> = (made..made + size).map(|n| self.webhook(n)).collect();
             made += size;
             self.deliver(batch).await;

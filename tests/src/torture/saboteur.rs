@@ -145,7 +145,7 @@ async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) {
         Fault::Malformed => {
             for lane in [Lane::Delivery, Lane::Retry] {
                 let bodies = ["broken {", "{\"v\":1}", "\u{7f}nothing"].map(str::to_owned);
-                send(field, lane, bodies.to_vec(), &mut |books| books.malformed += 1).await;
+                send(field, lane, bodies.to_vec(), |books| books.malformed += 1).await;
             }
         }
     }
@@ -184,7 +184,7 @@ async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
     known.sort_by(|a, b| a.0.cmp(&b.0));
     let chosen = rng.choose_multiple(known.iter(), 10);
     let bodies = chosen.into_iter().map(|(id, told)| message(field, id, told).encode().unwrap()).collect();
-    send(field, Lane::Delivery, bodies, &mut |books| books.duplicated += 1).await;
+    send(field, Lane::Delivery, bodies, |books| books.duplicated += 1).await;
 }
 
 fn message(field: &Field, id: &str, told: &Told) -> Message {
@@ -208,7 +208,7 @@ fn message(field: &Field, id: &str, told: &Told) -> Message {
     }
 }
 
-async fn send(field: &Field, lane: Lane, bodies: Vec<String>, count: &mut dyn FnMut(&mut super::Books)) {
+async fn send(field: &Field, lane: Lane, bodies: Vec<String>, count: fn(&mut super::Books)) {
     let messages = bodies.into_iter().map(|body| Outgoing::new(body, "by-hand".to_owned(), 0)).collect();
     for result in field.queues().send(lane, messages).await {
         match result {
