@@ -52,7 +52,7 @@ test: lint build ## lints, then every test
 
 torture: build ## break the stack in every way we know, and compare the books (SEED=7 OTHER=<folder of binaries>)
 	@infra/local/setup.sh tests
-	TORTURE=$(or $(WEBHOOKS),5000) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
+	TORTURE=$(or $(WEBHOOKS),5000) OTHER=$(abspath $(OTHER)) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
 		--no-fail-fast -E 'binary(torture)'
 
 PROFILE ?= release

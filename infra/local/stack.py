@@ -184,7 +184,10 @@ def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "la
         if not source.is_file():
             fail(f"{source} is missing; `make build` makes it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["strip", "--strip-all", "-o", str(target), str(source)], check=True)
+        # Another stack may be reading the one that is there.
+        fresh = target.with_name(f"bootstrap.{os.getpid()}")
+        subprocess.run(["strip", "--strip-all", "-o", str(fresh), str(source)], check=True)
+        fresh.replace(target)
 
 
 def signing_secret():

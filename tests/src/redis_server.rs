@@ -93,12 +93,13 @@ impl RedisServer {
         }
     }
 
-    /// Saves what it holds now.
-    ///
-    /// # Panics
-    /// When it cannot.
-    pub fn save(&self) {
-        redis::cmd("SAVE").exec(&mut self.connect()).unwrap();
+    /// Ends the server in order: nothing that it has answered is lost.
+    pub fn stop_and_save(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // The answer is that the connection ends.
+            drop(redis::cmd("SHUTDOWN").arg("SAVE").exec(&mut self.connect()));
+            child.wait().unwrap();
+        }
     }
 
     /// Forgets what was saved.

@@ -77,9 +77,11 @@ impl OwnStack {
 
     fn start_with(guarded: bool, parameters: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
-        Self::script(&dir, guarded, &[&["up"], parameters].concat());
-        let stack = Stack::at(&dir.join("stack.env"));
-        Self { stack, dir }
+        // What has come up ends with it, even when the rest does not.
+        let mut own = Self { stack: Stack(BTreeMap::new()), dir };
+        Self::script(&own.dir, guarded, &[&["up"], parameters].concat());
+        own.stack = Stack::at(&own.dir.join("stack.env"));
+        own
     }
 
     fn script(dir: &std::path::Path, guarded: bool, arguments: &[&str]) {

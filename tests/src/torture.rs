@@ -40,6 +40,9 @@ const VISIBILITY: &str = "QueueVisibilityS=96";
 /// comes back twice at most.
 const SETTLING: Duration = Duration::from_secs(300);
 
+/// How long clients and saboteur may take.
+const UNREST: Duration = Duration::from_secs(420);
+
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -73,6 +76,14 @@ struct Told {
     at: Instant,
 }
 
+/// A fault that hit something.
+#[derive(Clone, Copy, Debug)]
+struct Blow {
+    fault: Fault,
+    began: Instant,
+    ended: Instant,
+}
+
 /// What everybody saw.
 #[derive(Default)]
 struct Books {
@@ -82,8 +93,8 @@ struct Books {
     /// Requests that had to be repeated.
     repeated: usize,
     got: HashMap<String, Vec<Got>>,
-    /// What was done to the system, and when it was over.
-    faults: Vec<(Fault, Instant)>,
+    /// What was done to the system.
+    faults: Vec<Blow>,
     /// Bodies that nobody can read, put into queues by hand.
     malformed: usize,
     /// Messages put into a queue a second time by hand.
@@ -201,8 +212,10 @@ pub async fn run(plan: Plan) -> auditor::Page {
     let (posting, breaking) = (Arc::clone(&field), Arc::clone(&field));
     let posting = tokio::spawn(async move { clients::post_all(&posting).await });
     let breaking = tokio::spawn(async move { saboteur::sabotage(&breaking).await });
-    posting.await.unwrap();
-    breaking.await.unwrap();
+    let both = async { (posting.await.unwrap(), breaking.await.unwrap()) };
+    if tokio::time::timeout(UNREST, both).await.is_err() {
+        field.books.breach(format!("clients and saboteur were not done after {UNREST:?}"));
+    }
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);
     field.settle().await;

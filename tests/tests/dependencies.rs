@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 use tests::binary::{Function, http_event, sqs_event};
 use tests::receiver::Receiver;
-use tests::redis_server::free_port;
+use tests::redis_server::{RedisServer, free_port};
+use tests::stack::Stack;
 use tests::world::settings;
 
 /// Settings in which nothing can be reached.
@@ -61,6 +62,46 @@ async fn who_asks_is_told_what_is_away() {
     let answer = metrics.invoke(&http_event("GET", "/metrics", "")).await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     assert!(answer["body"].as_str().unwrap().contains("redis_up 0"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_one_thing_is_missing_for_is_refused_and_the_rest_goes_on() {
+    let stack = Stack::running();
+    let redis = RedisServer::start();
+    let with = |name: &'static str, value: &str| {
+        let mut settings = settings(&redis.url());
+        settings.retain(|(other, _)| *other != name);
+        settings.push((name, value.to_owned()));
+        settings
+    };
+    let webhook = r#"{"webhook_url":"http://127.0.0.1:9/","payload":1,"reference_id":"a"}"#;
+    let code = async |function: &Function, method: &str, path: &str, body: &str| {
+        function.invoke(&http_event(method, path, body)).await["statusCode"].as_u64().unwrap()
+    };
+    // AWS away, Redis there.
+    let no_aws = with("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{}", free_port()));
+    let enqueue = Function::start("enqueue", &no_aws).await;
+    assert_eq!(code(&enqueue, "POST", "/webhooks", webhook).await, 503, "a 202 needs a queue");
+    let operate = Function::start("operate", &no_aws).await;
+    assert_eq!(code(&operate, "GET", "/webhook-statuses", "").await, 200);
+    assert_eq!(code(&operate, "GET", "/dead-letters", "").await, 503);
+
+    // Redis away, AWS there.
+    let queue = format!("dependencies-{}", fastrand::u64(..));
+    let client = stack.account().sqs();
+    let url = client.create_queue().queue_name(queue).send().await.unwrap().queue_url().unwrap().to_owned();
+    let mut no_redis = with("REDIS_URL", &format!("redis://127.0.0.1:{}", free_port()));
+    no_redis.retain(|(name, _)| *name != "DELIVERY_QUEUE_URL" && *name != "DEAD_LETTER_TABLE");
+    no_redis.push(("DELIVERY_QUEUE_URL", url.clone()));
+    no_redis.push(("DEAD_LETTER_TABLE", stack.get("DEAD_LETTER_TABLE").to_owned()));
+    no_redis.push(("AWS_ENDPOINT_URL", stack.get("AWS_ENDPOINT_URL").to_owned()));
+    let enqueue = Function::start("enqueue", &no_redis).await;
+    assert_eq!(code(&enqueue, "POST", "/webhooks", webhook).await, 202, "a queue is enough");
+    let received = client.receive_message().queue_url(&url).send().await.unwrap();
+    assert_eq!(received.messages().len(), 1);
+    let operate = Function::start("operate", &no_redis).await;
+    assert_eq!(code(&operate, "GET", "/webhook-statuses", "").await, 503);
+    assert_eq!(code(&operate, "GET", "/dead-letters", "").await, 200);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 async fn torture(weather: Weather, webhooks: u64) {
     let (seed, other) = (number("SEED", 1), setting("OTHER"));
     let plan = Plan { seed, webhooks: usize::try_from(webhooks).unwrap(), weather, other };
+    println!("SEED={seed}");
     let page = run(plan).await;
     println!("{page}");
     assert!(page.breaches.is_empty(), "SEED={seed} found {} breaches", page.breaches.len());

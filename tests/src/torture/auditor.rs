@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
-use crate::torture::{Books, Field, Weather};
+use crate::torture::{Blow, Books, Field, Weather};
 
 /// What an instance may hold at most. These are the binaries of the dev profile.
 const MOST_RSS: u64 = 64 * 1024 * 1024;
+
+/// How long a call may take, and what is done after it.
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// How long before or after its end a fault may have hurt somebody.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -44,6 +47,7 @@ struct Stores {
 }
 
 pub(crate) async fn audit(field: &Field) -> Page {
+    let listed = listed(field).await;
     let stores = Stores { statuses: statuses(field), letters: letters(field).await, sums: sums(field) };
     let idle = idle(field).await;
     let books = std::mem::take(&mut *field.books.open());
@@ -56,6 +60,7 @@ pub(crate) async fn audit(field: &Field) -> Page {
     let sums = audit.sums();
     audit.memory();
     audit.breaches.extend(idle);
+    audit.listing(&listed);
     audit.page(&[
         ("webhooks accepted", audit.books.told.len().to_string()),
         ("  delivered", delivered.to_string()),
@@ -95,17 +100,27 @@ impl Audit<'_> {
     /// request that had to be repeated may have been queued at its first try.
     fn suffered(&self, id: &str, kind: impl Fn(Fault) -> bool) -> bool {
         let Some(told) = self.books.told.get(id) else { return false };
-        self.books.faults.iter().any(|(fault, at)| kind(*fault) && *at + AFTERMATH >= told.at)
+        self.books.faults.iter().any(|blow| kind(blow.fault) && blow.ended + AFTERMATH >= told.at)
     }
 
-    /// Whether a fault explains that a receiver got something twice: it lay between
-    /// the first time and the last, or hurt one of them.
+    /// Whether Redis forgot after the last that was heard of a webhook.
+    fn forgotten(&self, id: &str) -> bool {
+        let last = self.got(id).iter().map(|call| call.at).max();
+        let last = last.or_else(|| self.books.told.get(id).map(|told| told.at));
+        let after = |blow: &Blow| last.is_none_or(|last| blow.ended + AFTERMATH >= last);
+        self.books.faults.iter().any(|blow| blow.fault.forgets() && after(blow))
+    }
+
+    /// Whether a fault explains that a receiver got something twice: it hurt the first
+    /// time, or made Redis forget between the first and the last.
     fn excuses(&self, got: &[Got]) -> bool {
         let mut accepted = got.iter().filter(|call| call.accepted()).map(|call| call.at);
         let Some(first) = accepted.next() else { return true };
         let (first, last) = accepted.fold((first, first), |(first, last), at| (first.min(at), last.max(at)));
-        let between = |at: Instant| at + AFTERMATH >= first && at <= last + AFTERMATH;
-        self.books.faults.iter().any(|(fault, at)| fault.disturbs() && between(*at))
+        self.books.faults.iter().any(|Blow { fault, began, ended }| {
+            let hurt = fault.doubles() && *began <= first + ATTEMPT && *ended + ATTEMPT >= first;
+            hurt || (fault.forgets() && *ended >= first && *began <= last)
+        })
     }
 
     /// Every webhook that somebody holds a 202 for is delivered or archived.
@@ -127,11 +142,25 @@ impl Audit<'_> {
 
     /// Nothing arrives that was not accepted, or changed, or unsigned, or elsewhere.
     fn nothing_else(&mut self) {
+        for id in self.books.refused.iter().filter(|id| self.stores.statuses.contains_key(*id)) {
+            self.breaches.push(format!("{id} was refused and has a status"));
+        }
         for (id, got) in &self.books.got {
             let Some(told) = self.books.told.get(id) else {
                 self.breaches.push(format!("{id:?} arrived and was never accepted"));
                 continue;
             };
+            let failed = got.iter().filter(|call| !call.accepted()).count();
+            let budget = match self.field.receivers[told.receiver].temper {
+                Temper::Missing => 1,
+                Temper::Throttling => 4,
+                // Probes that fail spend no attempt, and these have breakers that open.
+                Temper::Healthy | Temper::Faulty | Temper::Slow => 4,
+                Temper::Flapping | Temper::Dead | Temper::Closing => usize::MAX,
+            };
+            if self.field.plan.weather == Weather::Calm && failed > budget {
+                self.breaches.push(format!("{id} failed {failed} times"));
+            }
             for call in got {
                 if let Some(wrong) = &call.wrong {
                     self.breaches.push(format!("{id} arrived with {wrong}"));
@@ -165,16 +194,17 @@ impl Audit<'_> {
         let (mut wrong, mut forgotten) = (Vec::new(), 0);
         for id in self.books.told.keys() {
             let arrived = self.got(id).iter().any(Got::accepted);
-            let excused = self.suffered(id, Fault::forgets);
+            let excused = self.forgotten(id);
             let status = self.stores.statuses.get(id).and_then(|record| record.get("status")).map(String::as_str);
             let archived = self.letter(id).is_some();
             let is_true = match status {
                 Some("delivered") => arrived,
-                Some("failed") => archived && !arrived,
+                // A duplicate may fail for good after a call whose answer was lost.
+                Some("failed") => archived && (!arrived || self.suffered(id, Fault::doubles)),
                 Some(_) | None => false,
             };
             // What was finished when Redis forgot it may be missing, or as it was.
-            if !is_true && excused && (arrived || archived) && status != Some("delivered") {
+            if !is_true && excused && (arrived || archived) && matches!(status, None | Some("pending" | "retrying")) {
                 forgotten += 1;
             } else if !is_true {
                 wrong.push(format!(
@@ -197,16 +227,17 @@ impl Audit<'_> {
             let got = self.got(id);
             let arrived = got.iter().any(Got::accepted);
             let temper = self.books.told.get(id).map(|told| self.temper(told.receiver));
-            let killed = |fault| fault == Fault::KillDeliver;
+            let failed = got.iter().filter(|call| !call.accepted()).count();
+            let killed = |fault| matches!(fault, Fault::KillDeliver | Fault::AwsRestart | Fault::Upgrade);
             let is_true = match (letter["reason"].as_str().unwrap_or_default(), temper) {
                 ("malformed", None) => {
                     malformed += 1;
                     true
                 }
                 ("client_error", Some(Temper::Missing)) => got.iter().any(|call| call.status == Some(404)),
-                ("retries_exhausted", Some(Temper::Missing | Temper::Healthy)) => false,
+                ("retries_exhausted", Some(Temper::Missing | Temper::Healthy | Temper::Slow)) => false,
                 ("retries_exhausted", Some(_)) => {
-                    letter["attempts"] == 4 && (!arrived || self.suffered(id, Fault::disturbs))
+                    letter["attempts"] == 4 && failed >= 4 && (!arrived || self.suffered(id, Fault::doubles))
                 }
                 ("crashed", Some(_)) => self.suffered(id, killed),
                 _ => false,
@@ -215,8 +246,9 @@ impl Audit<'_> {
                 wrong.push(format!("{id} is archived as {} after {} calls", letter["reason"], got.len()));
             }
         }
-        // A crash of the archivist between table and queue files the same message again.
-        if malformed != self.books.malformed {
+        // A consumer that is killed after it sent one on sends it on again.
+        let killed = self.books.faults.iter().any(|blow| blow.fault.doubles());
+        if malformed < self.books.malformed || (malformed > self.books.malformed && !killed) {
             wrong.push(format!("{} unreadable messages were queued and {malformed} archived", self.books.malformed));
         }
         self.breaches.extend(wrong);
@@ -253,7 +285,30 @@ impl Audit<'_> {
         shown.join(" ")
     }
 
+    /// The listing shows every record once, as it is.
+    fn listing(&mut self, listed: &[(String, String)]) {
+        let shown: HashMap<&String, &String> = listed.iter().map(|(id, status)| (id, status)).collect();
+        if shown.len() != listed.len() || shown.len() < self.stores.statuses.len() {
+            let records = self.stores.statuses.len();
+            self.breaches.push(format!(
+                "{records} records, and {} entries listed, {} of them apart",
+                listed.len(),
+                shown.len()
+            ));
+        }
+        for (id, record) in &self.stores.statuses {
+            if shown.get(id).copied() != record.get("status") {
+                self.breaches.push(format!("{id} is listed as {:?} and is {:?}", shown.get(id), record.get("status")));
+            }
+        }
+    }
+
     fn memory(&mut self) {
+        for name in ["Enqueue", "Deliver", "Archive", "Operate"] {
+            if !self.books.peaks.contains_key(name) {
+                self.breaches.push(format!("no instance of {name} was ever weighed"));
+            }
+        }
         for (name, peak) in &self.books.peaks {
             if *peak > MOST_RSS {
                 self.breaches.push(format!("{name} held {} MiB", peak / 1_048_576));
@@ -267,8 +322,8 @@ impl Audit<'_> {
             ("took", format!("{} s", self.field.began.elapsed().as_secs())),
         ];
         let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
-        for (fault, _) in &self.books.faults {
-            *faults.entry(*fault).or_default() += 1;
+        for blow in &self.books.faults {
+            *faults.entry(blow.fault).or_default() += 1;
         }
         all.extend_from_slice(lines);
         let reasons = self.stores.letters.iter().fold(BTreeMap::<&str, usize>::new(), |mut reasons, letter| {
@@ -286,7 +341,10 @@ impl Audit<'_> {
 
 fn statuses(field: &Field) -> HashMap<String, HashMap<String, String>> {
     let mut redis = field.redis.lock().unwrap().connect();
-    let ids: Vec<String> = field.books.open().told.keys().cloned().collect();
+    let ids: Vec<String> = {
+        let books = field.books.open();
+        books.told.keys().chain(&books.refused).cloned().collect()
+    };
     let mut pipe = redis::pipe();
     for id in &ids {
         pipe.hgetall(format!("webhook_status:{id}"));
@@ -306,6 +364,31 @@ fn sums(field: &Field) -> BTreeMap<String, u64> {
         }
     }
     sums
+}
+
+/// Every status, as clients list them.
+async fn listed(field: &Field) -> Vec<(String, String)> {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut listed = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let url = format!("{}/webhook-statuses?limit=200{cursor}", field.stack().get("API_URL"));
+        let mut response = client.get(url).send().await.unwrap();
+        let mut text = Vec::new();
+        while let Some(chunk) = response.chunk().await.unwrap() {
+            text.extend_from_slice(&chunk);
+        }
+        let page: Value = serde_json::from_slice(&text).unwrap();
+        for record in page["webhooks"].as_array().into_iter().flatten() {
+            let word = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            listed.push((word("webhook_id"), word("status")));
+        }
+        field.weigh();
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return listed,
+        }
+    }
 }
 
 async fn letters(field: &Field) -> Vec<Value> {

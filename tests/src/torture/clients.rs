@@ -23,7 +23,7 @@ struct Webhook {
     id: String,
     receiver: usize,
     payload: String,
-    /// A URL that no client may ask for.
+    /// With a header that no client may set.
     invalid: bool,
 }
 
@@ -77,11 +77,11 @@ impl<'f> Client<'f> {
     }
 
     fn json(&self, webhook: &Webhook) -> String {
-        let url = if webhook.invalid { "ftp://nowhere.example/".to_owned() } else { self.url(webhook) };
+        let headers = if webhook.invalid { json!({ "webhook-signature": "v1,mine" }) } else { json!({}) };
         format!(
-            "{{\"reference_id\":{},\"webhook_url\":{},\"payload\":{}}}",
+            "{{\"reference_id\":{},\"webhook_url\":{},\"headers\":{headers},\"payload\":{}}}",
             json!(webhook.id),
-            json!(url),
+            json!(self.url(webhook)),
             webhook.payload
         )
     }

@@ -120,9 +120,10 @@ impl Standing {
                         let id = header("webhook-id");
                         let wrong =
                             verify(&key, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).err();
-                        tokio::time::sleep(wait).await;
-                        let got = Got { receiver: number, at: Instant::now(), status, wrong, body };
+                        // Noted before the wait, after which nobody may be listening.
+                        let got = Got { receiver: number, at: Instant::now() + wait, status, wrong, body };
                         books.open().got.entry(id).or_default().push(got);
+                        tokio::time::sleep(wait).await;
                         let Some(status) = status else { return Err(std::io::Error::other("hung up")) };
                         let mut answer = Response::builder().status(status);
                         if status == 429 {
@@ -159,8 +160,12 @@ fn key(secret: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &secret)
 }
 
-/// Standard Webhooks, as a receiver verifies it.
+/// Standard Webhooks, as a receiver verifies it: five minutes old at most.
 fn verify(key: &hmac::Key, id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), String> {
+    let now = adapters::clock::Clock::system().now().as_secs();
+    if timestamp.parse::<u64>().map_or(true, |at| at.abs_diff(now) > 300) {
+        return Err(format!("the timestamp {timestamp:?}"));
+    }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     let given = signature.strip_prefix("v1,").ok_or("no signature")?;
     let given = STANDARD.decode(given).map_err(|_| "a signature that is not base64")?;

@@ -12,7 +12,7 @@ use domain::message::{History, Message};
 use domain::time::Millis;
 
 use crate::proxy::Trouble;
-use crate::torture::{Field, Plan, Told, Weather};
+use crate::torture::{Blow, Field, Plan, Told, Weather};
 
 /// Where the binaries are that `make build` makes.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
@@ -73,8 +73,13 @@ impl Fault {
         }
     }
 
-    /// Whether it may make a receiver get something twice, or a sum too low.
-    pub(crate) fn disturbs(self) -> bool {
+    /// Whether it may make a receiver get something twice.
+    pub(crate) fn doubles(self) -> bool {
+        self.disturbs() && !matches!(self, Self::KillEnqueue | Self::KillArchive)
+    }
+
+    /// Whether it does more than put messages into queues.
+    fn disturbs(self) -> bool {
         !matches!(self, Self::Duplicates | Self::Malformed)
     }
 
@@ -94,13 +99,21 @@ pub(crate) async fn sabotage(field: &Field) {
         for kind in &kinds {
             tokio::time::sleep(Duration::from_secs_f64(rng.f64() * 2.0 + 0.5)).await;
             field.weigh();
-            inflict(field, *kind, &mut rng).await;
-            field.books.open().faults.push((*kind, Instant::now()));
+            let began = Instant::now();
+            // What a fault draws depends on who is there; the next one's draws do not.
+            if inflict(field, *kind, &mut rng.fork()).await {
+                field.books.open().faults.push(Blow { fault: *kind, began, ended: Instant::now() });
+            }
             if rounds > 0 && served(field) {
                 return;
             }
         }
         rounds += 1;
+    }
+    let hit: Vec<Fault> = field.books.open().faults.iter().map(|blow| blow.fault).collect();
+    // Nobody may be at home when the archive's turn comes.
+    for kind in kinds.iter().filter(|kind| !hit.contains(kind) && **kind != Fault::KillArchive) {
+        field.books.breach(format!("{kind:?} never hit anything"));
     }
 }
 
@@ -109,21 +122,20 @@ fn served(field: &Field) -> bool {
     books.told.len() + books.refused.len() + books.breaches.len() >= field.plan.webhooks
 }
 
-async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) {
+/// Says whether it hit anything.
+async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) -> bool {
     let a_while = Duration::from_secs_f64(1.0 + 2.0 * rng.f64());
     match kind {
-        Fault::KillDeliver => kill(field, "Deliver", rng).await,
-        Fault::KillEnqueue => kill(field, "Enqueue", rng).await,
-        Fault::KillArchive => kill(field, "Archive", rng).await,
+        Fault::KillDeliver => return kill(field, "Deliver", rng).await,
+        Fault::KillEnqueue => return kill(field, "Enqueue", rng).await,
+        Fault::KillArchive => return kill(field, "Archive", rng).await,
         Fault::RedisEmpty | Fault::RedisKept | Fault::RedisStale => {
             {
                 let mut redis = field.redis.lock().unwrap();
-                if kind == Fault::RedisKept {
-                    redis.save();
-                } else if kind == Fault::RedisEmpty {
+                if kind == Fault::RedisEmpty {
                     redis.forget();
                 }
-                redis.stop();
+                if kind == Fault::RedisKept { redis.stop_and_save() } else { redis.stop() }
             }
             tokio::time::sleep(a_while).await;
             field.redis.lock().unwrap().resume();
@@ -131,7 +143,7 @@ async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) {
         Fault::RedisSlow => troubled(field, Trouble::Slow, a_while).await,
         Fault::RedisAway => troubled(field, Trouble::Away, a_while).await,
         Fault::RedisFull => {
-            limit(field, "1mb");
+            limit(field, "1");
             tokio::time::sleep(a_while).await;
             limit(field, "0");
         }
@@ -149,15 +161,18 @@ async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) {
             }
         }
     }
+    true
 }
 
 /// Kills what runs now and what is started instead, some times: one moment alone is
 /// likely to meet nobody at work.
-async fn kill(field: &Field, function: &str, rng: &mut fastrand::Rng) {
+async fn kill(field: &Field, function: &str, rng: &mut fastrand::Rng) -> bool {
+    let mut killed = 0;
     for _ in 0..5 {
-        field.own.kill(function);
+        killed += field.own.kill(function);
         tokio::time::sleep(Duration::from_secs_f64(0.05 + 0.4 * rng.f64())).await;
     }
+    killed > 0
 }
 
 async fn troubled(field: &Field, trouble: Trouble, duration: Duration) {
