@@ -295,3 +295,31 @@ async fn indexes_follow_the_status() {
         (vec![], vec!["a".into()], vec!["b".into()])
     );
 }
+
+#[tokio::test]
+async fn a_redis_that_was_full_costs_no_entry_in_the_listing() {
+    let world = World::new().await;
+    world.receiver.answer([200u16, 410]);
+    for id in ["delivered", "gone"] {
+        world.enqueue(id, "1").await;
+    }
+    let limit = |bytes: &str| {
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut world.redis.connect()).unwrap();
+    };
+    limit("1");
+    assert_eq!(world.step(Lane::Delivery).await, (2, 0));
+    world.clock.advance(Duration::from_secs(6));
+    world.step(Lane::Retry).await;
+    limit("0");
+    world.settle().await;
+    let (_, page) = world.get("/webhook-statuses").await;
+    let mut listed: Vec<(&str, &str)> = page["webhooks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| (record["webhook_id"].as_str().unwrap(), record["status"].as_str().unwrap()))
+        .collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [("delivered", "delivered"), ("gone", "failed")]);
+    assert_eq!(world.receiver.count(), 2, "nothing is called again");
+}

@@ -39,8 +39,8 @@ pub(crate) struct Finish {
     settle: Option<Settle>,
     /// What its breaker is then told.
     called: Option<Called>,
-    /// What a report that was recorded changed in the indexes.
-    moved: Option<(String, Status)>,
+    /// A report that was recorded; the indexes follow.
+    reported: Option<Box<Report>>,
     /// What is counted once the queue has what it must have.
     outcome: Option<Outcome>,
     /// Whether SQS is to keep the message whatever happens.
@@ -83,7 +83,7 @@ impl Settle {
 
 impl Finish {
     fn of(record: usize) -> Self {
-        Self { record, send: None, settle: None, called: None, moved: None, outcome: None, keep: false }
+        Self { record, send: None, settle: None, called: None, reported: None, outcome: None, keep: false }
     }
 
     /// What an attempt decided.
@@ -185,13 +185,9 @@ impl Finish {
     }
 
     /// A report is recorded; the indexes follow.
-    pub(crate) fn reported(record: usize, report: &Report) -> Self {
-        let status = match &report.settlement.ending {
-            Ending::Delivered { .. } => Status::Delivered,
-            Ending::Failed { .. } => Status::Failed,
-            Ending::Retrying { .. } | Ending::Parked { .. } | Ending::Released => return Self::of(record),
-        };
-        Self { moved: Some((report.id.clone(), status)), ..Self::of(record) }
+    pub(crate) fn reported(record: usize, report: Report) -> Self {
+        let reported = final_status(&report.settlement.ending).map(|_| Box::new(report));
+        Self { reported, ..Self::of(record) }
     }
 
     fn count(&self, now: Millis) {
@@ -227,17 +223,28 @@ impl Deliver {
             calls.push(ledger::settle(&settle.id, &settle.birth, &settle.settlement, self.lifetimes));
             moved.extend(settle.status().map(|status| (settle.id.clone(), status)));
         }
-        moved.extend(finishes.iter().filter_map(|finish| finish.moved.clone()));
+        let reported: Vec<&Report> = finishes.iter().filter_map(|finish| finish.reported.as_deref()).collect();
+        for report in &reported {
+            moved.extend(final_status(&report.settlement.ending).map(|status| (report.id.clone(), status)));
+        }
         let called: Vec<Called> = finishes.iter().filter_map(|finish| finish.called.clone()).collect();
         let (reports, touched) = self.reports(&called);
         calls.extend(reports.iter().map(|(_, call)| call.clone()));
         calls.extend(breaker::touched(touched.iter().map(String::as_str), now));
+        let before_indexes = calls.len();
         calls.extend(index::moved(&moved, now, self.lifetimes));
-        let mut replies = self.wave(&calls, batch).await.unwrap_or_default().into_iter();
+        let replies = self.wave(&calls, batch).await.unwrap_or_default();
+        // A Redis that is full takes out of an index and puts nothing in. What is final
+        // would be in no index for good, so it is reported as if it were not recorded.
+        let entered = replies.len() >= calls.len() && replies[before_indexes..].iter().all(Result::is_ok);
+        let mut replies = replies.into_iter();
 
         let mut unrecorded = Vec::new();
         for settle in settles {
             match answered(replies.next(), ledger::settled, &settle.id) {
+                Some(Settled::Recorded) if !entered && final_status(&settle.settlement.ending).is_some() => {
+                    unrecorded.extend(report_of(settle, now));
+                }
                 Some(Settled::Recorded) => {}
                 Some(Settled::Stale | Settled::Foreign) => {
                     tracing::info!(webhook_id = %settle.id, hop = settle.settlement.hop, "the record knows better");
@@ -247,6 +254,9 @@ impl Deliver {
         }
         for (destination, _) in &reports {
             tell(destination, replies.next());
+        }
+        if !entered {
+            unrecorded.extend(reported.into_iter().map(|report| report.delayed(now)));
         }
         self.report(unrecorded, now).await;
     }
@@ -312,6 +322,15 @@ impl Deliver {
                 );
             }
         }
+    }
+}
+
+/// The status that nothing follows, if this ending has one.
+fn final_status(ending: &Ending) -> Option<Status> {
+    match ending {
+        Ending::Delivered { .. } => Some(Status::Delivered),
+        Ending::Failed { .. } => Some(Status::Failed),
+        Ending::Retrying { .. } | Ending::Parked { .. } | Ending::Released => None,
     }
 }
 

@@ -100,7 +100,7 @@ impl Deliver {
         }
         for (record, report) in reports {
             match answered(replies.next(), ledger::settled, &report.id) {
-                Some(Settled::Recorded) => finishes.push(Finish::reported(record, &report)),
+                Some(Settled::Recorded) => finishes.push(Finish::reported(record, report)),
                 Some(Settled::Stale | Settled::Foreign) => {}
                 None if now >= report.deadline => {
                     tracing::error!(webhook_id = %report.id, outcome = "unrecorded", "an outcome was never recorded");
