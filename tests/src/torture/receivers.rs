@@ -58,7 +58,7 @@ impl Temper {
             _ if recovered => at_once(200),
             Self::Healthy => at_once(200),
             Self::Faulty => at_once(if chance < 0.05 { 500 } else { 200 }),
-            Self::Slow => (Some(200), Duration::from_secs_f64(0.1 + 0.5 * chance)),
+            Self::Slow => (Some(200), Duration::from_secs_f64(0.05 + 0.25 * chance)),
             Self::Flapping => at_once(if age.as_secs() % 6 < 3 { 200 } else { 503 }),
             Self::Dead if age.as_secs() < 3 => at_once(200),
             Self::Dead => (None, Duration::ZERO),
