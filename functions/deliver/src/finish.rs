@@ -256,7 +256,9 @@ impl Deliver {
             tell(destination, replies.next());
         }
         if !entered {
-            unrecorded.extend(reported.into_iter().map(|report| report.delayed(now)));
+            // Not for ever: an index may be broken, and a late report revives its record.
+            let living = reported.into_iter().filter(|report| now < report.deadline);
+            unrecorded.extend(living.map(|report| report.delayed(now)));
         }
         self.report(unrecorded, now).await;
     }
