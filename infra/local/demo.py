@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Sends webhooks through the running stack and shows what became of each.
+"""Sends webhooks through the local stack and shows the result of each.
 
-The receiver checks every signature with an implementation of its own. Ends with
-an error if anything differs from what is promised below. Standard library only.
+The receiver verifies every signature with its own implementation. The script exits with
+an error if a result differs from the expected one. It uses only the standard library.
 """
 
 import base64
@@ -30,19 +30,19 @@ def stack_env():
     try:
         lines = (LOCAL / "stack.env").read_text().splitlines()
     except OSError:
-        sys.exit("demo.py: no stack is up; `make demo` starts one")
+        sys.exit("demo.py: the local stack is not running. Run `make demo` to start it.")
     return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
 
 
 ENV = stack_env()
-# The stack is not reached through anybody's proxy.
+# Do not use a proxy for the local stack.
 urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 STARTED = time.time()
 RUN = uuid.uuid4().hex[:6]
 
 
 class Receiver:
-    """Answers as told, by path, and remembers what came."""
+    """Answers with the planned status codes of each path and records all calls."""
 
     def __init__(self):
         self.plans = {}
@@ -71,7 +71,7 @@ class Receiver:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def url(self, path, *codes):
-        """The URL of `path`, which answers with these codes; the last one stays."""
+        """The URL of `path`. It answers with these codes in turn and repeats the last one."""
         self.plans[path] = list(codes) or [200]
         return f"http://127.0.0.1:{self.server.server_port}{path}"
 
@@ -81,7 +81,7 @@ class Receiver:
 
 
 def verified(headers, body):
-    """Standard Webhooks 1.0.0, as a receiver would check it."""
+    """Whether the signature is valid (Standard Webhooks 1.0.0)."""
     secret = base64.b64decode(ENV["SIGNING_SECRETS"].split()[0].removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
@@ -126,8 +126,8 @@ class Demo:
     def check(self, what, found, wanted):
         good = found == wanted
         self.faults += not good
-        mark = f"{GREEN}ok{PLAIN}" if good else f"{RED}DIFFERS{PLAIN}"
-        print(f"            {mark}  {what}" + ("" if good else f": {found!r}, not {wanted!r}"), flush=True)
+        mark = f"{GREEN}ok{PLAIN}" if good else f"{RED}FAILED{PLAIN}"
+        print(f"            {mark}  {what}" + ("" if good else f": found {found!r}, expected {wanted!r}"), flush=True)
 
     def send(self, body):
         began = time.time()
@@ -139,19 +139,19 @@ class Demo:
 
     def timeline(self, webhook_id, record):
         for n, (at, path, _, _, code, good) in enumerate(self.receiver.calls(webhook_id), 1):
-            self.line(at, f"call {n}: POST {path}, signature {'verified' if good else 'WRONG'} → {code}")
+            self.line(at, f"call {n}: POST {path}, signature {'valid' if good else 'INVALID'} → {code}")
         why = f": {record['error']}" if record.get("error") else ""
         self.line(time.time(), f"status {record.get('status')}, attempts {record.get('attempts')}, "
-                               f"kept {record.get('ttl_seconds')} s{why}")
+                               f"kept for {record.get('ttl_seconds')} s{why}")
 
     def follow(self, body, status, calls):
         code, _, webhook_id = self.send(body)
         record = wait_until(webhook_id, status)
         self.timeline(webhook_id, record)
-        self.check("answered 202", code, 202)
-        self.check(f"ends {status}", record.get("status"), status)
+        self.check("the API answers 202", code, 202)
+        self.check(f"the final status is {status}", record.get("status"), status)
         got = self.receiver.calls(webhook_id)
-        self.check(f"{calls} call(s), each signature verified", [call[5] for call in got], [True] * calls)
+        self.check(f"{calls} call(s) with a valid signature", [call[5] for call in got], [True] * calls)
         return webhook_id, record, got
 
     def delivered(self):
@@ -160,21 +160,21 @@ class Demo:
         url = self.receiver.url("/orders")
         body = f'{{"webhook_url": "{url}", "payload": {payload}, "event_type": "order.paid"}}'.encode()
         _, record, got = self.follow(body, "delivered", 1)
-        self.check("the payload's bytes are untouched", got[0][3] if got else None, payload.encode())
-        self.check("kept 30 minutes at most", record.get("ttl_seconds", 9999) <= 1800, True)
+        self.check("the payload is unchanged, byte for byte", got[0][3] if got else None, payload.encode())
+        self.check("the record is kept for at most 30 minutes", record.get("ttl_seconds", 9999) <= 1800, True)
 
     def retried(self):
         self.title("2. A receiver answers 500 twice, then 200")
         url = self.receiver.url("/flaky", 500, 500, 200)
         _, record, _ = self.follow({"webhook_url": url, "payload": {"n": 2}}, "delivered", 3)
-        self.check("3 attempts", record.get("attempts"), 3)
+        self.check("the record counts 3 attempts", record.get("attempts"), 3)
 
     def dead(self):
-        self.title("3. A receiver answers 404: given up at once, kept, and sent again when it is well")
+        self.title("3. A receiver answers 404: the webhook becomes a dead letter and is redriven later")
         url = self.receiver.url("/nowhere", 404)
         webhook_id, record, _ = self.follow({"webhook_url": url, "payload": {"n": 3}}, "failed", 1)
-        self.check("class client_error", record.get("error_class"), "client_error")
-        self.check("kept 7 days at most", record.get("ttl_seconds", 10**9) <= 604_800, True)
+        self.check("the error class is client_error", record.get("error_class"), "client_error")
+        self.check("the record is kept for at most 7 days", record.get("ttl_seconds", 10**9) <= 604_800, True)
         until = time.time() + PATIENCE_S
         code, letter = 0, {}
         while code != 200 and time.time() < until:
@@ -186,10 +186,10 @@ class Demo:
         self.line(time.time(), f"POST /dead-letters/{webhook_id}/redrive → {code}")
         record = wait_until(webhook_id, "delivered")
         self.timeline(webhook_id, record)
-        self.check("redriven under the same id, and delivered", record.get("status"), "delivered")
+        self.check("the redrive delivers it under the same id", record.get("status"), "delivered")
 
     def batch(self):
-        self.title("4. A batch of 20")
+        self.title("4. A batch of 20 webhooks")
         url = self.receiver.url("/batch")
         began = time.time()
         code, answer = call("POST", "/webhooks/batch",
@@ -199,20 +199,20 @@ class Demo:
         ends = [wait_until(webhook_id, "delivered").get("status") for webhook_id in ids]
         bodies = sorted(int(call[3]) for webhook_id in ids for call in self.receiver.calls(webhook_id))
         self.line(time.time(), f"{ends.count('delivered')} delivered")
-        self.check("all are delivered, each once", (ends, bodies), (["delivered"] * 20, list(range(20))))
+        self.check("each webhook is delivered exactly once", (ends, bodies), (["delivered"] * 20, list(range(20))))
 
     def repeated(self):
-        self.title("5. The same reference_id again, then with another body")
+        self.title("5. The same reference_id is sent again, then with another body")
         body = {"webhook_url": self.receiver.url("/once"), "payload": {"n": 5}, "reference_id": f"order-{RUN}"}
         webhook_id, _, _ = self.follow(body, "delivered", 1)
         code, answer, _ = self.send(body)
-        self.check("202, duplicate", (code, answer.get("duplicate")), (202, True))
+        self.check("the same body is a duplicate: 202", (code, answer.get("duplicate")), (202, True))
         code, _, _ = self.send({**body, "payload": {"n": 6}})
-        self.check("409 for another body", code, 409)
-        self.check("still 1 call", len(self.receiver.calls(webhook_id)), 1)
+        self.check("another body is a conflict: 409", code, 409)
+        self.check("the receiver got 1 call", len(self.receiver.calls(webhook_id)), 1)
 
     def broken(self):
-        self.title("6. A receiver that is down: its circuit breaker opens, waits, and heals")
+        self.title("6. A receiver is down: its circuit breaker opens and closes again")
         other = Receiver()
         url = other.url("/down", 503)
         destination = url.removesuffix("/down")
@@ -240,32 +240,32 @@ class Demo:
         calls = len(other.seen)
         until("half_open")
         other.url("/down", 200)
-        self.line(time.time(), "the receiver is back")
+        self.line(time.time(), "the receiver works again")
         until("closed")
         ends = [wait_until(webhook_id, "delivered").get("status") for webhook_id in ids]
-        self.line(time.time(), f"{ends.count('delivered')} delivered, {len(other.seen)} calls in all")
-        self.check("5 failures open it", calls >= 5, True)
-        self.check("open, half-open, closed", [one for one in seen if one != "closed"][:2] + seen[-1:],
+        self.line(time.time(), f"{ends.count('delivered')} delivered, {len(other.seen)} calls in total")
+        self.check("5 failures open the breaker", calls >= 5, True)
+        self.check("the states are open, half-open, closed", [one for one in seen if one != "closed"][:2] + seen[-1:],
                    ["open", "half_open", "closed"])
-        self.check("all 6 are delivered", ends, ["delivered"] * 6)
+        self.check("all 6 webhooks are delivered", ends, ["delivered"] * 6)
 
     def refused(self):
-        self.title("7. A request with three faults")
+        self.title("7. A request has three faults")
         code, answer, _ = self.send({"webhook_url": "ftp://x", "reference_id": "a b", "colour": "red", "payload": 1})
         for error in answer.get("errors", []):
             self.line(time.time(), f"{error['pointer']}: {error['message']}")
-        self.check("422 with three entries", (code, len(answer.get("errors", []))), (422, 3))
+        self.check("the API answers 422 and names three faults", (code, len(answer.get("errors", []))), (422, 3))
 
     def healthy(self):
-        self.title("8. What the person on call sees")
+        self.title("8. Health and statuses, as the person on call sees them")
         code, answer = call("GET", "/health")
         parts = ", ".join(f"{name} {part['status']}" for name, part in answer["components"].items())
         self.line(time.time(), f"GET /health → {code} {answer['status']}: {parts}")
-        self.check("healthy", (code, answer["status"]), (200, "healthy"))
+        self.check("the status is healthy", (code, answer["status"]), (200, "healthy"))
         code, answer = call("GET", "/webhook-statuses?status=delivered&limit=3")
         self.line(time.time(), f"GET /webhook-statuses → {code}, counts {answer['counts']}")
         newest = [one["updated_at"] for one in answer["webhooks"]]
-        self.check("the last changed first", (len(newest), newest == sorted(newest, reverse=True)), (3, True))
+        self.check("the most recently changed webhook is first", (len(newest), newest == sorted(newest, reverse=True)), (3, True))
 
 
 def main():
@@ -275,10 +275,10 @@ def main():
         chapter()
     print()
     if demo.faults:
-        sys.exit(f"{demo.faults} thing(s) differ from what is promised")
-    print(f"{GREEN}Everything is as promised.{PLAIN} The stack stays up: `. .local/stack.env`, then try\n"
+        sys.exit(f"{demo.faults} check(s) failed")
+    print(f"{GREEN}All checks passed.{PLAIN} The stack is still running. To send a webhook, run `. .local/stack.env`, then\n"
           f"  curl -X POST \"$API_URL/webhooks\" -d '{{\"webhook_url\": \"http://127.0.0.1:9000/\", \"payload\": 1}}'\n"
-          "`make down` stops it.")
+          "To stop the stack, run `make down`.")
 
 
 if __name__ == "__main__":

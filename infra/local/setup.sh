@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what building and running need and this machine lacks, by name:
-# Debian packages and Python environments below .local/venvs; with `tools`, what
-# only lints and operators need, too; with `tests`, cargo-nextest; with `bench`,
-# what measures and what is measured beside.
+# Installs missing Debian packages, and Python environments below .local/venvs.
+# Without arguments: what is needed to build and to run the local stack.
+#   tools   also what lints and operators need
+#   tests   also cargo-nextest
+#   bench   also what benchmarks need
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,7 +33,7 @@ if [ ${#packages[@]} -gt 0 ]; then
   [ "$(id -u)" -eq 0 ] || sudo=sudo
   say "installing ${packages[*]}"
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-  # Packages start their services unless this says no; the stack starts its own.
+  # Prevent packages from starting their services. The local stack starts its own.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
@@ -51,11 +52,12 @@ for tool in fmt clippy; do
   cargo $tool --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 done
 if wanted tests && ! cargo nextest --version >/dev/null 2>&1; then
-  say 'building cargo-nextest (some minutes, once)'
+  say 'building cargo-nextest (only once, takes some minutes)'
   cargo install --quiet --locked --version 0.9.143 cargo-nextest
 fi
 
-# environment <name> <requirements>: made again when its pins change.
+# environment <name> <requirements>: creates a virtual environment, or creates it again
+# when its requirements change.
 environment() {
   local dir=.local/venvs/$1 pins=infra/local/$2
   if cmp -s "$pins" "$dir/pins.txt"; then return; fi

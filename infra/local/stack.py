@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The stack on one machine: redis-server, a local AWS, and the real template on it.
+"""The local stack: redis-server, a local AWS, and the template deployed to it.
 
     stack.py up [Name=value ...]   start what is not running, deploy, write stack.env
-    stack.py redis stop|start      stop redis-server at once, or start it again, empty
-    stack.py aws restart           stop the local AWS and start it again with what it held
-    stack.py code DIR              put other binaries into the functions, while they work
-    stack.py down                  stop what `up` started, by process id, and nothing else
+    stack.py redis stop|start      stop redis-server, or start it again without data
+    stack.py aws restart           restart the local AWS; it keeps its state
+    stack.py code DIR              replace the binaries of the running functions
+    stack.py down                  stop only the processes that `up` started
 
-Needs boto3, which the local AWS's virtual environment has.
+Needs boto3, which is installed in the virtual environment of the local AWS.
 """
 
 import base64
@@ -38,9 +38,9 @@ STACK = "steadhook"
 REGION = "eu-central-1"
 BUCKET = "steadhook-code"
 STARTED = time.monotonic()
-# Whether the local AWS asks who is calling and what they may do.
+# Whether the local AWS enforces IAM.
 GUARDED = os.environ.get("STEADHOOK_GUARDED") == "true"
-# What runs here is not reached through anybody's proxy.
+# Do not use a proxy for local services.
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost,::1"]))
 
@@ -60,8 +60,8 @@ def free_port():
 
 
 class Service:
-    """A process that `up` starts and `down` stops. Its file says which it is: a
-    process id alone may belong to somebody else by now."""
+    """A process that `up` starts and `down` stops. Its file holds the process id and the
+    start time, because another process may get the same id later."""
 
     def __init__(self, name):
         self.name = name
@@ -76,7 +76,7 @@ class Service:
         return None
 
     def running(self):
-        """The pid and port of the running process, or None."""
+        """The process id and port of the running process, or None."""
         with contextlib.suppress(OSError, ValueError):
             pid, born, port = self.file.read_text().split()
             if self._born(pid) == born:
@@ -97,7 +97,7 @@ class Service:
         found = self.running()
         if found:
             pid, _ = found
-            # Its own session: what it started goes with it.
+            # The process has its own session, so this stops its children, too.
             for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, sign)
@@ -123,7 +123,7 @@ def wait_for(what, process, log, ready, patience=60):
             if ready():
                 return
         time.sleep(0.05)
-    fail(f"{what} did not come up; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+    fail(f"{what} did not start. The end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def start_redis(port=None):
@@ -131,7 +131,7 @@ def start_redis(port=None):
     found = service.running()
     if found:
         return found[1]
-    binary = shutil.which("redis-server") or fail("redis-server is missing; `make setup` installs it")
+    binary = shutil.which("redis-server") or fail("redis-server is missing. Run `make setup` to install it.")
     port = port or int(os.environ.get("REDIS_PORT") or free_port())
     data = LOCAL / "redis"
     data.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def start_redis(port=None):
             return connection.recv(16).startswith(b"+PONG")
 
     wait_for("redis-server", process, service.log, ready)
-    say(f"redis-server is up on port {port}")
+    say(f"redis-server is running on port {port}")
     return port
 
 
@@ -167,7 +167,7 @@ def start_aws(port=None):
             return answer.status == 200
 
     wait_for("the local AWS", process, service.log, ready)
-    say(f"the local AWS is up on port {port}")
+    say(f"the local AWS is running on port {port}")
     return port
 
 
@@ -178,13 +178,13 @@ def client(name, endpoint):
 
 
 def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "lambda"):
-    """Puts what `make build` built where the template looks for it."""
+    """Copies the binaries of `make build` to the place that the template refers to."""
     for name in FUNCTIONS:
         source, target = built / name, staged / name / "bootstrap"
         if not source.is_file():
-            fail(f"{source} is missing; `make build` makes it")
+            fail(f"{source} is missing. Run `make build` to create it.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Another stack may be reading the one that is there.
+        # Replace the file in one step: another stack may be reading the old one.
         fresh = target.with_name(f"bootstrap.{os.getpid()}")
         subprocess.run(["strip", "--strip-all", "-o", str(fresh), str(source)], check=True)
         fresh.replace(target)
@@ -199,7 +199,7 @@ def signing_secret():
 
 
 def template_defaults():
-    """The template's parameters that have a default."""
+    """The parameters of the template that have a default, with that default."""
     text = (ROOT / "template.yaml").read_text()
     section = text.partition("\nParameters:\n")[2].partition("\nConditions:\n")[0]
     found = re.finditer(r'^  (\w+):\n(?:    .*\n)*?    Default: (.*)$', section, re.MULTILINE)
@@ -207,12 +207,12 @@ def template_defaults():
 
 
 def local_template():
-    """The template as this local AWS takes it: without CodeDeploy, which it has not."""
+    """Writes a copy of the template for the local AWS, which does not support CodeDeploy."""
     text = (ROOT / "template.yaml").read_text()
     text = re.sub(r"      AutoPublishAlias: live\n      AutoPublishCodeSha256: .*\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
     text = text.replace("IntegrationUri: !Ref Enqueue.Alias", "IntegrationUri: !GetAtt Enqueue.Arn")
     text = text.replace(".Alias\n", "\n")
-    # On AWS, sqs:SendMessage is the permission for batches, too. Here it is another one.
+    # On AWS, sqs:SendMessage also allows batches. The local AWS has a separate permission.
     text = text.replace('Action: "sqs:SendMessage"', 'Action: ["sqs:SendMessage", "sqs:SendMessageBatch"]')
     text = re.sub(r"(CodeUri|TemplateURL): ", rf"\1: {ROOT}/", text)
     path = LOCAL / "run" / "template.yaml"
@@ -234,9 +234,9 @@ def deploy(endpoint, parameters):
             env={**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test",
                  "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION, "SAM_CLI_TELEMETRY": "0"})
     if done.returncode != 0:
-        fail(f"sam deploy failed; the end of {log}:\n{log.read_text(errors='replace')[-4000:]}")
-    # This local AWS keeps a number that came through a parameter as text, and its
-    # poller stumbles over that. AWS itself does not.
+        fail(f"sam deploy failed. The end of {log}:\n{log.read_text(errors='replace')[-4000:]}")
+    # The local AWS stores a number from a parameter as text, and its poller cannot read
+    # that. Set the number again. AWS does not need this.
     functions = client("lambda", endpoint)
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         if "ScalingConfig" in mapping:
@@ -247,7 +247,7 @@ def deploy(endpoint, parameters):
 
 
 def callers(endpoint, api_id):
-    """Two users: an operator who may call the API, and a stranger who may nothing."""
+    """Creates two users: an operator who may call the API, and a stranger without permissions."""
     iam = client("iam", endpoint)
     account = client("sts", endpoint).get_caller_identity()["Account"]
     lines = {}
@@ -268,7 +268,7 @@ def up(arguments):
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals:
-            fail(f"{argument!r} is not Name=value")
+            fail(f"{argument!r} must have the form Name=value")
         given[name] = value
     LOCAL.mkdir(parents=True, exist_ok=True)
     (LOCAL / "log").mkdir(exist_ok=True)
@@ -285,7 +285,7 @@ def up(arguments):
         **given,
     }
     say("deploying the template")
-    # An update keeps earlier values unless it is told the defaults.
+    # Pass the defaults as well: an update keeps the previous value of a missing parameter.
     parameters = {**template_defaults(), **parameters}
     outputs = deploy(endpoint, parameters)
     lines = {
@@ -304,7 +304,7 @@ def up(arguments):
         "STACK_NAME": STACK,
     }
     if GUARDED:
-        # A signature covers the path, and this is the one that the caller sees.
+        # A signature covers the path, so callers need the URL with the host name of the API.
         port = endpoint.rpartition(":")[2]
         lines["API_URL"] = f"http://{outputs['ApiId']}.execute-api.localhost:{port}"
         lines |= callers(endpoint, outputs["ApiId"])
@@ -312,7 +312,7 @@ def up(arguments):
     env.touch(mode=0o600)
     env.write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
     shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
-    say(f"the stack is up; {shown} says where")
+    say(f"the stack is running. Its addresses are in {shown}")
 
 
 def down():
@@ -325,7 +325,7 @@ def redis(action):
     service = Service("redis")
     port_file = LOCAL / "run" / "redis.port"
     if action == "stop":
-        _, port = service.running() or fail("redis-server does not run")
+        _, port = service.running() or fail("redis-server is not running")
         service.stop()
         port_file.write_text(str(port))
     else:
@@ -334,14 +334,14 @@ def redis(action):
 
 def restart_aws():
     service = Service("ministack")
-    _, port = service.running() or fail("the local AWS does not run")
+    _, port = service.running() or fail("the local AWS is not running")
     service.stop()
     start_aws(port)
 
 
 def change_code(built):
-    """An upgrade in mid-traffic: new instances get the other binaries, old ones end their work."""
-    _, port = Service("ministack").running() or fail("the local AWS does not run")
+    """Replaces the binaries under load: new instances use the new ones, old instances finish their work."""
+    _, port = Service("ministack").running() or fail("the local AWS is not running")
     staged = LOCAL / "code"
     stage_binaries(Path(built).resolve(), staged)
     functions = client("lambda", f"http://127.0.0.1:{port}")
