@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
-use crate::outcome::Verdict;
+use crate::outcome::HealthSignal;
 use crate::time::Millis;
 
 /// How many reports are remembered, so that a re-sent one counts once.
@@ -19,7 +20,7 @@ pub const REMEMBERED: usize = 32;
 
 /// When a breaker opens and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct BreakerPolicy {
     /// Consecutive failures that open it.
     pub failure_threshold: u32,
     /// How long it stays open at first, in ms.
@@ -28,51 +29,53 @@ pub struct Policy {
     pub reset_max_ms: u64,
 }
 
-/// Policies by destination: one for all, and exceptions.
+/// BreakerPolicies by destination: one for all, and exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policies {
+pub struct BreakerPolicies {
     /// For every destination without one of its own.
-    pub general: Policy,
+    pub general: BreakerPolicy,
     /// For flaky but necessary ones.
-    pub overrides: BTreeMap<String, Policy>,
+    pub overrides: BTreeMap<String, BreakerPolicy>,
 }
 
-impl Policies {
+impl BreakerPolicies {
     /// The policy of a destination.
-    pub fn of(&self, destination: &str) -> Policy {
+    pub fn of(&self, destination: &str) -> BreakerPolicy {
         self.overrides.get(destination).copied().unwrap_or(self.general)
     }
 }
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum State {
     /// Traffic flows.
     #[default]
     Closed,
-    /// Traffic is refused.
-    Open,
     /// One probe is out, or may go out.
     HalfOpen,
+    /// Traffic is refused.
+    Open,
 }
 
 impl State {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
     /// The state's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-
-    /// The state of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
+        self.into()
     }
 }
 
@@ -145,16 +148,24 @@ pub enum Admission {
     },
 }
 
-/// Asks to call. `id` is the delivery, `token` this receive of it; `lease_ms` is
-/// how long the caller can live, `call_ms` how long a call takes at most: what a
-/// probe is waited for, since its holder mostly lives far longer than it.
+/// How long somebody who becomes the probe holds its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeTimes {
+    /// How long the caller can live: after that, the probe is lost.
+    pub lease: Duration,
+    /// How long a call takes at most. Others wait for a probe this long, since its
+    /// holder mostly lives far longer than its call.
+    pub call: Duration,
+}
+
+/// Asks to call. `id` is the delivery, `token` this receive of it.
 pub fn admit(
     breaker: &mut Breaker,
     now: Millis,
     id: &str,
     token: &str,
-    (lease_ms, call_ms): (u64, u64),
-    policy: &Policy,
+    times: ProbeTimes,
+    policy: &BreakerPolicy,
 ) -> Admission {
     let probing = |breaker: &Breaker| {
         Admission::Admitted(Pass::Probe {
@@ -181,7 +192,7 @@ pub fn admit(
                     return probing(breaker);
                 }
                 if now < probe.until {
-                    let wait = now.until(probe.until).min(Duration::from_millis(call_ms));
+                    let wait = now.until(probe.until).min(times.call);
                     return Admission::Refused { wait, first: false };
                 }
             }
@@ -190,13 +201,20 @@ pub fn admit(
     breaker.state = State::HalfOpen;
     breaker.epoch += 1;
     breaker.candidate = None;
-    let until = now.after(Duration::from_millis(lease_ms));
+    let until = now.after(times.lease);
     breaker.probe = Some(Probe { token: token.to_owned(), until });
     probing(breaker)
 }
 
 /// Reports how calls that began in `epoch` went, in the order in which they ended.
-pub fn report(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdicts: &[Verdict], policy: &Policy) {
+pub fn report(
+    breaker: &mut Breaker,
+    now: Millis,
+    token: &str,
+    epoch: u64,
+    signals: &[HealthSignal],
+    policy: &BreakerPolicy,
+) {
     if breaker.state != State::Closed
         || breaker.epoch != epoch
         || breaker.reported.iter().any(|earlier| earlier == token)
@@ -205,42 +223,49 @@ pub fn report(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdi
     }
     // Said again later, this would count anew. Only success upon success may be
     // forgotten: it writes nothing.
-    if breaker.failures == 0 && !verdicts.contains(&Verdict::Unhealthy) {
+    if breaker.failures == 0 && !signals.contains(&HealthSignal::Unhealthy) {
         return;
     }
     remember(breaker, token);
-    for verdict in verdicts {
-        match verdict {
-            Verdict::Healthy => breaker.failures = 0,
-            Verdict::Unhealthy => {
+    for signal in signals {
+        match signal {
+            HealthSignal::Healthy => breaker.failures = 0,
+            HealthSignal::Unhealthy => {
                 breaker.failures += 1;
                 if breaker.failures >= policy.failure_threshold {
                     return open(breaker, now, policy.reset_ms);
                 }
             }
-            Verdict::Throttled | Verdict::Neutral => {}
+            HealthSignal::Throttled | HealthSignal::Neutral => {}
         }
     }
 }
 
 /// Reports how a probe went.
-pub fn report_probe(breaker: &mut Breaker, now: Millis, token: &str, epoch: u64, verdict: Verdict, policy: &Policy) {
+pub fn report_probe(
+    breaker: &mut Breaker,
+    now: Millis,
+    token: &str,
+    epoch: u64,
+    signal: HealthSignal,
+    policy: &BreakerPolicy,
+) {
     let ours = breaker.probe.as_ref().is_some_and(|probe| probe.token == token);
     if breaker.state != State::HalfOpen || breaker.epoch != epoch || !ours {
         return;
     }
-    match verdict {
-        Verdict::Healthy => close(breaker),
-        Verdict::Unhealthy | Verdict::Throttled => {
+    match signal {
+        HealthSignal::Healthy => close(breaker),
+        HealthSignal::Unhealthy | HealthSignal::Throttled => {
             let reset = next_reset_ms(breaker.reset_ms.unwrap_or(policy.reset_ms), policy);
             open(breaker, now, reset);
         }
-        Verdict::Neutral => breaker.probe = None,
+        HealthSignal::Neutral => breaker.probe = None,
     }
 }
 
 /// How long a breaker stays open after a failed probe.
-pub fn next_reset_ms(reset_ms: u64, policy: &Policy) -> u64 {
+pub fn next_reset_ms(reset_ms: u64, policy: &BreakerPolicy) -> u64 {
     reset_ms.saturating_mul(2).min(policy.reset_max_ms.max(policy.reset_ms))
 }
 
@@ -271,68 +296,7 @@ fn remember(breaker: &mut Breaker, token: &str) {
     }
 }
 
-/// How refused deliveries wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parking {
-    /// The longest extra wait of the first refusal; doubled by every further one.
-    pub base: Duration,
-    /// No extra wait is longer.
-    pub cap: Duration,
-}
-
-impl Parking {
-    /// How long a refused delivery waits: the first in line exactly until the
-    /// breaker may half-open, others longer and longer beyond that, spread by
-    /// chance (`spread` is 0..1), so that they do not all come at once.
-    pub fn wait(&self, wait: Duration, first: bool, parked: u32, spread: f64) -> Duration {
-        let floor = Duration::from_secs(1);
-        if first {
-            return wait.max(floor);
-        }
-        let grown = self.base.as_secs_f64() * 2f64.powi(i32::try_from(parked.min(30)).unwrap_or(30));
-        let most = grown.min(self.cap.as_secs_f64()).max(1.0);
-        wait + Duration::from_secs_f64(1.0 + (most - 1.0) * spread.clamp(0.0, 1.0))
-    }
-}
-
-/// Names of the breaker's fields in Redis.
-pub mod field {
-    #![allow(missing_docs, reason = "each name is its meaning")]
-    pub const STATE: &str = "state";
-    pub const FAILURES: &str = "failures";
-    pub const EPOCH: &str = "epoch";
-    pub const OPENED_AT: &str = "opened_at";
-    pub const RETRY_AT: &str = "retry_at";
-    pub const RESET_MS: &str = "reset_ms";
-    pub const PROBE: &str = "probe";
-    pub const PROBE_UNTIL: &str = "probe_until";
-    pub const CANDIDATE: &str = "candidate";
-    pub const REPORTED: &str = "reported";
-}
-
 impl Breaker {
-    /// Reads a breaker from a Redis hash; fields that cannot be read count as absent.
-    pub fn from_fields(fields: &BTreeMap<String, String>) -> Self {
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
-        let probe = fields.get(field::PROBE).cloned().zip(number(field::PROBE_UNTIL));
-        Self {
-            state: fields.get(field::STATE).and_then(|name| State::named(name)).unwrap_or_default(),
-            failures: number(field::FAILURES).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
-            epoch: number(field::EPOCH).unwrap_or_default(),
-            opened_at: number(field::OPENED_AT).map(Millis),
-            retry_at: number(field::RETRY_AT).map(Millis),
-            reset_ms: number(field::RESET_MS),
-            probe: probe.map(|(token, until)| Probe { token, until: Millis(until) }),
-            candidate: fields.get(field::CANDIDATE).cloned(),
-            reported: fields
-                .get(field::REPORTED)
-                .into_iter()
-                .flat_map(|list| list.split(' '))
-                .map(str::to_owned)
-                .collect(),
-        }
-    }
-
     /// What it is for whoever looks: an open one whose time is over is half-open,
     /// whether somebody has come by or not.
     pub fn seen_at(&self, now: Millis) -> State {
@@ -347,8 +311,12 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { failure_threshold: 5, reset_ms: 60_000, reset_max_ms: 900_000 };
-    const BAD: Verdict = Verdict::Unhealthy;
+    fn times(lease_ms: u64, call_ms: u64) -> ProbeTimes {
+        ProbeTimes { lease: Duration::from_millis(lease_ms), call: Duration::from_millis(call_ms) }
+    }
+
+    const POLICY: BreakerPolicy = BreakerPolicy { failure_threshold: 5, reset_ms: 60_000, reset_max_ms: 900_000 };
+    const BAD: HealthSignal = HealthSignal::Unhealthy;
 
     fn tripped() -> Breaker {
         let mut breaker = Breaker::default();
@@ -358,7 +326,7 @@ mod tests {
     }
 
     fn probe(breaker: &mut Breaker, now: u64, token: &str) -> u64 {
-        let answer = admit(breaker, Millis(now), "d", token, (10_000, 10_000), &POLICY);
+        let answer = admit(breaker, Millis(now), "d", token, times(10_000, 10_000), &POLICY);
         let Admission::Admitted(Pass::Probe { epoch, .. }) = answer else { panic!("{answer:?}") };
         epoch
     }
@@ -366,11 +334,18 @@ mod tests {
     #[test]
     fn five_failures_in_a_row_open_it_and_a_success_starts_over() {
         let mut breaker = Breaker::default();
-        report(&mut breaker, Millis(0), "a", 0, &[BAD, BAD, BAD, BAD, Verdict::Healthy, BAD], &POLICY);
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, BAD, BAD, BAD, HealthSignal::Healthy, BAD], &POLICY);
         assert_eq!((breaker.state, breaker.failures), (State::Closed, 1));
-        report(&mut breaker, Millis(0), "b", 0, &[Verdict::Throttled, BAD, Verdict::Neutral, BAD, BAD], &POLICY);
+        report(
+            &mut breaker,
+            Millis(0),
+            "b",
+            0,
+            &[HealthSignal::Throttled, BAD, HealthSignal::Neutral, BAD, BAD],
+            &POLICY,
+        );
         assert_eq!((breaker.state, breaker.failures), (State::Closed, 4));
-        report(&mut breaker, Millis(7), "c", 0, &[BAD, Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(7), "c", 0, &[BAD, HealthSignal::Healthy], &POLICY);
         assert_eq!((breaker.state, breaker.retry_at, breaker.epoch), (State::Open, Some(Millis(60_007)), 1));
     }
 
@@ -386,16 +361,16 @@ mod tests {
     #[test]
     fn a_report_that_changed_nothing_in_sum_is_remembered_too() {
         let mut breaker = Breaker::default();
-        report(&mut breaker, Millis(0), "a", 0, &[BAD, Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, HealthSignal::Healthy], &POLICY);
         report(&mut breaker, Millis(0), "b", 0, &[BAD; 4], &POLICY);
-        report(&mut breaker, Millis(0), "a", 0, &[BAD, Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(0), "a", 0, &[BAD, HealthSignal::Healthy], &POLICY);
         assert_eq!((breaker.state, breaker.failures), (State::Closed, 4));
     }
 
     #[test]
     fn throttling_never_opens_it_whatever_the_count() {
         let mut breaker = Breaker { failures: 9, ..Breaker::default() };
-        report(&mut breaker, Millis(0), "a", 0, &[Verdict::Throttled, Verdict::Neutral], &POLICY);
+        report(&mut breaker, Millis(0), "a", 0, &[HealthSignal::Throttled, HealthSignal::Neutral], &POLICY);
         assert_eq!(breaker.state, State::Closed);
     }
 
@@ -404,14 +379,14 @@ mod tests {
         let mut breaker = tripped();
         probe(&mut breaker, 60_000, "p");
         let wait = Duration::from_millis(25);
-        let answer = admit(&mut breaker, Millis(60_001), "e", "q", (60_000, 25), &POLICY);
+        let answer = admit(&mut breaker, Millis(60_001), "e", "q", times(60_000, 25), &POLICY);
         assert_eq!(answer, Admission::Refused { wait, first: false });
     }
 
     #[test]
     fn an_open_one_refuses_and_only_the_first_waits_exactly() {
         let mut breaker = tripped();
-        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", (1, 1), &POLICY);
+        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", times(1, 1), &POLICY);
         let wait = Duration::from_secs(40);
         assert_eq!(ask("x"), Admission::Refused { wait, first: true });
         assert_eq!(ask("y"), Admission::Refused { wait, first: false });
@@ -420,17 +395,17 @@ mod tests {
 
     #[test]
     fn one_probe_decides() {
-        for (verdict, state) in
-            [(Verdict::Healthy, State::Closed), (BAD, State::Open), (Verdict::Throttled, State::Open)]
+        for (signal, state) in
+            [(HealthSignal::Healthy, State::Closed), (BAD, State::Open), (HealthSignal::Throttled, State::Open)]
         {
             let mut breaker = tripped();
             let epoch = probe(&mut breaker, 60_000, "p");
             assert!(matches!(
-                admit(&mut breaker, Millis(60_001), "e", "q", (1, 1), &POLICY),
+                admit(&mut breaker, Millis(60_001), "e", "q", times(1, 1), &POLICY),
                 Admission::Refused { .. }
             ));
-            report_probe(&mut breaker, Millis(61_000), "p", epoch, verdict, &POLICY);
-            assert_eq!(breaker.state, state, "{verdict:?}");
+            report_probe(&mut breaker, Millis(61_000), "p", epoch, signal, &POLICY);
+            assert_eq!(breaker.state, state, "{signal:?}");
         }
     }
 
@@ -452,13 +427,13 @@ mod tests {
         let mut breaker = tripped();
         let lost = probe(&mut breaker, 60_000, "p");
         assert!(matches!(
-            admit(&mut breaker, Millis(69_999), "e", "q", (10_000, 10_000), &POLICY),
+            admit(&mut breaker, Millis(69_999), "e", "q", times(10_000, 10_000), &POLICY),
             Admission::Refused { .. }
         ));
         let epoch = probe(&mut breaker, 70_000, "q");
-        report_probe(&mut breaker, Millis(70_001), "p", lost, Verdict::Healthy, &POLICY);
+        report_probe(&mut breaker, Millis(70_001), "p", lost, HealthSignal::Healthy, &POLICY);
         assert_eq!(breaker.state, State::HalfOpen);
-        report_probe(&mut breaker, Millis(70_002), "q", epoch, Verdict::Healthy, &POLICY);
+        report_probe(&mut breaker, Millis(70_002), "q", epoch, HealthSignal::Healthy, &POLICY);
         assert_eq!(breaker.state, State::Closed);
     }
 
@@ -466,18 +441,18 @@ mod tests {
     fn a_neutral_probe_frees_the_slot_at_once() {
         let mut breaker = tripped();
         let epoch = probe(&mut breaker, 60_000, "p");
-        report_probe(&mut breaker, Millis(60_001), "p", epoch, Verdict::Neutral, &POLICY);
+        report_probe(&mut breaker, Millis(60_001), "p", epoch, HealthSignal::Neutral, &POLICY);
         probe(&mut breaker, 60_002, "q");
     }
 
     #[test]
     fn a_straggler_cannot_move_it() {
         let mut breaker = tripped();
-        report(&mut breaker, Millis(1), "late", 0, &[Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(1), "late", 0, &[HealthSignal::Healthy], &POLICY);
         assert_eq!(breaker.state, State::Open);
         let epoch = probe(&mut breaker, 60_000, "p");
-        report(&mut breaker, Millis(60_001), "later", 0, &[Verdict::Healthy], &POLICY);
-        report(&mut breaker, Millis(60_001), "later", epoch, &[Verdict::Healthy], &POLICY);
+        report(&mut breaker, Millis(60_001), "later", 0, &[HealthSignal::Healthy], &POLICY);
+        report(&mut breaker, Millis(60_001), "later", epoch, &[HealthSignal::Healthy], &POLICY);
         assert_eq!(breaker.state, State::HalfOpen);
     }
 
@@ -485,7 +460,7 @@ mod tests {
     fn failures_of_an_earlier_closed_time_do_not_count() {
         let mut breaker = tripped();
         let epoch = probe(&mut breaker, 60_000, "p");
-        report_probe(&mut breaker, Millis(60_001), "p", epoch, Verdict::Healthy, &POLICY);
+        report_probe(&mut breaker, Millis(60_001), "p", epoch, HealthSignal::Healthy, &POLICY);
         report(&mut breaker, Millis(60_002), "late", 0, &[BAD; 5], &POLICY);
         assert_eq!((breaker.state, breaker.failures), (State::Closed, 0));
     }
@@ -503,7 +478,7 @@ mod tests {
         probe(&mut breaker, 60_000, "p");
         // A failover whose clock is two seconds behind.
         assert!(matches!(
-            admit(&mut breaker, Millis(58_000), "e", "q", (10_000, 10_000), &POLICY),
+            admit(&mut breaker, Millis(58_000), "e", "q", times(10_000, 10_000), &POLICY),
             Admission::Refused { .. }
         ));
         probe(&mut breaker, 70_000, "q");
@@ -513,16 +488,5 @@ mod tests {
     fn it_is_seen_half_open_when_its_time_is_over() {
         let breaker = tripped();
         assert_eq!((breaker.seen_at(Millis(59_999)), breaker.seen_at(Millis(60_000))), (State::Open, State::HalfOpen));
-    }
-
-    #[test]
-    fn parked_ones_wait_longer_and_longer_up_to_a_limit() {
-        let parking = Parking { base: Duration::from_secs(30), cap: Duration::from_secs(300) };
-        let left = Duration::from_secs(10);
-        let most = |parked| parking.wait(left, false, parked, 1.0).as_secs();
-        assert_eq!([0, 1, 2, 3, 4, 99].map(most), [40, 70, 130, 250, 310, 310]);
-        assert_eq!(parking.wait(left, false, 3, 0.0).as_secs(), 11);
-        assert_eq!(parking.wait(left, true, 3, 1.0).as_secs(), 10);
-        assert_eq!(parking.wait(Duration::ZERO, true, 0, 0.0).as_secs(), 1);
     }
 }

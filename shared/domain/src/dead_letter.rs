@@ -1,5 +1,5 @@
-//! Why a delivery was given up, and what a dead letter carries beside its
-//! message. The names of the attributes are those that Amazon EventBridge uses.
+//! A dead letter: a delivery that was given up, with everything needed to send it
+//! again. The names of the message attributes are those that Amazon EventBridge uses.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::delivery::Delivery;
 use crate::destination::Destination;
 use crate::identity::hex;
-use crate::message::{History, Message, present};
+use crate::message::json::present;
+use crate::message::{History, Message};
 use crate::outcome::ErrorClass;
 use crate::place::Place;
+use crate::reason::Reason;
 use crate::time::Millis;
 
 /// Message attribute: the [`Reason`].
@@ -23,67 +26,6 @@ pub const ERROR_MESSAGE: &str = "ERROR_MESSAGE";
 pub const RETRY_ATTEMPTS: &str = "RETRY_ATTEMPTS";
 /// Message attribute: which limit ended it.
 pub const EXHAUSTED_RETRY_CONDITION: &str = "EXHAUSTED_RETRY_CONDITION";
-
-/// Why a delivery ended in the dead-letter queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The retry budget is spent.
-    RetriesExhausted,
-    /// The receiver refused it with a 3xx or 4xx.
-    ClientError,
-    /// The receiver answered 410 Gone.
-    Gone,
-    /// Its deadline passed.
-    Expired,
-    /// It must not or cannot be sent.
-    Validation,
-    /// The message could not be read.
-    Malformed,
-    /// Its consumer died again and again: outcome unknown, the receiver may have it.
-    Crashed,
-}
-
-impl Reason {
-    /// Every reason, for metrics that show all of them.
-    pub const ALL: [Self; 7] = [
-        Self::RetriesExhausted,
-        Self::ClientError,
-        Self::Gone,
-        Self::Expired,
-        Self::Validation,
-        Self::Malformed,
-        Self::Crashed,
-    ];
-
-    /// The reason's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RetriesExhausted => "retries_exhausted",
-            Self::ClientError => "client_error",
-            Self::Gone => "gone",
-            Self::Expired => "expired",
-            Self::Validation => "validation",
-            Self::Malformed => "malformed",
-            Self::Crashed => "crashed",
-        }
-    }
-
-    /// The reason of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-
-    /// Which limit ended the delivery, in EventBridge's words where it has one.
-    pub fn exhausted_condition(self) -> &'static str {
-        match self {
-            Self::RetriesExhausted => "MaximumRetryAttempts",
-            Self::Expired => "MaximumEventAgeInSeconds",
-            Self::Crashed => "MaximumReceiveCount",
-            Self::ClientError | Self::Gone | Self::Validation | Self::Malformed => "NotRetryable",
-        }
-    }
-}
 
 /// The longest body of an unreadable message that is kept, in bytes as JSON writes
 /// it: DynamoDB takes 400 KB an item.
@@ -217,26 +159,27 @@ impl DeadLetter {
     /// # Errors
     /// Never for a message that was decoded: only when its payload is not JSON.
     pub fn of(message: &Message, reason: Reason, error: &str, failed_at: Millis) -> Result<Self, serde_json::Error> {
+        let delivery = &message.delivery;
         let last = message.history.attempts.last();
         Ok(Self {
-            webhook_id: message.id.clone(),
+            webhook_id: delivery.id.clone(),
             reused_id: None,
             reason: Some(reason),
             error: error.to_owned(),
             failed_at,
-            attempts: u32::from(message.attempt),
+            attempts: u32::from(message.attempts),
             last_status_code: last.and_then(|attempt| attempt.code),
             error_class: last.and_then(|attempt| attempt.class),
-            correlation_id: message.correlation_id.clone(),
-            webhook_url: message.url.clone(),
-            destination: message.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
-            event_type: message.event_type.clone(),
-            headers: message.headers.clone(),
-            body_hash: message.body_hash.clone(),
-            accepted_at: message.accepted_at,
+            correlation_id: delivery.correlation_id.clone(),
+            webhook_url: delivery.url.clone(),
+            destination: delivery.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
+            event_type: delivery.event_type.clone(),
+            headers: delivery.headers.clone(),
+            body_hash: delivery.body_hash.clone(),
+            accepted_at: delivery.accepted_at,
             hop: message.hop,
             history: message.history.clone(),
-            payload: Some(serde_json::from_slice(&message.payload)?),
+            payload: Some(serde_json::from_slice(&delivery.payload)?),
             body: None,
             truncated: false,
         })
@@ -281,7 +224,7 @@ impl DeadLetter {
     /// deadline, the same id and the same bytes. `None` where nothing could be read.
     pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Message> {
         let payload = self.payload.as_ref()?;
-        Some(Message {
+        let delivery = Delivery {
             id: self.webhook_id.clone(),
             url: self.webhook_url.clone(),
             payload: Bytes::copy_from_slice(payload.get().as_bytes()),
@@ -291,12 +234,8 @@ impl DeadLetter {
             body_hash: self.body_hash.clone(),
             accepted_at: self.accepted_at,
             deadline,
-            attempt: 0,
-            hop: self.hop + 1,
-            parked: 0,
-            not_before: due,
-            history: History::default(),
-        })
+        };
+        Some(Message { delivery, hop: self.hop + 1, not_before: due, ..Message::default() })
     }
 
     /// The same, filed apart because its id belongs to another body.
@@ -330,14 +269,5 @@ mod tests {
             assert!(letter.truncated && (299_000..301_000).contains(&written), "{text}: {written}");
         }
         assert!(!DeadLetter::malformed("m", "short", "why", Millis(0)).truncated);
-    }
-
-    #[test]
-    fn a_reason_has_one_name_everywhere() {
-        for reason in Reason::ALL {
-            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
-            assert_eq!(Reason::named(reason.as_str()), Some(reason));
-        }
-        assert_eq!(Reason::named("other"), None);
     }
 }

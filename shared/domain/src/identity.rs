@@ -50,6 +50,12 @@ pub fn body_hash(
     URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..16])
 }
 
+/// Whether two hashes under the same id belong to different bodies. An unknown hash,
+/// which is empty, fits any.
+pub fn is_another_body(hash: &str, other: &str) -> bool {
+    !hash.is_empty() && !other.is_empty() && hash != other
+}
+
 /// The W3C `traceparent` of one attempt. The trace id comes from the correlation
 /// id, so that every attempt of every delivery under it lands in one trace; the
 /// span is the attempt's own (`span` is any random number).
@@ -57,6 +63,11 @@ pub fn traceparent(correlation_id: &str, span: u64) -> String {
     let trace = hex(&digest(&SHA256, correlation_id.as_bytes()).as_ref()[..16]);
     // An all-zero span is invalid (W3C Trace Context §3.2.2.4).
     format!("00-{trace}-{:016x}-01", span.max(1))
+}
+
+/// The SHA-256 of some bytes, in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
 }
 
 /// Lower-case hexadecimal.

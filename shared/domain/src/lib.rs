@@ -1,22 +1,38 @@
-//! The rules of webhook delivery, and nothing else: no I/O, no clock, no
-//! randomness, no logging. Time and chance come in as arguments, so every rule
-//! can be tested exactly and at once.
+//! The rules of webhook delivery, and nothing else: no I/O, no clock, no randomness,
+//! no logging. Time and chance come in as arguments, so every rule can be tested
+//! exactly and at once.
 
+// What a client asks for.
 pub mod address;
-pub mod breaker;
-pub mod dead_letter;
+pub mod headers;
+pub mod webhook;
+
+// What is delivered, and what queues carry.
 pub mod delivery;
 pub mod destination;
+pub mod message;
+pub mod signature;
+
+// What an attempt came to, and what follows.
+pub mod next_step;
+pub mod outcome;
+pub mod parking;
+pub mod reason;
+pub mod retry;
+
+// What is shared between consumers.
+pub mod breaker;
+pub mod record;
+pub mod record_rules;
+pub mod status;
+
+// What was given up.
+pub mod dead_letter;
+
+// Small parts of all of the above.
 pub mod fault;
-pub mod headers;
 pub mod identity;
 pub mod json;
-pub mod ledger;
-pub mod message;
-pub mod outcome;
+pub mod object;
 pub mod place;
-pub mod retry;
-pub mod signature;
-pub mod status;
 pub mod time;
-pub mod webhook;

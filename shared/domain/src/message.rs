@@ -1,58 +1,38 @@
-//! What SQS carries: everything needed to finish one delivery. One versioned
-//! JSON schema for all queues; the payload is embedded as it was written.
+//! What a queue carries: a delivery with everything needed to finish it. `json` is
+//! its form as text.
 
-use std::collections::BTreeMap;
+pub mod json;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
-use url::Url;
+use serde::{Deserialize, Serialize};
 
-use crate::destination::Destination;
-use crate::identity::is_webhook_id;
-use crate::ledger::{Birth, Settlement};
+use crate::delivery::Delivery;
 use crate::outcome::ErrorClass;
-use crate::retry::SQS_DELAY_CAP;
+use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
 
-/// The schema's version.
-pub const VERSION: u8 = 1;
 /// How many attempts a history keeps of its beginning, and of its end.
 const KEPT: usize = 10;
 /// The longest error text kept of one attempt, in characters.
 const MAX_ERROR: usize = 200;
+/// The longest wait of a late outcome between two tries.
+const LATE_OUTCOME_CAP: Duration = Duration::from_secs(900);
 
 /// A delivery under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// The webhook id, the same on every attempt.
-    pub id: String,
-    /// Where to, as the client wrote it.
-    pub url: String,
-    /// The JSON text to send, byte for byte.
-    pub payload: Bytes,
-    /// The client's extra headers, names in lower case.
-    pub headers: BTreeMap<String, String>,
-    /// What kind of event it tells of.
-    pub event_type: Option<String>,
-    /// What its log lines are found by.
-    pub correlation_id: String,
-    /// Tells its body from another under the same id; empty if unknown.
-    pub body_hash: String,
-    /// When it was accepted.
-    pub accepted_at: Millis,
-    /// When it is given up.
-    pub deadline: Millis,
+    /// What is delivered.
+    pub delivery: Delivery,
     /// Failed attempts so far.
-    pub attempt: u8,
+    pub attempts: u8,
     /// Grows by one with every successor.
     pub hop: u32,
     /// How often an open breaker refused it.
     pub parked: u32,
-    /// Not to be tried earlier.
+    /// Not to be attempted earlier.
     pub not_before: Millis,
-    /// What happened so far.
+    /// The attempts so far.
     pub history: History,
 }
 
@@ -62,16 +42,16 @@ pub enum Envelope {
     /// A delivery to make.
     Deliver(Box<Message>),
     /// What happened while Redis was away, to be recorded.
-    Outcome(Box<Report>),
+    LateOutcome(Box<LateOutcome>),
 }
 
-/// What happened to a delivery, for its status.
+/// What happened to a delivery while Redis was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct LateOutcome {
     /// The webhook id.
     pub id: String,
     /// The delivery as it was accepted, in case its record is lost.
-    pub birth: Birth,
+    pub new_record: NewRecord,
     /// What happened.
     pub settlement: Settlement,
     /// When it is no longer worth recording.
@@ -128,211 +108,19 @@ impl History {
     }
 }
 
-/// Why a queue's message cannot be read. It never shows the message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// Not JSON, or fields are missing, unknown or of the wrong type.
-    #[error("not a message of this schema ({kind}, line {line}, column {column})")]
-    Shape {
-        /// What the parser stumbled over.
-        kind: &'static str,
-        /// Where, from 1.
-        line: usize,
-        /// Where, from 1.
-        column: usize,
-    },
-    /// Written by another version.
-    #[error("version {0} is not known")]
-    Version(u8),
-    /// A field's value cannot be.
-    #[error("the field `{0}` has an impossible value")]
-    Field(&'static str),
-}
-
-impl Malformed {
-    /// Whether a newer consumer can read it, so that it should be left for one.
-    pub fn is_from_the_future(&self) -> bool {
-        matches!(self, Self::Version(version) if *version > VERSION)
-    }
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Deliver,
-    Outcome,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    v: u8,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Wire<'a> {
-    v: u8,
-    kind: Kind,
-    id: String,
-    url: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    event_type: Option<String>,
-    correlation_id: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    body_hash: String,
-    accepted_at: Millis,
-    deadline: Millis,
-    attempt: u8,
-    hop: u32,
-    #[serde(default)]
-    parked: u32,
-    #[serde(default)]
-    not_before: Millis,
-    #[serde(default)]
-    history: History,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Millis>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    settlement: Option<Settlement>,
-    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a RawValue>,
-}
-
-/// A payload of `null` is a payload: only a missing field is `None`.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-impl Envelope {
-    /// Reads what a queue delivered. The payload is a slice of `body`, not a copy.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it is not a message of this schema and version.
-    pub fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| match serde_json::from_slice(body) {
-            // Another version may have other fields.
-            Ok(Head { v }) if v != VERSION => Malformed::Version(v),
-            _ => shape(&error),
-        })?;
-        if wire.v != VERSION {
-            return Err(Malformed::Version(wire.v));
-        }
-        if !is_webhook_id(&wire.id) {
-            return Err(Malformed::Field("id"));
-        }
-        match (wire.kind, wire.payload, wire.settlement) {
-            (Kind::Deliver, Some(payload), None) => Ok(Self::Deliver(Box::new(Message {
-                id: wire.id,
-                url: wire.url,
-                payload: body.slice_ref(payload.get().as_bytes()),
-                headers: wire.headers,
-                event_type: wire.event_type,
-                correlation_id: wire.correlation_id,
-                body_hash: wire.body_hash,
-                accepted_at: wire.accepted_at,
-                deadline: wire.deadline,
-                attempt: wire.attempt,
-                hop: wire.hop,
-                parked: wire.parked,
-                not_before: wire.not_before,
-                history: wire.history,
-            }))),
-            (Kind::Outcome, None, Some(settlement)) => Ok(Self::Outcome(Box::new(Report {
-                birth: Birth {
-                    url: wire.url,
-                    correlation_id: wire.correlation_id,
-                    event_type: wire.event_type,
-                    body_hash: wire.body_hash,
-                    accepted_at: wire.accepted_at,
-                    expires_at: wire.expires_at.unwrap_or(wire.deadline),
-                    attempts: u32::from(wire.attempt),
-                },
-                id: wire.id,
-                settlement,
-                deadline: wire.deadline,
-                hop: wire.hop,
-                not_before: wire.not_before,
-            }))),
-            (Kind::Deliver, None, _) => Err(Malformed::Field("payload")),
-            (Kind::Outcome, _, None) => Err(Malformed::Field("settlement")),
-            (Kind::Deliver, _, Some(_)) => Err(Malformed::Field("settlement")),
-            (Kind::Outcome, Some(_), _) => Err(Malformed::Field("payload")),
-        }
-    }
-}
-
-fn shape(error: &serde_json::Error) -> Malformed {
-    let kind = match error.classify() {
-        serde_json::error::Category::Io => "unreadable",
-        serde_json::error::Category::Syntax => "not JSON",
-        serde_json::error::Category::Data => "unexpected fields",
-        serde_json::error::Category::Eof => "cut short",
-    };
-    Malformed::Shape { kind, line: error.line(), column: error.column() }
-}
-
 impl Message {
-    /// The message as SQS carries it.
-    ///
-    /// # Errors
-    /// Never for a message that was decoded or built from a checked webhook:
-    /// only when the payload is not JSON text.
-    pub fn encode(&self) -> Result<String, serde_json::Error> {
-        let payload: &RawValue = serde_json::from_slice(&self.payload)?;
-        serde_json::to_string(&Wire {
-            v: VERSION,
-            kind: Kind::Deliver,
-            id: self.id.clone(),
-            url: self.url.clone(),
-            event_type: self.event_type.clone(),
-            correlation_id: self.correlation_id.clone(),
-            body_hash: self.body_hash.clone(),
-            accepted_at: self.accepted_at,
-            deadline: self.deadline,
-            attempt: self.attempt,
-            hop: self.hop,
-            parked: self.parked,
-            not_before: self.not_before,
-            history: self.history.clone(),
-            headers: self.headers.clone(),
-            expires_at: None,
-            settlement: None,
-            payload: Some(payload),
-        })
-    }
-
     /// The delivery as its record begins.
-    pub fn birth(&self) -> Birth {
-        Birth {
-            url: self.url.clone(),
-            correlation_id: self.correlation_id.clone(),
-            event_type: self.event_type.clone(),
-            body_hash: self.body_hash.clone(),
-            accepted_at: self.accepted_at,
-            expires_at: self.deadline,
-            attempts: u32::from(self.attempt),
+    pub fn new_record(&self) -> NewRecord {
+        let Delivery { url, event_type, correlation_id, body_hash, accepted_at, deadline, .. } = &self.delivery;
+        NewRecord {
+            url: url.clone(),
+            correlation_id: correlation_id.clone(),
+            event_type: event_type.clone(),
+            body_hash: body_hash.clone(),
+            accepted_at: *accepted_at,
+            expires_at: *deadline,
+            attempts: u32::from(self.attempts),
         }
-    }
-
-    /// What SQS is to be fair between; empty when its URL cannot be read.
-    pub fn group(&self) -> String {
-        self.destination().as_ref().map(Destination::message_group_id).unwrap_or_default()
-    }
-
-    /// Where it goes; `None` when its URL cannot be read, which the sender reports.
-    pub fn destination(&self) -> Option<Destination> {
-        Url::parse(&self.url).ok().map(|url| Destination::of(&url))
-    }
-
-    /// The next message of this delivery after a failed attempt, due at `due`.
-    #[must_use = "a successor that is not sent loses the delivery"]
-    pub fn retried(&self, attempt: Attempt, due: Millis) -> Self {
-        let mut next = self.successor(due);
-        next.attempt += 1;
-        next.history.push(attempt);
-        next
     }
 
     /// The next message of this delivery after its claim ended without a call.
@@ -340,9 +128,16 @@ impl Message {
     pub fn successor(&self, due: Millis) -> Self {
         Self { hop: self.hop + 1, not_before: due, ..self.clone() }
     }
-}
 
-impl Message {
+    /// The next message of this delivery after a failed attempt, due at `due`.
+    #[must_use = "a successor that is not sent loses the delivery"]
+    pub fn retried(&self, attempt: Attempt, due: Millis) -> Self {
+        let mut next = self.successor(due);
+        next.attempts += 1;
+        next.history.push(attempt);
+        next
+    }
+
     /// The next message of this delivery after an open breaker refused it.
     #[must_use = "a successor that is not sent loses the delivery"]
     pub fn parked(&self, due: Millis) -> Self {
@@ -350,7 +145,7 @@ impl Message {
     }
 
     /// The next message of this delivery after it was a probe that failed: the
-    /// attempt is told, and not spent.
+    /// history has the attempt, and the retry budget does not count it.
     #[must_use = "a successor that is not sent loses the delivery"]
     pub fn probed(&self, attempt: Attempt, due: Millis) -> Self {
         let mut next = self.parked(due);
@@ -359,131 +154,22 @@ impl Message {
     }
 }
 
-impl Report {
-    /// The next message of this report, due after a wait that grows with every
-    /// one: 5 s, doubled up to 15 minutes.
-    #[must_use = "a report that is not sent leaves its status untrue"]
+impl LateOutcome {
+    /// The next message of this outcome. Its wait grows with every one: 5 s,
+    /// doubled up to 15 minutes.
+    #[must_use = "an outcome that is not sent leaves its status untrue"]
     pub fn delayed(&self, now: Millis) -> Self {
-        let wait = Duration::from_secs(5 << self.hop.min(8)).min(SQS_DELAY_CAP);
+        let wait = Duration::from_secs(5 << self.hop.min(8)).min(LATE_OUTCOME_CAP);
         Self { hop: self.hop.saturating_add(1), not_before: now.after(wait), ..self.clone() }
-    }
-    /// The report as SQS carries it.
-    ///
-    /// # Errors
-    /// Never: all its parts are serializable.
-    pub fn encode(&self) -> Result<String, serde_json::Error> {
-        let birth = &self.birth;
-        serde_json::to_string(&Wire {
-            v: VERSION,
-            kind: Kind::Outcome,
-            id: self.id.clone(),
-            url: birth.url.clone(),
-            event_type: birth.event_type.clone(),
-            correlation_id: birth.correlation_id.clone(),
-            body_hash: birth.body_hash.clone(),
-            accepted_at: birth.accepted_at,
-            deadline: self.deadline,
-            attempt: u8::try_from(birth.attempts).unwrap_or(u8::MAX),
-            hop: self.hop,
-            parked: 0,
-            not_before: self.not_before,
-            history: History::default(),
-            headers: BTreeMap::new(),
-            expires_at: Some(birth.expires_at),
-            settlement: Some(self.settlement.clone()),
-            payload: None,
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Ending;
-    use proptest::prelude::*;
-
-    fn message(payload: &'static str) -> Message {
-        Message {
-            id: "order-1".into(),
-            url: "https://a.example/x".into(),
-            payload: Bytes::from_static(payload.as_bytes()),
-            headers: BTreeMap::from([("x-a".into(), "1".into())]),
-            event_type: Some("order.paid".into()),
-            correlation_id: "c-1".into(),
-            body_hash: "h".into(),
-            accepted_at: Millis(1),
-            deadline: Millis(2),
-            attempt: 1,
-            hop: 2,
-            parked: 3,
-            not_before: Millis(4),
-            history: History::default(),
-        }
-    }
 
     fn attempt(at: u64) -> Attempt {
         Attempt { at: Millis(at), code: Some(500), class: Some(ErrorClass::ServerError), ms: 7, error: None }
-    }
-
-    #[test]
-    fn a_message_survives_the_queue_byte_for_byte() {
-        for payload in ["null", "{ \"b\":1.0,  \"a\" : 12345678901234567890123 ,\"é\":\"\\ud800\"}", "[ ]"] {
-            let before = message(payload);
-            let body = Bytes::from(before.encode().unwrap());
-            assert_eq!(Envelope::decode(&body), Ok(Envelope::Deliver(Box::new(before))));
-        }
-    }
-
-    #[test]
-    fn the_payload_is_a_slice_of_the_body() {
-        let body = Bytes::from(message("[1,2]").encode().unwrap());
-        let Ok(Envelope::Deliver(message)) = Envelope::decode(&body) else { panic!("not a delivery") };
-        assert!(body.as_ptr_range().contains(&message.payload.as_ptr()));
-    }
-
-    #[test]
-    fn a_report_survives_the_queue() {
-        let before = Report {
-            id: "order-1".into(),
-            birth: message("1").birth(),
-            settlement: Settlement {
-                token: "t".into(),
-                hop: 1,
-                ending: Ending::Delivered { attempts: 1, code: 200, duration_ms: 12 },
-            },
-            deadline: Millis(99),
-            hop: 5,
-            not_before: Millis(9),
-        };
-        let body = Bytes::from(before.encode().unwrap());
-        assert_eq!(Envelope::decode(&body), Ok(Envelope::Outcome(Box::new(before))));
-    }
-
-    #[test]
-    fn what_is_not_a_message_is_told_without_showing_it() {
-        let good: serde_json::Value = serde_json::from_str(&message("1").encode().unwrap()).unwrap();
-        let with = |field: &str, value: serde_json::Value| {
-            let mut changed = good.clone();
-            changed[field] = value;
-            Envelope::decode(&Bytes::from(changed.to_string())).unwrap_err()
-        };
-        let without = |field: &str| {
-            let mut changed = good.clone();
-            changed.as_object_mut().unwrap().remove(field);
-            Envelope::decode(&Bytes::from(changed.to_string())).unwrap_err()
-        };
-        assert_eq!(with("v", 2.into()), Malformed::Version(2));
-        assert_eq!(Envelope::decode(&Bytes::from_static(b"{\"v\":3,\"new\":1}")), Err(Malformed::Version(3)));
-        assert!(Malformed::Version(2).is_from_the_future() && !Malformed::Version(0).is_from_the_future());
-        assert_eq!(with("id", "a.b".into()), Malformed::Field("id"));
-        assert_eq!(without("payload"), Malformed::Field("payload"));
-        for error in [with("attempt", "secret".into()), with("extra", 1.into()), without("url"), without("v")] {
-            assert!(matches!(error, Malformed::Shape { .. }));
-            assert!(!error.to_string().contains("secret"));
-        }
-        for body in ["", "{", "null", "\u{0}"] {
-            assert!(Envelope::decode(&Bytes::from_static(body.as_bytes())).is_err());
-        }
     }
 
     #[test]
@@ -504,26 +190,11 @@ mod tests {
 
     #[test]
     fn successors_grow_by_one_hop_and_only_failures_cost_an_attempt() {
-        let before = message("1");
+        let before = Message { attempts: 1, hop: 2, ..Message::default() };
         let retried = before.retried(attempt(5), Millis(100));
-        assert_eq!((retried.hop, retried.attempt, retried.not_before), (3, 2, Millis(100)));
+        assert_eq!((retried.hop, retried.attempts, retried.not_before), (3, 2, Millis(100)));
         assert_eq!(retried.history.count, 1);
         let waited = before.successor(Millis(200));
-        assert_eq!((waited.hop, waited.attempt, waited.history.count), (3, 1, 0));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_break_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Envelope::decode(&Bytes::from(bytes)).is_err());
-        }
-
-        #[test]
-        fn a_damaged_message_never_panics(at in 0usize..300, byte: u8) {
-            let mut body = message("{\"a\":1}").encode().unwrap().into_bytes();
-            let at = at % body.len();
-            body[at] = byte;
-            drop(Envelope::decode(&Bytes::from(body)));
-        }
+        assert_eq!((waited.hop, waited.attempts, waited.history.count), (3, 1, 0));
     }
 }

@@ -1,11 +1,12 @@
 //! What a receiver's answer means. This is the only place where a status code
-//! is looked at: retry, breaker, status and metrics all read the same verdict.
+//! is looked at: retry, breaker, status and metrics all read the same outcome.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
-use crate::dead_letter::Reason;
+use crate::reason::Reason;
 use crate::time::Millis;
 
 /// What came back from one attempt.
@@ -28,6 +29,8 @@ pub enum Answer {
 pub struct Attempted {
     /// What came back.
     pub answer: Answer,
+    /// What that means.
+    pub outcome: Outcome,
     /// When it began.
     pub at: Millis,
     /// How long it took, in milliseconds.
@@ -39,6 +42,12 @@ pub struct Attempted {
 }
 
 impl Attempted {
+    /// An attempt that began at `at` and took `ms` milliseconds.
+    pub fn new(answer: Answer, at: Millis, ms: u64) -> Self {
+        let outcome = classify(&answer);
+        Self { answer, outcome, at, ms, retry_after: None, error: None }
+    }
+
     /// The status code, if an answer came.
     pub fn code(&self) -> Option<u16> {
         match self.answer {
@@ -83,10 +92,20 @@ pub enum Outcome {
 pub enum Disposition {
     /// Finished: the receiver has it.
     Delivered,
-    /// Worth another attempt, on this schedule.
-    Retry(Pace),
+    /// Worth another attempt.
+    Retry {
+        /// On which schedule.
+        pace: Pace,
+        /// The class of the failure.
+        class: ErrorClass,
+    },
     /// Finished: it will not be delivered.
-    GiveUp(Reason),
+    GiveUp {
+        /// Why.
+        reason: Reason,
+        /// The class of the failure.
+        class: ErrorClass,
+    },
     /// Not the delivery's fault; the message stays where it is.
     Keep,
 }
@@ -102,7 +121,7 @@ pub enum Pace {
 
 /// What the answer says about the receiver's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HealthSignal {
     /// It is alive.
     Healthy,
     /// It is in trouble.
@@ -114,8 +133,23 @@ pub enum Verdict {
 }
 
 /// The class of a failed attempt, as statuses, dead letters and metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ErrorClass {
     /// 429.
     Throttled,
@@ -134,28 +168,9 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Every class, for metrics that show all of them.
-    pub const ALL: [Self; 7] = [
-        Self::Throttled,
-        Self::ClientError,
-        Self::ServerError,
-        Self::Network,
-        Self::Timeout,
-        Self::Validation,
-        Self::Unexpected,
-    ];
-
     /// The class's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::ClientError => "client_error",
-            Self::ServerError => "server_error",
-            Self::Network => "network",
-            Self::Timeout => "timeout",
-            Self::Validation => "validation",
-            Self::Unexpected => "unexpected",
-        }
+        self.into()
     }
 }
 
@@ -181,37 +196,35 @@ impl Outcome {
     pub fn disposition(self) -> Disposition {
         match self {
             Self::Delivered => Disposition::Delivered,
-            Self::Throttled | Self::Deferred => Disposition::Retry(Pace::Slow),
-            Self::Failed | Self::Unreachable | Self::TimedOut => Disposition::Retry(Pace::Normal),
-            Self::Gone => Disposition::GiveUp(Reason::Gone),
-            Self::Rejected => Disposition::GiveUp(Reason::ClientError),
-            Self::Refused => Disposition::GiveUp(Reason::Validation),
+            Self::Throttled => Disposition::Retry { pace: Pace::Slow, class: ErrorClass::Throttled },
+            Self::Deferred => Disposition::Retry { pace: Pace::Slow, class: ErrorClass::ClientError },
+            Self::Failed => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::ServerError },
+            Self::Unreachable => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Network },
+            Self::TimedOut => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Timeout },
+            Self::Gone => Disposition::GiveUp { reason: Reason::Gone, class: ErrorClass::ClientError },
+            Self::Rejected => Disposition::GiveUp { reason: Reason::ClientError, class: ErrorClass::ClientError },
+            Self::Refused => Disposition::GiveUp { reason: Reason::Validation, class: ErrorClass::Validation },
             Self::Faulted => Disposition::Keep,
         }
     }
 
-    /// What it says about the receiver.
-    pub fn verdict(self) -> Verdict {
+    /// What it says about the receiver's health.
+    pub fn health_signal(self) -> HealthSignal {
         match self {
             // A receiver that refuses one request is alive and well.
-            Self::Delivered | Self::Gone | Self::Rejected => Verdict::Healthy,
-            Self::Throttled => Verdict::Throttled,
-            Self::Failed | Self::Unreachable | Self::TimedOut => Verdict::Unhealthy,
-            Self::Deferred | Self::Refused | Self::Faulted => Verdict::Neutral,
+            Self::Delivered | Self::Gone | Self::Rejected => HealthSignal::Healthy,
+            Self::Throttled => HealthSignal::Throttled,
+            Self::Failed | Self::Unreachable | Self::TimedOut => HealthSignal::Unhealthy,
+            Self::Deferred | Self::Refused | Self::Faulted => HealthSignal::Neutral,
         }
     }
 
     /// The class of the failure; `None` for success.
     pub fn error_class(self) -> Option<ErrorClass> {
-        match self {
-            Self::Delivered => None,
-            Self::Throttled => Some(ErrorClass::Throttled),
-            Self::Deferred | Self::Gone | Self::Rejected => Some(ErrorClass::ClientError),
-            Self::Failed => Some(ErrorClass::ServerError),
-            Self::Unreachable => Some(ErrorClass::Network),
-            Self::TimedOut => Some(ErrorClass::Timeout),
-            Self::Refused => Some(ErrorClass::Validation),
-            Self::Faulted => Some(ErrorClass::Unexpected),
+        match self.disposition() {
+            Disposition::Delivered => None,
+            Disposition::Retry { class, .. } | Disposition::GiveUp { class, .. } => Some(class),
+            Disposition::Keep => Some(ErrorClass::Unexpected),
         }
     }
 
@@ -235,24 +248,32 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    type Row = (Disposition, Verdict, Option<ErrorClass>);
+    type Row = (Disposition, HealthSignal, Option<ErrorClass>);
 
     fn row(answer: Answer) -> Row {
         let outcome = classify(&answer);
-        (outcome.disposition(), outcome.verdict(), outcome.error_class())
+        (outcome.disposition(), outcome.health_signal(), outcome.error_class())
+    }
+
+    fn retry(pace: Pace, class: ErrorClass, signal: HealthSignal) -> Row {
+        (Disposition::Retry { pace, class }, signal, Some(class))
+    }
+
+    fn give_up(reason: Reason, class: ErrorClass, signal: HealthSignal) -> Row {
+        (Disposition::GiveUp { reason, class }, signal, Some(class))
     }
 
     /// The table, written a second time and by code, not by outcome.
     fn expected(code: u16) -> Row {
-        use {Disposition as D, ErrorClass as E, Verdict as V};
+        use {ErrorClass as E, HealthSignal as S};
         match code {
-            200..=299 => (D::Delivered, V::Healthy, None),
-            429 => (D::Retry(Pace::Slow), V::Throttled, Some(E::Throttled)),
-            408 | 425 => (D::Retry(Pace::Slow), V::Neutral, Some(E::ClientError)),
-            410 => (D::GiveUp(Reason::Gone), V::Healthy, Some(E::ClientError)),
-            300..=499 => (D::GiveUp(Reason::ClientError), V::Healthy, Some(E::ClientError)),
-            500..=599 => (D::Retry(Pace::Normal), V::Unhealthy, Some(E::ServerError)),
-            _ => (D::Retry(Pace::Normal), V::Unhealthy, Some(E::Network)),
+            200..=299 => (Disposition::Delivered, S::Healthy, None),
+            429 => retry(Pace::Slow, E::Throttled, S::Throttled),
+            408 | 425 => retry(Pace::Slow, E::ClientError, S::Neutral),
+            410 => give_up(Reason::Gone, E::ClientError, S::Healthy),
+            300..=499 => give_up(Reason::ClientError, E::ClientError, S::Healthy),
+            500..=599 => retry(Pace::Normal, E::ServerError, S::Unhealthy),
+            _ => retry(Pace::Normal, E::Network, S::Unhealthy),
         }
     }
 
@@ -266,11 +287,11 @@ mod tests {
 
     #[test]
     fn what_is_not_an_answer_means_what_the_table_says() {
-        use {Disposition as D, ErrorClass as E, Verdict as V};
-        assert_eq!(row(Answer::Network), (D::Retry(Pace::Normal), V::Unhealthy, Some(E::Network)));
-        assert_eq!(row(Answer::Timeout), (D::Retry(Pace::Normal), V::Unhealthy, Some(E::Timeout)));
-        assert_eq!(row(Answer::Refused), (D::GiveUp(Reason::Validation), V::Neutral, Some(E::Validation)));
-        assert_eq!(row(Answer::Fault), (D::Keep, V::Neutral, Some(E::Unexpected)));
+        use {ErrorClass as E, HealthSignal as S};
+        assert_eq!(row(Answer::Network), retry(Pace::Normal, E::Network, S::Unhealthy));
+        assert_eq!(row(Answer::Timeout), retry(Pace::Normal, E::Timeout, S::Unhealthy));
+        assert_eq!(row(Answer::Refused), give_up(Reason::Validation, E::Validation, S::Neutral));
+        assert_eq!(row(Answer::Fault), (Disposition::Keep, S::Neutral, Some(E::Unexpected)));
     }
 
     #[test]

@@ -9,15 +9,12 @@ use crate::time::Millis;
 /// The longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
 
-/// The longest delay that one SQS send can carry (`DelaySeconds`, 900 s).
-pub const SQS_DELAY_CAP: Duration = Duration::from_secs(900);
-
 /// The shortest delay of anything that is queued again.
 pub const REQUEUE_FLOOR: Duration = Duration::from_secs(1);
 
 /// How retries are spaced.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Attempts after the first one.
     pub max_retries: u8,
     /// First wait after server errors and network trouble.
@@ -30,7 +27,7 @@ pub struct Policy {
     pub cap: Duration,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// The wait after the `failed`-th failed attempt (1 for the first), with
     /// equal jitter: half of it fixed, half of it `spread` (0..1) of chance.
     /// Durations are floats here on purpose: whole seconds would lose the jitter.
@@ -64,22 +61,13 @@ pub fn parse_retry_after(value: &str, now: Millis) -> Option<Duration> {
     Some(now.until(Millis(crate::time::whole_ms(since_epoch))))
 }
 
-/// The delay for one SQS send so that the message is seen at `due` or, if that
-/// is further than one send can carry, hops once more. Whole seconds, at least
-/// one. SQS may count from the beginning of the second it is sent in, so the
-/// delay does too: a message that came early would cost one more send.
-pub fn sqs_delay_s(now: Millis, due: Millis) -> u16 {
-    let seconds = due.0.div_ceil(1000).saturating_sub(now.as_secs());
-    u16::try_from(seconds.clamp(REQUEUE_FLOOR.as_secs(), SQS_DELAY_CAP.as_secs())).unwrap_or(900)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn policy() -> Policy {
-        Policy {
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
             max_retries: 3,
             base: Duration::from_secs(10),
             base_throttled: Duration::from_secs(30),
@@ -115,12 +103,6 @@ mod tests {
         for nonsense in ["", "-1", "1.5", "soon", "1e3", "０"] {
             assert_eq!(parse_retry_after(nonsense, now), None, "{nonsense}");
         }
-    }
-
-    #[test]
-    fn a_send_waits_at_least_a_second_and_at_most_what_sqs_carries() {
-        let at = |ms| sqs_delay_s(Millis(1999), Millis(ms));
-        assert_eq!([0, 1000, 1999, 2000, 2001, 3_000_000].map(at), [1, 1, 1, 1, 2, 900]);
     }
 
     proptest! {

@@ -1,10 +1,27 @@
 //! Where a delivery stands, as its clients see it.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 /// A delivery's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     /// Accepted, no attempt has ended yet.
     Pending,
@@ -17,22 +34,9 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Retrying, Self::Delivered, Self::Failed];
-
     /// The status's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Retrying => "retrying",
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The status of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
+        self.into()
     }
 
     /// What a delivery is while it waits for its next attempt, after `attempts` calls.
@@ -63,12 +67,13 @@ impl Lifetimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strum::IntoEnumIterator as _;
 
     #[test]
     fn a_status_has_one_name_everywhere() {
-        for status in Status::ALL {
+        for status in Status::iter() {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
-            assert_eq!(Status::named(status.as_str()), Some(status));
+            assert_eq!(status.as_str().parse(), Ok(status));
         }
     }
 }

@@ -2,7 +2,6 @@
 //! at once and the payload's bytes kept as they were written.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -13,6 +12,7 @@ use crate::fault::{Fault, pointer_token, refused_by_sqs};
 use crate::headers;
 use crate::identity;
 use crate::json::Fields;
+use crate::object::ObjectReader;
 use crate::time::Millis;
 
 /// The longest URL, in bytes.
@@ -67,30 +67,18 @@ pub enum Rejection {
 /// # Errors
 /// Every fault of the envelope.
 pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Vec<Fault>> {
-    let fields: Fields<'_> =
-        serde_json::from_str(raw.get()).map_err(|_| vec![Fault::at("", "the request is a JSON object")])?;
-    let mut faults = Vec::new();
-    let mut webhooks = None;
-    for (name, value) in &fields.0 {
-        let pointer = format!("/{}", pointer_token(name));
-        if name != "webhooks" {
-            faults.push(Fault::at(pointer, "unknown field"));
-        } else if webhooks.is_some() {
-            faults.push(Fault::at(pointer, "the field stands twice"));
-        } else {
-            webhooks = Some(serde_json::from_str::<Vec<&RawValue>>(value.get()));
-        }
-    }
+    let mut reader = ObjectReader::open("", raw, &["webhooks"], "the request").map_err(|fault| vec![fault])?;
+    let webhooks = reader.required("webhooks").map(|value| serde_json::from_str::<Vec<&RawValue>>(value.get()));
     match webhooks {
-        None => faults.push(Fault::at("/webhooks", "the field is missing")),
-        Some(Err(_)) => faults.push(Fault::at("/webhooks", "must be an array")),
+        None => {}
+        Some(Err(_)) => reader.fault("webhooks", "must be an array"),
         Some(Ok(items)) if !(1..=MAX_BATCH).contains(&items.len()) => {
-            faults.push(Fault::at("/webhooks", "a batch has 1 to 100 webhooks"));
+            reader.fault("webhooks", "a batch has 1 to 100 webhooks");
         }
-        Some(Ok(items)) if faults.is_empty() => return Ok(items),
+        Some(Ok(items)) if reader.is_sound() => return Ok(items),
         Some(Ok(_)) => {}
     }
-    Err(faults)
+    Err(reader.finish())
 }
 
 /// Reads one webhook. Faults point below `base`, `""` when it is the request.
@@ -99,50 +87,32 @@ pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Vec<Fault>> {
 /// [`Rejection::Invalid`] with every fault; [`Rejection::TooLarge`] when the
 /// payload's size is the only one.
 pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Result<Webhook<'a>, Rejection> {
-    let Ok(Fields(fields)) = serde_json::from_str::<Fields<'a>>(raw.get()) else {
-        return Err(Rejection::Invalid(vec![Fault::at(base, "a webhook is a JSON object")]));
-    };
-    let mut reader = Reader { base, faults: Vec::new(), fields: BTreeMap::new() };
-    for (name, value) in fields {
-        if !FIELDS.contains(&name.as_str()) {
-            reader.fault(&name, "unknown field");
-        } else if let Entry::Vacant(entry) = reader.fields.entry(name.clone()) {
-            entry.insert(value);
-        } else {
-            reader.fault(&name, "the field stands twice");
-        }
-    }
-    let url = reader.text("webhook_url");
-    if !reader.fields.contains_key("webhook_url") {
-        reader.fault("webhook_url", "the field is missing");
-    }
-    let url = url.and_then(|url| reader.url(url, rules));
-    let payload = reader.payload();
-    let reference_id = reader.text("reference_id");
-    let reference_id = reader.checked(
+    let mut reader =
+        ObjectReader::open(base, raw, FIELDS, "a webhook").map_err(|fault| Rejection::Invalid(vec![fault]))?;
+    reader.required("webhook_url");
+    let url = reader.text("webhook_url").and_then(|url| vetted_url(&mut reader, url, rules));
+    let payload = payload(&mut reader);
+    let reference_id = reader.text_if(
         "reference_id",
-        reference_id,
         identity::is_webhook_id,
         "must be 1 to 128 of A-Z, a-z, 0-9, underscore, colon and hyphen",
     );
-    let event_type = reader.text("event_type");
-    let event_type = reader.checked(
+    let event_type = reader.text_if(
         "event_type",
-        event_type,
         is_event_type,
         "must be 1 to 128 of A-Z, a-z, 0-9, underscore, dot, colon, slash and hyphen",
     );
-    let headers = reader.headers();
-    let expires_at = reader.expires_at(now);
+    let headers = extra_headers(base, &mut reader);
+    let expires_at = expires_at(&mut reader, now);
 
     match (url, payload) {
-        (Some(url), Some(payload)) if reader.faults.is_empty() => {
+        (Some(url), Some(payload)) if reader.is_sound() => {
             if payload.len() > rules.max_payload_bytes {
                 return Err(Rejection::TooLarge { bytes: payload.len() });
             }
             Ok(Webhook { reference_id, url, payload, event_type, headers, expires_at })
         }
-        _ => Err(Rejection::Invalid(reader.faults)),
+        _ => Err(Rejection::Invalid(reader.finish())),
     }
 }
 
@@ -180,103 +150,72 @@ fn is_event_type(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:/-".contains(&b))
 }
 
-/// Takes the fields one by one and gathers what is wrong with them.
-struct Reader<'a, 'b> {
-    base: &'b str,
-    faults: Vec<Fault>,
-    fields: BTreeMap<String, &'a RawValue>,
+fn vetted_url(reader: &mut ObjectReader<'_>, text: String, rules: &Rules) -> Option<String> {
+    match read_url(&text, &rules.guard) {
+        Ok(_) => Some(text),
+        Err(why) => {
+            reader.fault("webhook_url", why);
+            None
+        }
+    }
 }
 
-impl<'a> Reader<'a, '_> {
-    fn fault(&mut self, name: &str, message: &str) {
-        self.faults.push(Fault::at(format!("{}/{}", self.base, pointer_token(name)), message));
+fn payload<'a>(reader: &mut ObjectReader<'a>) -> Option<&'a str> {
+    let Some(raw) = reader.raw("payload") else {
+        reader.fault("payload", "the field is missing; send null for an empty payload");
+        return None;
+    };
+    let text = raw.get();
+    if let Some(c) = refused_by_sqs(text) {
+        reader.fault("payload", format!("U+{:04X} cannot be queued; write it as a JSON escape", u32::from(c)));
+        return None;
     }
+    Some(text)
+}
 
-    fn text(&mut self, name: &str) -> Option<String> {
-        let raw = self.fields.get(name)?;
-        let text = serde_json::from_str(raw.get()).ok();
-        if text.is_none() {
-            self.fault(name, "must be a string");
-        }
-        text
+fn extra_headers(base: &str, reader: &mut ObjectReader<'_>) -> BTreeMap<String, String> {
+    let mut accepted = BTreeMap::new();
+    let Some(raw) = reader.raw("headers") else { return accepted };
+    let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(raw.get()) else {
+        reader.fault("headers", "must be an object of strings");
+        return accepted;
+    };
+    if fields.len() > headers::MAX_HEADERS {
+        reader.fault("headers", "at most 20 headers");
     }
-
-    fn checked(&mut self, name: &str, text: Option<String>, ok: fn(&str) -> bool, why: &str) -> Option<String> {
-        let text = text?;
-        if ok(&text) {
-            return Some(text);
-        }
-        self.fault(name, why);
-        None
-    }
-
-    fn url(&mut self, text: String, rules: &Rules) -> Option<String> {
-        match read_url(&text, &rules.guard) {
-            Ok(_) => Some(text),
-            Err(why) => {
-                self.fault("webhook_url", &why);
-                None
-            }
-        }
-    }
-
-    fn payload(&mut self) -> Option<&'a str> {
-        let Some(raw) = self.fields.get("payload") else {
-            self.fault("payload", "the field is missing; send null for an empty payload");
-            return None;
+    let mut total = 0;
+    for (name, raw) in fields {
+        total += name.len() + raw.get().len();
+        let pointer = format!("{base}/headers/{}", pointer_token(&name));
+        let Ok(value) = serde_json::from_str::<String>(raw.get()) else {
+            reader.faults([Fault::at(pointer, "must be a string")]);
+            continue;
         };
-        let text = raw.get();
-        if let Some(c) = refused_by_sqs(text) {
-            self.fault("payload", &format!("U+{:04X} cannot be queued; write it as a JSON escape", u32::from(c)));
-            return None;
-        }
-        Some(text)
-    }
-
-    fn headers(&mut self) -> BTreeMap<String, String> {
-        let mut accepted = BTreeMap::new();
-        let Some(raw) = self.fields.get("headers") else { return accepted };
-        let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(raw.get()) else {
-            self.fault("headers", "must be an object of strings");
-            return accepted;
-        };
-        if fields.len() > headers::MAX_HEADERS {
-            self.fault("headers", "at most 20 headers");
-        }
-        let mut total = 0;
-        for (name, raw) in fields {
-            total += name.len() + raw.get().len();
-            let pointer = format!("{}/headers/{}", self.base, pointer_token(&name));
-            let Ok(value) = serde_json::from_str::<String>(raw.get()) else {
-                self.faults.push(Fault::at(pointer, "must be a string"));
-                continue;
-            };
-            match headers::vet(self.base, &name, &value) {
-                Err(fault) => self.faults.push(fault),
-                Ok(lower) => {
-                    if accepted.insert(lower, value).is_some() {
-                        self.faults.push(Fault::at(pointer, "the header stands twice"));
-                    }
+        match headers::vet(base, &name, &value) {
+            Err(fault) => reader.faults([fault]),
+            Ok(lower) => {
+                if accepted.insert(lower, value).is_some() {
+                    reader.faults([Fault::at(pointer, "duplicate header")]);
                 }
             }
         }
-        if total > headers::MAX_TOTAL {
-            self.fault("headers", "at most 16384 bytes in all");
-        }
-        accepted
     }
+    if total > headers::MAX_TOTAL {
+        reader.fault("headers", "at most 16384 bytes in all");
+    }
+    accepted
+}
 
-    fn expires_at(&mut self, now: Millis) -> Option<Millis> {
-        let text = self.text("expires_at")?;
-        let message = match Millis::parse_rfc3339(&text) {
-            None => "must be a date and time in RFC 3339, after 1970",
-            Some(at) if at <= now => "lies in the past",
-            Some(at) if at > now.after(MAX_LIFE) => "lies more than 7 days ahead",
-            Some(at) => return Some(at),
-        };
-        self.fault("expires_at", message);
-        None
-    }
+fn expires_at(reader: &mut ObjectReader<'_>, now: Millis) -> Option<Millis> {
+    let text = reader.text("expires_at")?;
+    let message = match Millis::parse_rfc3339(&text) {
+        None => "must be a date and time in RFC 3339, after 1970",
+        Some(at) if at <= now => "lies in the past",
+        Some(at) if at > now.after(MAX_LIFE) => "lies more than 7 days ahead",
+        Some(at) => return Some(at),
+    };
+    reader.fault("expires_at", message);
+    None
 }
 
 #[cfg(test)]

@@ -1,0 +1,215 @@
+//! One delivery's next step after an attempt: the funnel in which the answer,
+//! the retry budget and the deadline meet.
+
+use std::time::Duration;
+
+use crate::message::{Attempt, Message};
+
+use crate::outcome::{Attempted, Disposition, HealthSignal};
+use crate::reason::Reason;
+use crate::record::{Ending, short_error};
+use crate::retry::{RETRY_AFTER_CAP, RetryPolicy};
+use crate::time::Millis;
+
+/// What is to be done, in this order: first the queue, then the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Nothing is queued.
+    Delivered {
+        /// What to record.
+        ending: Ending,
+    },
+    /// A successor is queued.
+    Retry {
+        /// The next message.
+        successor: Box<Message>,
+        /// What to record.
+        ending: Ending,
+    },
+    /// The dead-letter queue gets it.
+    GiveUp(GivenUp),
+    /// Our own fault: nothing is queued, nothing is spent, the message stays.
+    Keep,
+}
+
+/// A delivery that is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Why.
+    pub reason: Reason,
+    /// The message with its whole history.
+    pub message: Box<Message>,
+    /// Why, for a person.
+    pub error: String,
+    /// What to record.
+    pub ending: Ending,
+}
+
+/// Decides the next step. `spread` (0..1) is the chance in the backoff.
+pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, policy: &RetryPolicy, spread: f64) -> NextStep {
+    let calls = message.attempts.saturating_add(1);
+    match attempted.outcome.disposition() {
+        Disposition::Keep => NextStep::Keep,
+        Disposition::Delivered => NextStep::Delivered {
+            ending: Ending::Delivered {
+                attempts: u32::from(calls),
+                code: attempted.code().unwrap_or_default(),
+                duration_ms: attempted.ms,
+            },
+        },
+        Disposition::GiveUp { reason, .. } => give_up_after(message, attempted, reason),
+        Disposition::Retry { .. } if calls > policy.max_retries => {
+            give_up_after(message, attempted, Reason::RetriesExhausted)
+        }
+        Disposition::Retry { pace, class } => {
+            let due = now.after(policy.wait(calls, pace, spread, attempted.retry_after));
+            if due >= message.delivery.deadline {
+                return give_up_after(message, attempted, Reason::Expired);
+            }
+            let ending = Ending::Retrying {
+                attempts: u32::from(calls),
+                code: attempted.code(),
+                class,
+                error: short_error(attempted.error()),
+                duration_ms: attempted.ms,
+                next_attempt_at: due,
+            };
+            NextStep::Retry { successor: Box::new(message.retried(in_history(attempted), due)), ending }
+        }
+    }
+}
+
+/// The step after a probe that failed; `None` when the probe did not fail. The breaker
+/// stays open, and the delivery, which only happened to be chosen, keeps its attempts.
+/// It comes back after `wait`, or at its deadline, where it expires.
+pub fn after_failed_probe(message: &Message, attempted: &Attempted, now: Millis, wait: Duration) -> Option<NextStep> {
+    let (Disposition::Retry { class, .. }, HealthSignal::Unhealthy | HealthSignal::Throttled) =
+        (attempted.outcome.disposition(), attempted.outcome.health_signal())
+    else {
+        return None;
+    };
+    let wait = wait.max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
+    let due = now.after(wait).min(message.delivery.deadline);
+    let ending = Ending::Retrying {
+        attempts: u32::from(message.attempts),
+        code: attempted.code(),
+        class,
+        error: short_error(&format!("circuit breaker probe failed: {}", attempted.error())),
+        duration_ms: attempted.ms,
+        next_attempt_at: due,
+    };
+    Some(NextStep::Retry { successor: Box::new(message.probed(in_history(attempted), due)), ending })
+}
+
+/// Gives a delivery up without an attempt.
+pub fn give_up(message: &Message, reason: Reason, error: &str) -> GivenUp {
+    let error = short_error(error);
+    let last = message.history.attempts.last();
+    let ending = Ending::Failed {
+        attempts: u32::from(message.attempts),
+        code: last.and_then(|attempt| attempt.code),
+        class: last.and_then(|attempt| attempt.class),
+        error: error.clone(),
+        duration_ms: last.map(|attempt| attempt.ms),
+    };
+    GivenUp { reason, message: Box::new(message.clone()), error, ending }
+}
+
+fn give_up_after(message: &Message, attempted: &Attempted, reason: Reason) -> NextStep {
+    let mut message = message.clone();
+    message.attempts = message.attempts.saturating_add(1);
+    message.history.push(in_history(attempted));
+    let error = short_error(attempted.error());
+    let ending = Ending::Failed {
+        attempts: u32::from(message.attempts),
+        code: attempted.code(),
+        class: attempted.outcome.error_class(),
+        error: error.clone(),
+        duration_ms: Some(attempted.ms),
+    };
+    NextStep::GiveUp(GivenUp { reason, message: Box::new(message), error, ending })
+}
+
+fn in_history(attempted: &Attempted) -> Attempt {
+    Attempt {
+        at: attempted.at,
+        code: attempted.code(),
+        class: attempted.outcome.error_class(),
+        ms: attempted.ms,
+        error: attempted.error.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Delivery;
+    use crate::outcome::Answer;
+    use bytes::Bytes;
+
+    fn policy() -> RetryPolicy {
+        let s = Duration::from_secs;
+        RetryPolicy { max_retries: 3, base: s(10), base_throttled: s(30), factor: 4.0, cap: s(900) }
+    }
+
+    fn message(attempt: u8, deadline: u64) -> Message {
+        let delivery = Delivery {
+            id: "a".into(),
+            url: "https://a.example/".into(),
+            payload: Bytes::from_static(b"1"),
+            correlation_id: "c".into(),
+            deadline: Millis(deadline),
+            ..Delivery::default()
+        };
+        Message { delivery, attempts: attempt, hop: u32::from(attempt), ..Message::default() }
+    }
+
+    fn step(attempt: u8, code: u16, deadline: u64) -> NextStep {
+        let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(code), Millis(1), 2) };
+        next_step(&message(attempt, deadline), &attempted, Millis(1000), &policy(), 1.0)
+    }
+
+    #[test]
+    fn the_budget_is_one_attempt_and_three_retries() {
+        for attempt in 0..3 {
+            let NextStep::Retry { successor, ending } = step(attempt, 500, u64::MAX) else { panic!("no retry") };
+            assert_eq!((successor.attempts, successor.hop), (attempt + 1, u32::from(attempt) + 1));
+            assert_eq!(successor.history.count, 1);
+            assert!(matches!(ending, Ending::Retrying { attempts, .. } if attempts == u32::from(attempt) + 1));
+        }
+        let NextStep::GiveUp(GivenUp { reason, message, ending, .. }) = step(3, 500, u64::MAX) else {
+            panic!("a fourth retry")
+        };
+        assert_eq!((reason, message.attempts), (Reason::RetriesExhausted, 4));
+        assert!(matches!(ending, Ending::Failed { attempts: 4, code: Some(500), .. }));
+    }
+
+    #[test]
+    fn a_retry_that_would_come_too_late_expires_at_once() {
+        assert!(matches!(step(0, 500, 11_000), NextStep::GiveUp(GivenUp { reason: Reason::Expired, .. })));
+        assert!(matches!(step(0, 500, 11_001), NextStep::Retry { .. }));
+    }
+
+    #[test]
+    fn a_failed_probe_is_told_and_not_spent() {
+        let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(500), Millis(1), 2) };
+        let step = after_failed_probe(&message(2, 99_000), &attempted, Millis(0), Duration::from_secs(120));
+        let Some(NextStep::Retry { successor, ending }) = step else { panic!("no retry") };
+        assert_eq!((successor.attempts, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 1));
+        assert_eq!(successor.not_before, Millis(99_000), "it comes back at its deadline, and expires");
+        assert!(matches!(ending, Ending::Retrying { attempts: 2, .. }));
+    }
+
+    #[test]
+    fn delivered_counts_its_calls() {
+        let NextStep::Delivered { ending } = step(2, 204, u64::MAX) else { panic!("not delivered") };
+        assert_eq!(ending, Ending::Delivered { attempts: 3, code: 204, duration_ms: 2 });
+    }
+
+    #[test]
+    fn what_will_not_become_better_is_given_up_at_once() {
+        assert!(matches!(step(0, 404, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::ClientError, .. })));
+        assert!(matches!(step(0, 410, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::Gone, .. })));
+        assert!(matches!(step(0, 302, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::ClientError, .. })));
+    }
+}
