@@ -3,6 +3,7 @@
 //! and wakes a reader: a warning or an error takes all of them out at once, and so
 //! do steps that may outlast the process.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,6 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use uuid::Uuid;
 
 /// The longest way that logs of dependencies are let through: they would tell of
 /// requests and events in whole.
@@ -73,6 +73,23 @@ impl Drop for Gathering {
     }
 }
 
+/// An error with its causes, each of which says why the one before it happened.
+pub fn chain(error: &dyn std::error::Error) -> impl fmt::Display + '_ {
+    struct Chain<'e>(&'e dyn std::error::Error);
+    impl fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)?;
+            let mut source = self.0.source();
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+            Ok(())
+        }
+    }
+    Chain(error)
+}
+
 /// Takes out what was gathered: before a step that may outlast the process.
 pub fn flush() {
     lines().flush();
@@ -117,10 +134,6 @@ impl MakeWriter<'_> for MakeOut {
 /// when unknown). A second call changes nothing.
 pub fn init(level: &str) {
     let level: LevelFilter = level.to_ascii_lowercase().parse().unwrap_or(LevelFilter::INFO);
-    // Chance decides who holds a lease, and a process that was thawed from a snapshot
-    // must not draw what another one drew.
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    fastrand::seed(high ^ low);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(MakeOut)
         .json()

@@ -8,25 +8,25 @@ use domain::place::Place;
 use domain::time::Millis;
 use url::form_urlencoded;
 
-use crate::api::Problem;
+use super::answer::Problem;
 
 /// What a parameter is not.
 const UNKNOWN: &str = "unknown parameter";
 
 /// The parameters that are not asked for yet, and the faults so far.
 #[derive(Debug)]
-pub struct Query {
+pub struct QueryString {
     left: BTreeMap<String, String>,
     faults: Vec<Fault>,
 }
 
-impl Query {
+impl QueryString {
     /// Takes a query string apart.
     pub fn of(text: &str) -> Self {
         let mut query = Self { left: BTreeMap::new(), faults: Vec::new() };
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             if query.left.contains_key(name.as_ref()) {
-                query.fault(&name, "stands more than once");
+                query.fault(&name, "duplicate parameter");
             } else {
                 query.left.insert(name.into_owned(), value.into_owned());
             }
@@ -70,7 +70,7 @@ impl Query {
 
     /// The place that an answer's cursor named.
     pub fn cursor(&mut self) -> Option<Place> {
-        self.optional("cursor", Place::from_cursor, "is no cursor of ours; take it from an answer as it is")
+        self.optional("cursor", Place::from_cursor, "must be a `next_cursor` from an earlier response")
     }
 
     /// Ends the reading: what was not asked for is unknown.
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_fault_of_a_query_is_named() {
-        let mut query = Query::of("limit=0&cursor=%00&since=now&x=1&x=2&dry_run=yes&%7E/=");
+        let mut query = QueryString::of("limit=0&cursor=%00&since=now&x=1&x=2&dry_run=yes&%7E/=");
         query.number("limit", 50, 1..=200);
         query.cursor();
         query.time("since");
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn numbers_are_digits_in_range() {
         for (text, wanted) in [("", Some(50)), ("limit=7", Some(7)), ("limit=200", Some(200))] {
-            let mut query = Query::of(text);
+            let mut query = QueryString::of(text);
             let number = query.number("limit", 50, 1..=200);
             assert_eq!(query.finish().ok().map(|()| number), wanted, "{text}");
         }
         for text in ["limit=", "limit=+7", "limit=201", "limit=7.0", "limit=99999999999999999999", "limit=%C2%B2"] {
-            let mut query = Query::of(text);
+            let mut query = QueryString::of(text);
             query.number("limit", 50, 1..=200);
             assert!(query.finish().is_err(), "{text}");
         }

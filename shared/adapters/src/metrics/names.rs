@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use domain::breaker::State;
-use domain::dead_letter::Reason;
 use domain::outcome::ErrorClass;
+use domain::reason::Reason;
+use domain::status::Status;
 use metrics::{counter, histogram};
+use strum::{IntoStaticStr, VariantNames};
+
+use crate::aws::sqs::QueueName;
 
 /// What a family of series is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,14 +39,16 @@ pub struct Family {
 
 /// The functions, by name.
 pub const FUNCTIONS: [&str; 7] = ["enqueue", "deliver", "archive", "operate", "health", "cleanup", "metrics"];
-const OUTCOMES: [&str; 5] = ["delivered", "retried", "dead_lettered", "parked", "duplicate"];
-const CLASSES: [&str; 8] =
-    ["none", "throttled", "client_error", "server_error", "network", "timeout", "validation", "unexpected"];
-const REASONS: [&str; 7] =
-    ["retries_exhausted", "client_error", "gone", "expired", "validation", "malformed", "crashed"];
-const STATES: [&str; 3] = ["closed", "half_open", "open"];
-const STATUSES: [&str; 4] = ["pending", "retrying", "delivered", "failed"];
-const QUEUES: [&str; 3] = ["delivery", "retry", "dead_letter"];
+/// `none` is a success.
+const CLASSES: [&str; 1 + ErrorClass::VARIANTS.len()] = {
+    let mut all = ["none"; 1 + ErrorClass::VARIANTS.len()];
+    let mut i = 0;
+    while i < ErrorClass::VARIANTS.len() {
+        all[i + 1] = ErrorClass::VARIANTS[i];
+        i += 1;
+    }
+    all
+};
 const MESSAGES: [&str; 3] = ["visible", "in_flight", "delayed"];
 const RESULTS: [&str; 2] = ["ok", "error"];
 const KINDS: [&str; 3] = ["webhook_status", "dead_letter", "circuit_breaker"];
@@ -103,7 +109,7 @@ pub const FAMILIES: [Family; 22] = [
     family(
         DELIVERIES,
         Kind::Counter,
-        &[("outcome", &OUTCOMES)],
+        &[("outcome", DeliveryResult::VARIANTS)],
         "Messages of deliveries that were worked on, by what became of them.",
     ),
     family(
@@ -115,8 +121,8 @@ pub const FAMILIES: [Family; 22] = [
     family(ATTEMPT_DURATION, Kind::Histogram(&ATTEMPT_S), &[], "How long calls to receivers took."),
     family(END_TO_END, Kind::Histogram(&END_TO_END_S), &[], "From a webhook's acceptance to its delivery."),
     family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
-    family(DEAD_LETTERS, Kind::Counter, &[("reason", &REASONS)], "Dead letters filed in the archive."),
-    family(TRANSITIONS, Kind::Counter, &[("to", &STATES)], "Changes of circuit breakers, by their new state."),
+    family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
+    family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
     family(REDIS_FAILURES, Kind::Counter, &[], "Round trips to Redis that failed."),
     family(
         INVOCATIONS,
@@ -126,7 +132,7 @@ pub const FAMILIES: [Family; 22] = [
     ),
     family(TASK_DURATION, Kind::Histogram(&TASK_S), &[("function", &FUNCTIONS)], "How long invocations took."),
     family(COLD_STARTS, Kind::Counter, &[("function", &FUNCTIONS)], "Processes that were started."),
-    family(STATUSES_NOW, Kind::Gauge, &[("status", &STATUSES)], "Records of deliveries, by status."),
+    family(STATUSES_NOW, Kind::Gauge, &[("status", Status::VARIANTS)], "Records of deliveries, by status."),
     family(
         OLDEST_PENDING,
         Kind::Gauge,
@@ -134,11 +140,16 @@ pub const FAMILIES: [Family; 22] = [
         "How long the webhook that waits longest for the end of its first attempt has waited; 0 if none does.",
     ),
     family(BREAKER_STATE, Kind::Gauge, &[], "Circuit breakers that are not closed, 100 at most: 1 half-open, 2 open."),
-    family(BREAKERS, Kind::Gauge, &[("state", &STATES)], "Circuit breakers that changed within a day, by state."),
+    family(
+        BREAKERS,
+        Kind::Gauge,
+        &[("state", State::VARIANTS)],
+        "Circuit breakers that changed within a day, by state.",
+    ),
     family(
         QUEUE_MESSAGES,
         Kind::Gauge,
-        &[("queue", &QUEUES), ("state", &MESSAGES)],
+        &[("queue", QueueName::VARIANTS), ("state", &MESSAGES)],
         "Messages in the queues, as SQS estimates them.",
     ),
     family(REDIS_UP, Kind::Gauge, &[], "Whether Redis answers: 1 or 0."),
@@ -149,8 +160,9 @@ pub const FAMILIES: [Family; 22] = [
 ];
 
 /// What became of a message of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryResult {
     /// The receiver has it.
     Delivered,
     /// It failed and a successor is queued.
@@ -163,16 +175,10 @@ pub enum Outcome {
     Duplicate,
 }
 
-impl Outcome {
+impl DeliveryResult {
     /// Its name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Retried => "retried",
-            Self::DeadLettered => "dead_lettered",
-            Self::Parked => "parked",
-            Self::Duplicate => "duplicate",
-        }
+        self.into()
     }
 }
 
@@ -182,9 +188,9 @@ pub fn enqueued(count: u64) {
 }
 
 /// A message of a delivery was worked on.
-pub fn delivery(outcome: Outcome) {
+pub fn delivery(outcome: DeliveryResult) {
     counter!(DELIVERIES, "outcome" => outcome.as_str()).increment(1);
-    if outcome == Outcome::Retried {
+    if outcome == DeliveryResult::Retried {
         counter!(RETRIES).increment(1);
     }
 }
@@ -244,13 +250,10 @@ mod tests {
 
     #[test]
     fn labels_have_the_names_that_the_rules_use() {
-        assert_eq!(REASONS.to_vec(), Reason::ALL.map(Reason::as_str));
-        assert_eq!(CLASSES[1..].to_vec(), ErrorClass::ALL.map(ErrorClass::as_str));
-        assert_eq!(STATUSES.to_vec(), domain::status::Status::ALL.map(domain::status::Status::as_str));
-        assert_eq!(QUEUES.to_vec(), crate::sqs::Lane::ALL.map(crate::sqs::Lane::as_str));
-        for state in [State::Closed, State::HalfOpen, State::Open] {
-            assert!(STATES.contains(&state.as_str()));
-        }
+        assert_eq!(CLASSES[0], "none");
+        assert_eq!(CLASSES[1..], *ErrorClass::VARIANTS);
+        assert_eq!(DeliveryResult::DeadLettered.as_str(), "dead_lettered");
+        assert_eq!(State::VARIANTS, ["closed", "half_open", "open"]);
     }
 
     #[test]

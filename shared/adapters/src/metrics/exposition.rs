@@ -10,13 +10,15 @@ use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use futures_util::future::{join, join_all};
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
-use redis::FromRedisValue as _;
+use strum::IntoEnumIterator as _;
 
-use crate::metric::{self, FAMILIES, FUNCTIONS, Family, Kind};
-use crate::redis::{Call, Reply, Wire};
-use crate::redis_info::Info;
-use crate::sqs::{Depth, Depths, Lane};
-use crate::{breaker, index, meter};
+use super::names::{self, FAMILIES, FUNCTIONS, Family, Kind};
+use crate::aws::sqs::{Depth, Depths, QueueName};
+use crate::redis::info::Info;
+use crate::redis::query::{QueryError, Trip};
+use crate::redis::transport::RedisPort;
+use crate::redis::{breakers, dead_letters, indexes, sums};
+use crate::telemetry::chain;
 
 /// Most breakers that are shown one by one.
 const MAX_BREAKERS: usize = 100;
@@ -45,16 +47,13 @@ struct View {
 pub struct Snapshot {
     at: Millis,
     view: Option<View>,
-    queues: Vec<(Lane, Depth)>,
+    queues: Vec<(QueueName, Depth)>,
 }
-
-/// The dead letters that Redis shows, by when they were given up.
-pub const DEAD_LETTER_INDEX: &str = "dead_letter_index";
 
 impl Snapshot {
     /// Reads everything at once. What does not answer is left out, and told by
     /// `redis_up`.
-    pub async fn read(redis: &dyn Wire, queues: Option<&dyn Depths>, now: Millis, lifetimes: Lifetimes) -> Self {
+    pub async fn read(redis: &dyn RedisPort, queues: Option<&dyn Depths>, now: Millis, lifetimes: Lifetimes) -> Self {
         let (view, queues) = join(View::read(redis, now, lifetimes), depths(queues)).await;
         Self { at: now, view, queues }
     }
@@ -84,32 +83,32 @@ impl Snapshot {
     fn lines(&self, family: &Family) -> Vec<(String, f64)> {
         #[allow(clippy::cast_precision_loss, reason = "Prometheus's values are doubles")]
         let value = |number: u64| number as f64;
-        if family.name == metric::QUEUE_MESSAGES {
-            let of = |(lane, depth): &(Lane, Depth)| {
+        if family.name == names::QUEUE_MESSAGES {
+            let of = |(queue_name, depth): &(QueueName, Depth)| {
                 let figures = [("visible", depth.visible), ("in_flight", depth.in_flight), ("delayed", depth.delayed)];
                 figures.map(|(state, count)| {
-                    (series(family.name, &[("queue", lane.as_str()), ("state", state)]), value(count))
+                    (series(family.name, &[("queue", queue_name.as_str()), ("state", state)]), value(count))
                 })
             };
             return self.queues.iter().flat_map(of).collect();
         }
-        if family.name == metric::REDIS_UP {
+        if family.name == names::REDIS_UP {
             return vec![(family.name.to_owned(), value(u64::from(self.view.is_some())))];
         }
         let Some(view) = &self.view else { return Vec::new() };
         let plain = |number: u64| vec![(family.name.to_owned(), value(number))];
         match family.name {
-            metric::REDIS_MEMORY => plain(view.info.used_memory),
-            metric::REDIS_MAX_MEMORY => plain(view.info.max_memory),
-            metric::REDIS_EVICTED => plain(view.info.evicted_keys),
-            metric::OLDEST_PENDING => plain(view.oldest_pending_s),
-            metric::STATUSES_NOW => labelled(family, &view.statuses),
-            metric::REDIS_KEYS => labelled(family, &view.keys),
-            metric::BREAKERS => {
+            names::REDIS_MEMORY => plain(view.info.used_memory),
+            names::REDIS_MAX_MEMORY => plain(view.info.max_memory),
+            names::REDIS_EVICTED => plain(view.info.evicted_keys),
+            names::OLDEST_PENDING => plain(view.oldest_pending_s),
+            names::STATUSES_NOW => labelled(family, &view.statuses),
+            names::REDIS_KEYS => labelled(family, &view.keys),
+            names::BREAKERS => {
                 let count = |state| view.breakers.iter().filter(|(_, b)| b.seen_at(self.at) == state).count() as u64;
-                labelled(family, &[State::Closed, State::HalfOpen, State::Open].map(count))
+                labelled(family, &State::iter().map(count).collect::<Vec<_>>())
             }
-            metric::BREAKER_STATE => self.breaker_lines(view),
+            names::BREAKER_STATE => self.breaker_lines(view),
             _ => match family.kind {
                 Kind::Counter => every(family).iter().map(|labels| view.sum(&series(family.name, labels))).collect(),
                 Kind::Histogram(bounds) => {
@@ -127,7 +126,7 @@ impl Snapshot {
             State::Open => Some(2.0),
         };
         let line = |(to, breaker): &(String, Breaker)| {
-            Some((series(metric::BREAKER_STATE, &[("destination", to)]), level(breaker)?))
+            Some((series(names::BREAKER_STATE, &[("destination", to)]), level(breaker)?))
         };
         view.breakers.iter().filter_map(line).take(MAX_BREAKERS).collect()
     }
@@ -161,74 +160,80 @@ fn labelled(family: &Family, numbers: &[u64]) -> Vec<(String, f64)> {
     every(family).into_iter().zip(numbers).map(line).collect()
 }
 
-async fn depths(queues: Option<&dyn Depths>) -> Vec<(Lane, Depth)> {
+async fn depths(queues: Option<&dyn Depths>) -> Vec<(QueueName, Depth)> {
     let Some(queues) = queues else { return Vec::new() };
-    let ask = |lane: Lane| async move {
-        match tokio::time::timeout(PATIENCE, queues.depth(lane)).await {
-            Ok(Ok(depth)) => Some((lane, depth)),
+    let ask = |queue_name: QueueName| async move {
+        match tokio::time::timeout(PATIENCE, queues.depth(queue_name)).await {
+            Ok(Ok(depth)) => Some((queue_name, depth)),
             Ok(Err(error)) => {
-                tracing::error!(queue = lane.as_str(), code = error.code(), %error, "queue");
+                tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(&error), "queue");
                 None
             }
             Err(_) => None,
         }
     };
-    join_all(Lane::ALL.map(ask)).await.into_iter().flatten().collect()
+    join_all(QueueName::iter().map(ask)).await.into_iter().flatten().collect()
 }
 
 impl View {
-    async fn read(redis: &dyn Wire, now: Millis, lifetimes: Lifetimes) -> Option<Self> {
-        let reading = async {
-            let mut calls: Vec<Call> = FUNCTIONS.iter().map(|function| get_all(function)).collect();
-            calls.extend(index::counts(now, lifetimes));
-            calls.push(count(DEAD_LETTER_INDEX));
-            calls.push(count(breaker::INDEX));
-            calls.push(index::oldest(Status::Pending));
-            calls.extend(Info::calls());
-            let replies = redis.wave(&calls).await.inspect_err(|error| {
-                tracing::error!(code = error.code(), error = ?error, "metrics cannot be read");
-            });
-            let mut replies = replies.ok()?.into_iter();
-            let mut view = Self::default();
-            let mut stale = Vec::new();
-            for function in FUNCTIONS {
-                view.add(function, replies.next()?, now, &mut stale)?;
+    async fn read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Option<Self> {
+        let reading = Self::try_read(redis, now, lifetimes);
+        match tokio::time::timeout(PATIENCE, reading).await {
+            Ok(Ok(view)) => Some(view),
+            Ok(Err(error)) => {
+                tracing::error!(code = error.code(), error = %chain(&error), "metrics cannot be read");
+                None
             }
-            let mut number = || u64::from_redis_value(replies.next()?.ok()?).ok();
-            view.statuses = Status::ALL.iter().map(|_| number()).collect::<Option<_>>()?;
-            view.keys = vec![view.statuses.iter().sum(), number()?, number()?];
-            let oldest = replies.next().and_then(index::oldest_at);
-            view.oldest_pending_s = oldest.map_or(0, |at| at.until(now).as_secs());
-            view.info = Info::read(replies);
-            view.breakers = breaker::survey(redis).await.ok()?;
-            if !stale.is_empty() {
-                // What is not forgotten now is forgotten at the next reading.
-                drop(redis.wave(&stale).await);
-            }
-            Some(view)
-        };
-        tokio::time::timeout(PATIENCE, reading).await.ok().flatten()
+            Err(_) => None,
+        }
     }
 
-    /// Adds one function's sums, and gathers its marks that are too old.
-    fn add(&mut self, function: &str, reply: Reply, now: Millis, stale: &mut Vec<Call>) -> Option<()> {
-        let fields = BTreeMap::<String, String>::from_redis_value(reply.ok()?).ok()?;
-        let mut old = redis::cmd("HDEL");
-        old.arg(meter::key(function));
-        let mut any = false;
+    async fn try_read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Result<Self, QueryError> {
+        let mut trip = Trip::default();
+        let sums = FUNCTIONS.map(|function| (function, trip.add(sums::read(function))));
+        let statuses = trip.add(indexes::counts(now, lifetimes));
+        let dead_letters = trip.add(dead_letters::count());
+        let breaker_keys = trip.add(breakers::count());
+        let oldest = trip.add(indexes::oldest(Status::Pending));
+        let info = trip.add(Info::query());
+        let mut replies = trip.run(redis).await?;
+
+        let mut view = Self::default();
+        let mut cleaning = Trip::default();
+        for (function, ticket) in sums {
+            let old_marks = view.add(ticket.take(&mut replies)?, now);
+            if !old_marks.is_empty() {
+                drop(cleaning.add(sums::forget(function, &old_marks)));
+            }
+        }
+        view.statuses = statuses.take(&mut replies)?;
+        view.keys =
+            vec![view.statuses.iter().sum(), dead_letters.take(&mut replies)?, breaker_keys.take(&mut replies)?];
+        let oldest = oldest.take(&mut replies).ok().flatten();
+        view.oldest_pending_s = oldest.map_or(0, |at| at.until(now).as_secs());
+        view.info = info.take(&mut replies).unwrap_or_default();
+        view.breakers = breakers::survey(redis).await?;
+        if !cleaning.is_empty() {
+            // What is not forgotten now is forgotten at the next reading.
+            drop(cleaning.run(redis).await);
+        }
+        Ok(view)
+    }
+
+    /// Adds one function's sums, and gives its marks that are too old.
+    fn add(&mut self, fields: BTreeMap<String, String>, now: Millis) -> Vec<String> {
+        let mut old_marks = Vec::new();
         for (field, value) in fields {
             if field.starts_with('_') {
                 let marked = value.split_once(' ').and_then(|(_, at)| at.parse::<u64>().ok());
                 if marked.is_none_or(|at| now.0.saturating_sub(at) > MARK_LIFE_MS) {
-                    old.arg(field);
-                    any = true;
+                    old_marks.push(field);
                 }
             } else if let Ok(value) = value.parse::<f64>() {
                 *self.sums.entry(field).or_default() += value;
             }
         }
-        stale.extend(any.then(|| old.into()));
-        Some(())
+        old_marks
     }
 
     fn sum(&self, series: &str) -> (String, f64) {
@@ -249,16 +254,4 @@ impl View {
         lines.push((series(&count, labels), total));
         lines
     }
-}
-
-fn get_all(function: &str) -> Call {
-    let mut command = redis::cmd("HGETALL");
-    command.arg(meter::key(function));
-    command.into()
-}
-
-fn count(key: &str) -> Call {
-    let mut command = redis::cmd("ZCARD");
-    command.arg(key);
-    command.into()
 }

@@ -1,6 +1,5 @@
-//! Secrets from Secrets Manager: the signing ones are read when a process starts and
-//! again every few minutes, Redis's when it is connected to, so that a rotation needs
-//! no deployment.
+//! Secrets from Secrets Manager. Signing secrets are read when a process starts and
+//! again every few minutes, so that a rotation needs no deployment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,13 +7,10 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use domain::signature::{SecretError, Signer};
 use domain::time::Millis;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
-use url::Url;
 
-use crate::aws::Account;
+use super::account::Account;
 use crate::clock::Clock;
-use crate::config::RedisConfig;
+use crate::telemetry::chain;
 
 /// How old signing secrets may become before they are read again.
 const FRESH: Duration = Duration::from_secs(300);
@@ -24,15 +20,13 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Why a secret cannot be used. It never shows the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
-    /// Secrets Manager did not give it.
+    /// Secrets Manager did not give it. The SDK's own error is not kept, because an
+    /// answer that cannot be read holds the secret.
     #[error("a secret cannot be read: {0}")]
     Read(String),
-    /// It is not what it should be.
+    /// It is not a list of signing secrets.
     #[error("the signing secrets cannot be used")]
     Signing(#[from] SecretError),
-    /// It is no password, nor JSON with one.
-    #[error("the secret of redis must be a password, or JSON with `username` and `password`")]
-    Redis,
 }
 
 impl SecretsError {
@@ -41,32 +35,27 @@ impl SecretsError {
         match self {
             Self::Read(_) => "secret_read",
             Self::Signing(_) => "secret_signing",
-            Self::Redis => "secret_redis",
         }
     }
 }
 
-/// Where a secret is kept.
-#[derive(Clone)]
-pub struct Stored {
-    client: aws_sdk_secretsmanager::Client,
+/// A secret in Secrets Manager.
+#[derive(Clone, Debug)]
+pub struct StoredSecret {
+    account: Account,
     arn: String,
 }
 
-impl std::fmt::Debug for Stored {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stored").field("arn", &self.arn).finish_non_exhaustive()
-    }
-}
-
-impl Stored {
-    /// The secret of this ARN.
-    pub fn new(account: &Account, arn: impl Into<String>) -> Self {
-        Self { client: account.secrets(), arn: arn.into() }
+impl StoredSecret {
+    /// The secret of this ARN. Nothing is read yet.
+    pub fn new(account: Account, arn: impl Into<String>) -> Self {
+        Self { account, arn: arn.into() }
     }
 
-    async fn read(&self) -> Result<String, SecretsError> {
-        let read = self.client.get_secret_value().secret_id(&self.arn).send().await;
+    /// Reads the secret.
+    pub(crate) async fn read(&self) -> Result<String, SecretsError> {
+        let client = self.account.secrets();
+        let read = client.get_secret_value().secret_id(&self.arn).send().await;
         // Only the code and the message: an answer that cannot be read holds the secret.
         let why = |error: &dyn ProvideErrorMetadata| {
             format!("{}: {}", error.code().unwrap_or("no usable answer"), error.message().unwrap_or_default())
@@ -78,17 +67,17 @@ impl Stored {
 
 /// Where the signing secrets come from.
 #[derive(Clone, Debug)]
-pub enum Signing {
+pub enum SigningSource {
     /// They were given.
     Given(Signer),
     /// They are kept in Secrets Manager.
-    Stored(Stored),
+    Stored(StoredSecret),
 }
 
 /// The signing secrets that are active now.
 #[derive(Clone)]
 pub struct Keyring {
-    stored: Option<Stored>,
+    stored: Option<StoredSecret>,
     clock: Clock,
     state: Arc<Mutex<State>>,
 }
@@ -113,10 +102,10 @@ impl Keyring {
     ///
     /// # Errors
     /// When they cannot be read or used.
-    pub async fn open(source: Signing, clock: Clock) -> Result<Self, SecretsError> {
+    pub async fn open(source: SigningSource, clock: Clock) -> Result<Self, SecretsError> {
         let stored = match source {
-            Signing::Given(signer) => return Ok(Self::given(signer)),
-            Signing::Stored(stored) => stored,
+            SigningSource::Given(signer) => return Ok(Self::given(signer)),
+            SigningSource::Stored(stored) => stored,
         };
         let signer = Arc::new(Signer::parse(&stored.read().await?)?);
         let state = Arc::new(Mutex::new(State { signer, due: clock.now().after(FRESH) }));
@@ -138,43 +127,16 @@ impl Keyring {
         Arc::clone(&state.signer)
     }
 
-    async fn renew(&self, stored: &Stored) {
+    async fn renew(&self, stored: &StoredSecret) {
         let reading = async { Ok::<_, SecretsError>(Signer::parse(&stored.read().await?)?) };
         match reading.await {
             Ok(signer) => {
                 let due = self.clock.now().after(FRESH);
                 *lock(&self.state) = State { signer: Arc::new(signer), due };
             }
-            Err(error) => tracing::error!(code = error.code(), %error, "signing secrets are not renewed"),
+            Err(error) => {
+                tracing::error!(code = error.code(), error = %chain(&error), "signing secrets are not renewed")
+            }
         }
-    }
-}
-
-/// The secret of a cache, as `infra/cache.yaml` makes it.
-#[derive(Deserialize)]
-struct Login {
-    username: Option<String>,
-    password: String,
-}
-
-impl RedisConfig {
-    /// The same, with the password from its secret, if it has one.
-    ///
-    /// # Errors
-    /// When the secret cannot be read or used.
-    pub(crate) async fn signed_in(self) -> Result<Self, SecretsError> {
-        let Some(stored) = &self.secret else { return Ok(self) };
-        let text = stored.read().await?;
-        let login = match serde_json::from_str::<Login>(&text) {
-            Ok(login) => login,
-            Err(_) if text.trim_start().starts_with('{') || text.trim().is_empty() => return Err(SecretsError::Redis),
-            Err(_) => Login { username: None, password: text.trim().to_owned() },
-        };
-        // The reader of the URL decodes every percent sign.
-        let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let mut url = Url::parse(&self.url).map_err(|_| SecretsError::Redis)?;
-        url.set_username(&escaped(login.username.as_deref().unwrap_or_default())).map_err(|()| SecretsError::Redis)?;
-        url.set_password(Some(&escaped(&login.password))).map_err(|()| SecretsError::Redis)?;
-        Ok(Self { url: url.into(), secret: None, ..self })
     }
 }

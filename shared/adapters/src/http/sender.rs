@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::address::{Forbidden, Guard};
+use domain::delivery::Delivery;
 use domain::headers::vet;
 use domain::identity::traceparent;
-use domain::message::Message;
-use domain::outcome::{Answer, Attempted, classify};
+use domain::outcome::{Answer, Attempted, Outcome, classify};
 use domain::retry::parse_retry_after;
 use domain::signature::Signer;
 use domain::time::{Millis, whole_ms};
@@ -27,8 +27,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 use tokio::time::timeout;
 
+use crate::aws::secrets::Keyring;
 use crate::clock::Clock;
-use crate::secrets::Keyring;
 
 /// How much of an answer's body is read, so that the connection can be reused.
 const READ: usize = 16 * 1024;
@@ -43,14 +43,14 @@ const MAX_HEADERS: usize = 100;
 /// Makes attempts. A trait because the simulation scripts its receivers in
 /// virtual time; everything else runs the real one.
 #[async_trait]
-pub trait Courier: Send + Sync {
+pub trait ReceiverClient: Send + Sync {
     /// Posts one webhook and waits for its answer. Failure is a value.
-    async fn post(&self, message: &Message) -> Attempted;
+    async fn post(&self, delivery: &Delivery) -> Attempted;
 }
 
 /// How attempts are made.
 #[derive(Clone, Debug)]
-pub struct SenderConfig {
+pub struct ReceiverClientConfig {
     /// DNS, connect, TLS, head and body together.
     pub timeout: Duration,
     /// Connect and TLS.
@@ -82,7 +82,7 @@ pub(crate) fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
 
 /// TLS for every connection to a receiver. It is made once: reading the machine's
 /// certificate authorities costs as much as a hundred deliveries.
-fn tls(config: &SenderConfig) -> Result<rustls::ClientConfig, rustls::Error> {
+fn tls(config: &ReceiverClientConfig) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let roots = config.extra_roots_pem.as_deref().and_then(certificates).unwrap_or_default();
     let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
@@ -97,7 +97,7 @@ fn tls(config: &SenderConfig) -> Result<rustls::ClientConfig, rustls::Error> {
 
 /// Why there is no sender.
 #[derive(Debug, thiserror::Error)]
-pub enum SenderError {
+pub enum ReceiverClientError {
     /// The certificate authorities cannot be used.
     #[error("tls cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -107,8 +107,8 @@ pub enum SenderError {
 }
 
 /// The real thing.
-pub struct HttpSender {
-    config: SenderConfig,
+pub struct HttpReceiverClient {
+    config: ReceiverClientConfig,
     keyring: Arc<Keyring>,
     clock: Clock,
     lookup: Lookup,
@@ -121,12 +121,12 @@ struct Pool {
     used_at: Millis,
 }
 
-impl HttpSender {
+impl HttpReceiverClient {
     /// A sender with an empty connection pool.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: SenderConfig, keyring: Arc<Keyring>, clock: Clock) -> Result<Self, SenderError> {
+    pub fn new(config: ReceiverClientConfig, keyring: Arc<Keyring>, clock: Clock) -> Result<Self, ReceiverClientError> {
         Self::with_lookup(config, keyring, clock, system_lookup())
     }
 
@@ -135,11 +135,11 @@ impl HttpSender {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn with_lookup(
-        config: SenderConfig,
+        config: ReceiverClientConfig,
         keyring: Arc<Keyring>,
         clock: Clock,
         lookup: Lookup,
-    ) -> Result<Self, SenderError> {
+    ) -> Result<Self, ReceiverClientError> {
         let tls = tls(&config)?;
         let client = client(&config, &tls, &lookup)?;
         let used_at = clock.now();
@@ -158,56 +158,57 @@ impl HttpSender {
         pool.client.clone()
     }
 
-    fn headers(message: &Message, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
-        let mut headers = HeaderMap::with_capacity(8 + message.headers.len());
-        for (name, value) in &message.headers {
+    fn headers(delivery: &Delivery, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
+        let mut headers = HeaderMap::with_capacity(8 + delivery.headers.len());
+        for (name, value) in &delivery.headers {
             headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
         // Ours come last, so that no client can set them.
-        let signature = signer.sign(&message.id, now.as_secs(), &message.payload);
+        let signature = signer.sign(&delivery.id, now.as_secs(), &delivery.payload);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
-        headers.insert("webhook-id", HeaderValue::try_from(&message.id)?);
+        headers.insert("webhook-id", HeaderValue::try_from(&delivery.id)?);
         headers.insert("webhook-timestamp", HeaderValue::from(now.as_secs()));
         headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
-        headers.insert("x-correlation-id", HeaderValue::try_from(&message.correlation_id)?);
-        let trace = traceparent(&message.correlation_id, fastrand::u64(..));
+        headers.insert("x-correlation-id", HeaderValue::try_from(&delivery.correlation_id)?);
+        let trace = traceparent(&delivery.correlation_id, fastrand::u64(..));
         headers.insert("traceparent", HeaderValue::try_from(trace)?);
         Ok(headers)
     }
 
-    async fn exchange(&self, message: &Message, now: Millis) -> Ended {
-        let url = match read_url(&message.url, &self.config.guard) {
+    async fn exchange(&self, delivery: &Delivery, now: Millis) -> Ended {
+        let url = match read_url(&delivery.url, &self.config.guard) {
             Ok(url) => url,
             Err(why) => return Ended::refused(why),
         };
         // A message may have been put into the queue by hand.
-        if let Some(fault) = message.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
+        if let Some(fault) = delivery.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
             return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
         }
         let signer = self.keyring.signer();
-        let headers = match Self::headers(message, &signer, now) {
+        let headers = match Self::headers(delivery, &signer, now) {
             Ok(headers) => headers,
             Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),
         };
         let started = Instant::now();
-        let request = self.client(now).post(url).headers(headers).body(message.payload.clone());
+        let request = self.client(now).post(url).headers(headers).body(delivery.payload.clone());
         let response = match timeout(self.config.timeout, request.send()).await {
             Err(_) => return Ended::of(Answer::Timeout, "no answer in time"),
             Ok(Err(error)) => return Ended::failed(&error),
             Ok(Ok(response)) => response,
         };
         let code = response.status().as_u16();
+        let outcome = classify(&Answer::Status(code));
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
-            .filter(|_| classify(&Answer::Status(code)).hears_retry_after(code))
+            .filter(|_| outcome.hears_retry_after(code))
             .and_then(|value| parse_retry_after(value.to_str().ok()?, self.clock.now()));
         // The head has decided. The body is read for the record and to free the
         // connection, within what is left of the attempt's time.
         let left = self.config.timeout.saturating_sub(started.elapsed());
         let body = kept_body(response, left).await;
-        let error = (!(200..300).contains(&code)).then(|| match body.as_str() {
+        let error = (outcome != Outcome::Delivered).then(|| match body.as_str() {
             "" => format!("HTTP {code}"),
             body => format!("HTTP {code}: {body}"),
         });
@@ -298,7 +299,7 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 fn client(
-    config: &SenderConfig,
+    config: &ReceiverClientConfig,
     tls: &rustls::ClientConfig,
     lookup: &Lookup,
 ) -> Result<reqwest::Client, reqwest::Error> {
@@ -338,12 +339,12 @@ impl Resolve for VettingResolver {
 }
 
 #[async_trait]
-impl Courier for HttpSender {
-    async fn post(&self, message: &Message) -> Attempted {
+impl ReceiverClient for HttpReceiverClient {
+    async fn post(&self, delivery: &Delivery) -> Attempted {
         let at = self.clock.now();
         let started = Instant::now();
-        let Ended { answer, retry_after, error } = self.exchange(message, at).await;
-        Attempted { answer, at, ms: whole_ms(started.elapsed()), retry_after, error }
+        let Ended { answer, retry_after, error } = self.exchange(delivery, at).await;
+        Attempted { retry_after, error, ..Attempted::new(answer, at, whole_ms(started.elapsed())) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The archive: dead letters in DynamoDB, where they outlive Redis. Lists come from
+//! The store of dead letters: DynamoDB, where they outlive Redis. Lists come from
 //! two indexes, by month and by destination, both ordered by time, so that nothing
 //! is scanned.
 
@@ -6,14 +6,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
+use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use domain::dead_letter::{DeadLetter, Filter, Reason, Summary};
+use domain::dead_letter::{DeadLetter, Filter, Summary};
 use domain::outcome::ErrorClass;
 use domain::place::Place;
+use domain::reason::Reason;
 use domain::time::Millis;
+
+use super::account::Account;
 
 /// Most queries for one page: a rare reason is looked for further on the next page.
 /// A year has thirteen months, so that a page without any ends at the beginning.
@@ -23,7 +26,7 @@ const QUERY_ITEMS: usize = 1000;
 /// How far a clock may be ahead of the one that dated a dead letter.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// What the archive made of a dead letter.
+/// What the store made of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filed {
     /// It is written.
@@ -34,7 +37,7 @@ pub enum Filed {
     Foreign,
 }
 
-/// A dead letter as the archive has it.
+/// A dead letter as the store has it.
 #[derive(Clone, Debug)]
 pub struct Kept {
     /// What was filed.
@@ -65,38 +68,38 @@ pub struct Listed {
     pub next: Option<Place>,
 }
 
-/// Why the archive did not do what it was asked.
+/// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// It cannot be written as JSON, or read.
+pub enum StoreError {
+    /// A dead letter cannot be written as JSON, or read.
     #[error("a dead letter cannot be written or read as JSON")]
     Json(#[from] serde_json::Error),
     /// An item is not as we write it.
-    #[error("an item of the table lacks its record")]
-    Strange,
-    /// The table did not take it.
-    #[error("the table did not take a dead letter: {0}")]
-    Put(String),
-    /// The table did not give it.
-    #[error("the table did not give a dead letter: {0}")]
-    Get(String),
-    /// The table did not list them.
-    #[error("the table did not list dead letters: {0}")]
-    Query(String),
-    /// The table did not note it.
-    #[error("the table did not note a redrive: {0}")]
-    Update(String),
-    /// The table did not delete it.
-    #[error("the table did not delete a dead letter: {0}")]
-    Delete(String),
+    #[error("an item of the table has no dead letter in it")]
+    Incomplete,
+    /// The table did not take a dead letter.
+    #[error("the table did not take a dead letter")]
+    Put(#[source] BoxError),
+    /// The table did not give a dead letter.
+    #[error("the table did not give a dead letter")]
+    Get(#[source] BoxError),
+    /// The table did not list dead letters.
+    #[error("the table did not list dead letters")]
+    Query(#[source] BoxError),
+    /// The table did not note a redrive.
+    #[error("the table did not note a redrive")]
+    Update(#[source] BoxError),
+    /// The table did not delete a dead letter.
+    #[error("the table did not delete a dead letter")]
+    Delete(#[source] BoxError),
 }
 
-impl ArchiveError {
+impl StoreError {
     /// A name for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Json(_) => "archive_json",
-            Self::Strange => "archive_strange",
+            Self::Incomplete => "archive_incomplete",
             Self::Put(_) => "archive_put",
             Self::Get(_) => "archive_get",
             Self::Query(_) => "archive_query",
@@ -106,19 +109,15 @@ impl ArchiveError {
     }
 }
 
-/// The way into the archive. A trait because DynamoDB does not run inside a test;
+/// Where dead letters are kept. A trait because DynamoDB does not run inside a test;
 /// its in-memory twin passes the same contract test.
 #[async_trait]
-pub trait Archive: Send + Sync {
+pub trait DeadLetterStore: Send + Sync {
     /// Files a dead letter unless its id holds a newer one or another body.
-    async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError>;
-}
+    async fn file(&self, letter: &DeadLetter) -> Result<Filed, StoreError>;
 
-/// The way to what is filed.
-#[async_trait]
-pub trait Letters: Send + Sync {
     /// One dead letter.
-    async fn get(&self, id: &str) -> Result<Option<Kept>, ArchiveError>;
+    async fn get(&self, id: &str) -> Result<Option<Kept>, StoreError>;
 
     /// Up to `limit` dead letters, newest first, that follow `after`.
     async fn list(
@@ -127,23 +126,23 @@ pub trait Letters: Send + Sync {
         after: Option<&Place>,
         limit: usize,
         now: Millis,
-    ) -> Result<Listed, ArchiveError>;
+    ) -> Result<Listed, StoreError>;
 
     /// Deletes one; says whether it was there.
-    async fn delete(&self, id: &str) -> Result<bool, ArchiveError>;
+    async fn delete(&self, id: &str) -> Result<bool, StoreError>;
 
     /// Reserves one for being sent again, until then. `token` is random for every
     /// wish: the same one again is granted again, since requests are repeated.
-    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError>;
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, StoreError>;
 
     /// Notes that this one was sent again. A newer one under its id stays as it is.
-    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError>;
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), StoreError>;
 
     /// Gives a reservation back: it was not sent.
-    async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError>;
+    async fn release(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// Asks whether the archive is there, without changing it.
-    async fn ping(&self) -> Result<(), ArchiveError>;
+    /// Asks whether the store is there, without changing it.
+    async fn ping(&self) -> Result<(), StoreError>;
 }
 
 /// The real table.
@@ -199,17 +198,13 @@ fn number_in(item: &Item, name: &str) -> Option<u64> {
     item.get(name)?.as_n().ok()?.parse().ok()
 }
 
-fn why<E: std::error::Error>(error: &E) -> String {
-    DisplayErrorContext(error).to_string()
-}
-
 impl Table {
     /// The table `name`, whose items live `life_s` seconds.
-    pub fn new(client: aws_sdk_dynamodb::Client, name: String, life_s: u64) -> Self {
-        Self { client, name, life_s }
+    pub fn new(account: &Account, name: String, life_s: u64) -> Self {
+        Self { client: account.dynamodb(), name, life_s }
     }
 
-    fn item(&self, letter: &DeadLetter) -> Result<Item, ArchiveError> {
+    fn item(&self, letter: &DeadLetter) -> Result<Item, StoreError> {
         let place = Place { at: letter.failed_at, id: letter.webhook_id.clone() };
         let mut item = Item::new();
         let mut set = |name: &str, value| item.insert(name.to_owned(), value);
@@ -317,14 +312,13 @@ fn months(from: Millis, to: Millis) -> Vec<String> {
 
 fn summary(item: &Item) -> Option<Summary> {
     let small = |name: &str| number_in(item, name).and_then(|value| u16::try_from(value).ok());
-    let class = text_in(item, attribute::ERROR_CLASS);
     Some(Summary {
         webhook_id: item.get(attribute::ID)?.as_s().ok()?.clone(),
-        reason: Reason::named(&text_in(item, attribute::REASON)),
+        reason: text_in(item, attribute::REASON).parse().ok(),
         webhook_url: text_in(item, attribute::URL),
         attempts: u32::from(small(attribute::ATTEMPTS).unwrap_or_default()),
         last_status_code: small(attribute::LAST_STATUS_CODE),
-        error_class: ErrorClass::ALL.into_iter().find(|known| known.as_str() == class),
+        error_class: text_in(item, attribute::ERROR_CLASS).parse().ok(),
         error: text_in(item, attribute::ERROR),
         failed_at: Millis(number_in(item, attribute::FAILED_AT)?),
         correlation_id: text_in(item, attribute::CORRELATION_ID),
@@ -332,14 +326,14 @@ fn summary(item: &Item) -> Option<Summary> {
     })
 }
 
-fn kept(item: &Item) -> Result<Kept, ArchiveError> {
-    let record = item.get(attribute::RECORD).and_then(|record| record.as_s().ok()).ok_or(ArchiveError::Strange)?;
+fn kept(item: &Item) -> Result<Kept, StoreError> {
+    let record = item.get(attribute::RECORD).and_then(|record| record.as_s().ok()).ok_or(StoreError::Incomplete)?;
     Ok(Kept { letter: serde_json::from_str(record)?, redriven_at: number_in(item, attribute::REDRIVEN_AT).map(Millis) })
 }
 
 #[async_trait]
-impl Archive for Table {
-    async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError> {
+impl DeadLetterStore for Table {
+    async fn file(&self, letter: &DeadLetter) -> Result<Filed, StoreError> {
         let put = self
             .client
             .put_item()
@@ -360,17 +354,14 @@ impl Archive for Table {
                     let theirs = failed.item().and_then(|item| item.get(attribute::BODY_HASH)?.as_s().ok());
                     Ok(if theirs.is_some_and(|hash| *hash != letter.body_hash) { Filed::Foreign } else { Filed::Known })
                 }
-                _ => Err(ArchiveError::Put(why(&error))),
+                _ => Err(StoreError::Put(Box::new(error))),
             },
         }
     }
-}
 
-#[async_trait]
-impl Letters for Table {
-    async fn get(&self, id: &str) -> Result<Option<Kept>, ArchiveError> {
+    async fn get(&self, id: &str) -> Result<Option<Kept>, StoreError> {
         let get = self.client.get_item().table_name(&self.name).key(attribute::ID, text(id)).consistent_read(true);
-        let found = get.send().await.map_err(|error| ArchiveError::Get(why(&error)))?;
+        let found = get.send().await.map_err(|error| StoreError::Get(Box::new(error)))?;
         found.item().map(kept).transpose()
     }
 
@@ -380,7 +371,7 @@ impl Letters for Table {
         after: Option<&Place>,
         limit: usize,
         now: Millis,
-    ) -> Result<Listed, ArchiveError> {
+    ) -> Result<Listed, StoreError> {
         // What has outlived its time may still be there for two days.
         let oldest = Millis(now.0.saturating_sub(self.life_s.saturating_mul(1000)));
         let floor = filter.since.unwrap_or_default().max(oldest);
@@ -415,7 +406,7 @@ impl Letters for Table {
                     .query(&shelf, filter, &before.sortable(), &floor_key, most)
                     .send()
                     .await
-                    .map_err(|error| ArchiveError::Query(why(&error)))?;
+                    .map_err(|error| StoreError::Query(Box::new(error)))?;
                 // The condition includes `before` itself.
                 let from = before.clone();
                 for letter in answer.items().iter().filter_map(summary).filter(|letter| letter.place() < from) {
@@ -436,14 +427,14 @@ impl Letters for Table {
         Ok(listed)
     }
 
-    async fn delete(&self, id: &str) -> Result<bool, ArchiveError> {
+    async fn delete(&self, id: &str) -> Result<bool, StoreError> {
         let delete = self.client.delete_item().table_name(&self.name).key(attribute::ID, text(id));
         let gone = delete.return_values(ReturnValue::AllOld).send().await;
-        let gone = gone.map_err(|error| ArchiveError::Delete(why(&error)))?;
+        let gone = gone.map_err(|error| StoreError::Delete(Box::new(error)))?;
         Ok(gone.attributes().is_some_and(|item| !item.is_empty()))
     }
 
-    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, ArchiveError> {
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, StoreError> {
         let update = self
             .client
             .update_item()
@@ -461,7 +452,7 @@ impl Letters for Table {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match update.send().await {
             Ok(answer) => {
-                let item = answer.attributes().ok_or(ArchiveError::Strange)?;
+                let item = answer.attributes().ok_or(StoreError::Incomplete)?;
                 Ok(Reserved::Granted(Box::new(kept(item)?.letter)))
             }
             Err(error) => match error.as_service_error() {
@@ -472,42 +463,37 @@ impl Letters for Table {
                     let Kept { letter, redriven_at } = kept(item)?;
                     Ok(if redriven_at.is_some() { Reserved::Redriven(Box::new(letter)) } else { Reserved::Taken })
                 }
-                _ => Err(ArchiveError::Update(why(&error))),
+                _ => Err(StoreError::Update(Box::new(error))),
             },
         }
     }
 
-    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), ArchiveError> {
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), StoreError> {
         let update = self
             .update(letter, "SET redriven_at = :redriven REMOVE redriving_until, redriving_by")
             .expression_attribute_values(":redriven", number(at.0));
         unless_newer(update).await
     }
 
-    async fn release(&self, letter: &DeadLetter) -> Result<(), ArchiveError> {
+    async fn release(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         unless_newer(self.update(letter, "REMOVE redriving_until, redriving_by")).await
     }
 
-    async fn ping(&self) -> Result<(), ArchiveError> {
+    async fn ping(&self) -> Result<(), StoreError> {
         let get = self.client.get_item().table_name(&self.name).key(attribute::ID, text("."));
-        get.send().await.map(|_| ()).map_err(|error| ArchiveError::Get(why(&error)))
+        get.send().await.map(|_| ()).map_err(|error| StoreError::Get(Box::new(error)))
     }
 }
 
 /// Sends an update; one whose letter was replaced or deleted meanwhile is done.
-async fn unless_newer(update: Update) -> Result<(), ArchiveError> {
+async fn unless_newer(update: Update) -> Result<(), StoreError> {
     match update.send().await {
         Ok(_) => Ok(()),
         Err(error) => match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
-            _ => Err(ArchiveError::Update(why(&error))),
+            _ => Err(StoreError::Update(Box::new(error))),
         },
     }
-}
-
-/// The Redis key of a dead letter's view.
-pub fn view_key(id: &str) -> String {
-    format!("dead_letter:webhook:{id}")
 }
 
 #[cfg(test)]

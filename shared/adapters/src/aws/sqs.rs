@@ -1,11 +1,25 @@
 //! The queues: sending, in batches that SQS takes, with an answer for each message.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
-use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::error::BoxError;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
+use domain::destination::Destination;
+use domain::identity::sha256_hex;
+use domain::retry::REQUEUE_FLOOR;
+use domain::time::Millis;
 use futures_util::future::join_all;
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
+use super::account::Account;
+
+/// The longest delay that one send can carry (`DelaySeconds`, 900 s).
+const DELAY_CAP: Duration = Duration::from_secs(900);
+/// The longest `MessageGroupId`, in characters.
+const MAX_GROUP_ID: usize = 128;
 /// Most messages in one `SendMessageBatch`.
 const MAX_ENTRIES: usize = 10;
 /// Most bytes in one `SendMessageBatch`, attributes included: SQS takes 1 MiB.
@@ -16,8 +30,9 @@ pub const MAX_BATCH_BYTES: usize = 1_000_000;
 const REFUSALS: [&str; 3] = ["InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"];
 
 /// One of the three queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum QueueName {
     /// Fresh deliveries.
     Delivery,
     /// Successors: retries, parked and delayed ones.
@@ -26,17 +41,10 @@ pub enum Lane {
     DeadLetter,
 }
 
-impl Lane {
-    /// Every queue.
-    pub const ALL: [Self; 3] = [Self::Delivery, Self::Retry, Self::DeadLetter];
-
+impl QueueName {
     /// The queue's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivery => "delivery",
-            Self::Retry => "retry",
-            Self::DeadLetter => "dead_letter",
-        }
+        self.into()
     }
 }
 
@@ -66,19 +74,32 @@ impl Outgoing {
     }
 }
 
+/// Why something failed: the error of the SDK, or a text.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// A message that is not known to be in the queue. After
 /// [`SendError::Unavailable`] it may be there all the same.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SendError {
     /// SQS refused this message; sending it again will not help.
-    #[error("the queue refused the message: {0}")]
-    Refused(String),
+    #[error("the queue refused the message")]
+    Refused(#[source] Cause),
     /// SQS could not be reached, or failed.
-    #[error("the queue is unavailable: {0}")]
-    Unavailable(String),
+    #[error("the queue is unavailable")]
+    Unavailable(#[source] Cause),
 }
 
 impl SendError {
+    /// A refusal, and why.
+    pub fn refused(why: impl Into<BoxError>) -> Self {
+        Self::Refused(why.into().into())
+    }
+
+    /// A failure to reach SQS, and why.
+    pub fn unavailable(why: impl Into<BoxError>) -> Self {
+        Self::Unavailable(why.into().into())
+    }
+
     /// A name for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -93,7 +114,24 @@ impl SendError {
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Sends all messages and says of each, in order, whether the queue has it.
-    async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>>;
+    async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>>;
+}
+
+/// The delay for one SQS send so that the message is seen at `due` or, if that
+/// is further than one send can carry, hops once more. Whole seconds, at least
+/// one. SQS may count from the beginning of the second it is sent in, so the
+/// delay does too: a message that came early would cost one more send.
+pub fn delay_s(now: Millis, due: Millis) -> u16 {
+    let seconds = due.0.div_ceil(1000).saturating_sub(now.as_secs());
+    u16::try_from(seconds.clamp(REQUEUE_FLOOR.as_secs(), DELAY_CAP.as_secs())).unwrap_or(900)
+}
+
+/// What SQS fair queues group by: the destination, or its SHA-256 in hex when it is
+/// longer than the 128 characters that a `MessageGroupId` may have; empty when there is
+/// none.
+pub fn group_id(destination: Option<&Destination>) -> String {
+    let Some(origin) = destination.map(Destination::as_str) else { return String::new() };
+    if origin.len() <= MAX_GROUP_ID { origin.to_owned() } else { sha256_hex(origin.as_bytes()) }
 }
 
 /// How full a queue is. SQS's figures are approximate.
@@ -109,8 +147,8 @@ pub struct Depth {
 
 /// A queue does not say how full it is.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the queue does not say how full it is: {0}")]
-pub struct DepthError(String);
+#[error("the queue does not say how full it is")]
+pub struct DepthError(#[source] Cause);
 
 impl DepthError {
     /// A name for metrics and logs.
@@ -120,7 +158,11 @@ impl DepthError {
 
     /// The queue, or a stand-in for it, is not there.
     pub fn away() -> Self {
-        Self("it is away".to_owned())
+        Self::because("it did not answer in time")
+    }
+
+    fn because(why: impl Into<BoxError>) -> Self {
+        Self(why.into().into())
     }
 }
 
@@ -128,27 +170,27 @@ impl DepthError {
 #[async_trait]
 pub trait Depths: Send + Sync {
     /// How full one queue is.
-    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError>;
+    async fn depth(&self, queue_name: QueueName) -> Result<Depth, DepthError>;
 }
 
 /// The URLs of the three queues.
 #[derive(Clone, Debug)]
 pub struct QueueUrls {
-    /// Of [`Lane::Delivery`].
+    /// Of [`QueueName::Delivery`].
     pub delivery: String,
-    /// Of [`Lane::Retry`].
+    /// Of [`QueueName::Retry`].
     pub retry: String,
-    /// Of [`Lane::DeadLetter`].
+    /// Of [`QueueName::DeadLetter`].
     pub dead_letter: String,
 }
 
 impl QueueUrls {
     /// The URL of one queue.
-    pub fn of(&self, lane: Lane) -> &str {
-        match lane {
-            Lane::Delivery => &self.delivery,
-            Lane::Retry => &self.retry,
-            Lane::DeadLetter => &self.dead_letter,
+    pub fn of(&self, queue_name: QueueName) -> &str {
+        match queue_name {
+            QueueName::Delivery => &self.delivery,
+            QueueName::Retry => &self.retry,
+            QueueName::DeadLetter => &self.dead_letter,
         }
     }
 }
@@ -162,30 +204,34 @@ pub struct Sqs {
 
 impl Sqs {
     /// The queues at `urls`.
-    pub fn new(client: aws_sdk_sqs::Client, urls: QueueUrls) -> Self {
-        Self { client, urls }
+    pub fn new(account: &Account, urls: QueueUrls) -> Self {
+        Self { client: account.sqs(), urls }
     }
 
-    async fn send_batch(&self, lane: Lane, batch: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+    async fn send_batch(&self, queue_name: QueueName, batch: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
         let count = batch.len();
         let entries: Result<Vec<_>, _> = batch.into_iter().enumerate().map(|(i, message)| entry(i, message)).collect();
         let entries = match entries {
             Ok(entries) => entries,
-            Err(error) => return vec![Err(SendError::Refused(error.to_string())); count],
+            Err(error) => return vec![Err(SendError::refused(error)); count],
         };
-        let sent =
-            self.client.send_message_batch().queue_url(self.urls.of(lane)).set_entries(Some(entries)).send().await;
+        let sent = self
+            .client
+            .send_message_batch()
+            .queue_url(self.urls.of(queue_name))
+            .set_entries(Some(entries))
+            .send()
+            .await;
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
-                let why = DisplayErrorContext(&error).to_string();
                 let too_long = error.as_service_error().is_some_and(SendMessageBatchError::is_batch_request_too_long);
-                let error = if too_long { SendError::Refused(why) } else { SendError::Unavailable(why) };
+                let error = if too_long { SendError::refused(error) } else { SendError::unavailable(error) };
                 return vec![Err(error); count];
             }
         };
         // What the answer does not name is not known to be in the queue.
-        let mut results = vec![Err(SendError::Unavailable("not named in the answer".to_owned())); count];
+        let mut results = vec![Err(SendError::unavailable("not named in the answer")); count];
         for sent in answer.successful() {
             if let Some(result) = sent.id().parse::<usize>().ok().and_then(|i| results.get_mut(i)) {
                 *result = Ok(());
@@ -194,7 +240,7 @@ impl Sqs {
         for failed in answer.failed() {
             let why = format!("{} {}", failed.code(), failed.message().unwrap_or_default());
             let refused = REFUSALS.iter().any(|code| failed.code().ends_with(code));
-            let error = if refused { SendError::Refused(why) } else { SendError::Unavailable(why) };
+            let error = if refused { SendError::refused(why) } else { SendError::unavailable(why) };
             if let Some(result) = failed.id().parse::<usize>().ok().and_then(|i| results.get_mut(i)) {
                 *result = Err(error);
             }
@@ -205,26 +251,26 @@ impl Sqs {
 
 #[async_trait]
 impl Queue for Sqs {
-    async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
-        let sends = batches(messages).into_iter().map(|batch| self.send_batch(lane, batch));
+    async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+        let sends = batches(messages).into_iter().map(|batch| self.send_batch(queue_name, batch));
         join_all(sends).await.into_iter().flatten().collect()
     }
 }
 
 #[async_trait]
 impl Depths for Sqs {
-    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError> {
+    async fn depth(&self, queue_name: QueueName) -> Result<Depth, DepthError> {
         const NAMES: [QueueAttributeName; 3] = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
-        let ask = self.client.get_queue_attributes().queue_url(self.urls.of(lane));
+        let ask = self.client.get_queue_attributes().queue_url(self.urls.of(queue_name));
         let ask = ask.set_attribute_names(Some(NAMES.to_vec()));
-        let answer = ask.send().await.map_err(|error| DepthError(DisplayErrorContext(&error).to_string()))?;
+        let answer = ask.send().await.map_err(DepthError::because)?;
         let figure = |name: &_| answer.attributes().and_then(|all| all.get(name)?.parse().ok());
         let [visible, in_flight, delayed] = NAMES.map(|name| figure(&name));
-        let missing = || DepthError("its answer lacks a figure".to_owned());
+        let missing = || DepthError::because("its answer lacks a figure");
         Ok(Depth {
             visible: visible.ok_or_else(missing)?,
             in_flight: in_flight.ok_or_else(missing)?,
@@ -273,6 +319,7 @@ fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use url::Url;
 
     fn of(bytes: usize) -> Outgoing {
         Outgoing::new("x".repeat(bytes), String::new(), 0)
@@ -289,6 +336,24 @@ mod tests {
         assert_eq!(sizes(vec![of(1); 21]), [10, 10, 1]);
         assert_eq!(sizes(vec![of(300_000); 10]), [3, 3, 3, 1]);
         assert_eq!(sizes(vec![of(500_000), of(500_000), of(1)]), [2, 1]);
+    }
+
+    #[test]
+    fn a_send_waits_at_least_a_second_and_at_most_what_sqs_carries() {
+        let at = |ms| delay_s(Millis(1999), Millis(ms));
+        assert_eq!([0, 1000, 1999, 2000, 2001, 3_000_000].map(at), [1, 1, 1, 1, 2, 900]);
+    }
+
+    #[test]
+    fn a_group_id_is_ascii_and_at_most_128_characters() {
+        let group = |url: &str| group_id(Some(&Destination::of(&Url::parse(url).unwrap())));
+        let long = format!("https://{}.example/", ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join("."));
+        for url in [long.as_str(), "https://bücher.example/", "https://例え.テスト/", "http://[2001:db8::1]:99/"]
+        {
+            let group = group(url);
+            assert!(group.len() <= 128 && group.bytes().all(|b| b.is_ascii_graphic()), "{group}");
+        }
+        assert_eq!(group(&long).len(), 64);
     }
 
     #[test]

@@ -2,7 +2,13 @@
 
 use redis::{FromRedisValue as _, Value};
 
-use crate::redis::{Call, Reply};
+use super::query::Query;
+use super::transport::Call;
+
+/// Whether Redis answers.
+pub fn ping() -> Query<()> {
+    Query::write("ping", vec![redis::cmd("PING").into()])
+}
 
 /// Redis's figures; of a cluster, the sums over its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,20 +24,18 @@ pub struct Info {
 }
 
 impl Info {
-    /// What to ask.
-    pub fn calls() -> Vec<Call> {
-        ["memory", "stats"]
-            .map(|section| {
-                let mut command = redis::cmd("INFO");
-                command.arg(section);
-                Call::from(command)
-            })
-            .to_vec()
+    /// Asks for the figures. What is not told is 0.
+    pub fn query() -> Query<Self> {
+        let section = |name: &str| {
+            let mut command = redis::cmd("INFO");
+            command.arg(name);
+            Call::from(command)
+        };
+        Query::several("info", vec![section("memory"), section("stats")], |replies| Some(Self::read(replies)))
     }
 
-    /// Reads the answers to [`calls`](Self::calls). What is not told is 0.
-    pub fn read(replies: impl Iterator<Item = Reply>) -> Self {
-        let texts: Vec<String> = replies.flatten().flat_map(texts).collect();
+    fn read(replies: Vec<Value>) -> Self {
+        let texts: Vec<String> = replies.into_iter().flat_map(texts).collect();
         let all = |name: &str| -> Vec<&str> {
             let lines = texts.iter().flat_map(|text| text.lines());
             lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).collect()
@@ -64,7 +68,7 @@ mod tests {
             let text = format!("used_memory:{used}\r\nmaxmemory:10\r\nmaxmemory_policy:volatile-lru\r\n");
             (Value::BulkString(b"node".to_vec()), Value::BulkString(text.into_bytes()))
         };
-        let info = Info::read([Ok(Value::Map(vec![node(3), node(4)]))].into_iter());
+        let info = Info::read(vec![Value::Map(vec![node(3), node(4)])]);
         assert_eq!((info.used_memory, info.max_memory), (7, 20));
         assert_eq!(info.eviction_policy, "volatile-lru");
     }

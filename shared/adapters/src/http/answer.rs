@@ -1,6 +1,7 @@
 //! What every HTTP handler shares: correlation ids, JSON answers, and errors as
 //! problem details (RFC 9457).
 
+use crate::telemetry::chain;
 use domain::fault::Fault;
 use domain::identity::is_correlation_id;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -64,7 +65,7 @@ impl Problem {
 
     /// 405: the path exists, for these methods.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("This path knows {allow}.");
+        let detail = format!("Allowed methods: {allow}.");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail);
         Self { allow: Some(allow), ..problem }
     }
@@ -143,7 +144,7 @@ fn answer(status: StatusCode, kind: &'static str, body: &impl Serialize, correla
     let (status, text) = match serde_json::to_string(body) {
         Ok(text) => (status, text),
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be serialized");
+            tracing::error!(error = %chain(&error), "an answer cannot be serialized");
             (StatusCode::INTERNAL_SERVER_ERROR, "{}".to_owned())
         }
     };

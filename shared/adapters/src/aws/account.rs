@@ -1,0 +1,67 @@
+//! What every AWS client needs: region, credentials, endpoint and short timeouts.
+//! Lambda hands all of it over in the environment, so the SDK's search for it
+//! (files, metadata services, SSO) is left out: it costs start-up time and size.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::config::{BehaviorVersion, Region};
+use aws_types::SdkConfig;
+
+/// Where and as whom AWS is called.
+#[derive(Clone)]
+pub struct Account {
+    /// The region's name.
+    pub region: String,
+    /// Who is calling; as long-lived as the process that Lambda started.
+    pub credentials: Credentials,
+    /// Another endpoint than the region's, for a local AWS.
+    pub endpoint: Option<String>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// What all clients share: two tries, within a time that leaves an invocation room
+    /// to report.
+    fn shared(&self) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(2))
+            .operation_timeout(Duration::from_secs(4))
+            .build();
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(SharedCredentialsProvider::new(self.credentials.clone()))
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .timeout_config(timeouts);
+        config.set_endpoint_url(self.endpoint.clone());
+        config.build()
+    }
+
+    /// A client for SQS.
+    pub(super) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.shared())
+    }
+
+    /// A client for DynamoDB.
+    pub(super) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.shared())
+    }
+
+    /// A client for Secrets Manager.
+    pub(super) fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.shared())
+    }
+}

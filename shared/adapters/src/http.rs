@@ -1,0 +1,6 @@
+//! HTTP on both sides: calls to receivers, and the answers of our own API.
+
+pub mod answer;
+pub mod body;
+pub mod query;
+pub mod sender;

@@ -1,0 +1,10 @@
+//! Metrics: their names, how they are recorded, and how they leave the process.
+
+pub mod emf;
+pub mod exposition;
+pub mod meter;
+pub mod names;
+mod recorder;
+pub mod sums;
+
+pub use names::{DeliveryResult, attempt, breaker_changed, dead_letter, delivery, end_to_end, enqueued, redis_failed};

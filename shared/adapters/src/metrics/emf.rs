@@ -1,0 +1,114 @@
+//! CloudWatch's embedded metric format (EMF): one line of the log for each invocation.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
+
+use super::recorder::Drained;
+use crate::telemetry::{self, chain};
+
+/// Most values of one metric in one EMF document (CloudWatch, EMF specification).
+const MAX_EMF_VALUES: usize = 100;
+
+/// What every line of CloudWatch's embedded metric format begins with.
+pub(super) struct Head<'a> {
+    /// The stack's name, the only dimension.
+    pub(super) stack: &'a str,
+    /// Who writes.
+    pub(super) function: &'a str,
+    /// When, in ms since the epoch.
+    pub(super) at_ms: u64,
+}
+
+impl Head<'_> {
+    /// The line's members, with what tells CloudWatch which of them are metrics.
+    fn write<S: Serializer, V: Serialize>(
+        &self,
+        serializer: S,
+        members: impl IntoIterator<Item = (String, &'static str, V)>,
+    ) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Name {
+            name: String,
+            unit: &'static str,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Metrics {
+            namespace: &'static str,
+            dimensions: [[&'static str; 1]; 1],
+            metrics: Vec<Name>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Directive {
+            timestamp: u64,
+            cloud_watch_metrics: [Metrics; 1],
+        }
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("stack", self.stack)?;
+        line.serialize_entry("function", self.function)?;
+        let mut metrics = Vec::new();
+        for (name, unit, value) in members {
+            line.serialize_entry(&name, &value)?;
+            metrics.push(Name { name, unit });
+        }
+        let metrics = Metrics { namespace: "Steadhook", dimensions: [["stack"]], metrics };
+        line.serialize_entry("_aws", &Directive { timestamp: self.at_ms, cloud_watch_metrics: [metrics] })?;
+        line.end()
+    }
+}
+
+/// Writes sums and observations as one line.
+pub(super) fn write(head: Head<'_>, told: &Drained) {
+    write_line(&Emf { head, told });
+}
+
+/// Sums and observations as one line.
+struct Emf<'a> {
+    head: Head<'a>,
+    told: &'a Drained,
+}
+
+/// A metric's value in a line.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told<'a> {
+    Sum(u64),
+    Values(&'a [f64]),
+}
+
+impl Serialize for Emf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sums = self.told.sums.iter().map(|(series, sum)| (series.dotted(), "Count", Told::Sum(*sum)));
+        let values = self.told.observations.iter().map(|(series, values)| {
+            (series.dotted(), "Seconds", Told::Values(&values[..values.len().min(MAX_EMF_VALUES)]))
+        });
+        self.head.write(serializer, sums.chain(values))
+    }
+}
+
+/// Values of this moment as one line.
+struct Gauges<'a> {
+    head: Head<'a>,
+    gauges: &'a [(&'static str, &'static str, u64)],
+}
+
+impl Serialize for Gauges<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.head.write(serializer, self.gauges.iter().map(|(name, unit, value)| ((*name).to_owned(), *unit, value)))
+    }
+}
+
+/// Writes values of this moment as one line of EMF: name, unit, value.
+pub fn write_gauges(stack: &str, function: &str, at_ms: u64, gauges: &[(&'static str, &'static str, u64)]) {
+    write_line(&Gauges { head: Head { stack, function, at_ms }, gauges });
+}
+
+/// Logs are lines of JSON on the standard output, and so is this.
+fn write_line(line: &impl Serialize) {
+    match serde_json::to_string(line) {
+        Ok(line) => telemetry::write_line(&line),
+        Err(error) => tracing::error!(error = %chain(&error), "metrics cannot be written"),
+    }
+}
