@@ -1,113 +1,131 @@
-//! The calls to receivers: all of a batch at once, each by itself, and what is
-//! done is recorded without waiting long for the slow ones.
+//! The calls to receivers: all of a batch at once, each by itself.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use adapters::metric;
-use domain::delivery::{Step, next_step};
-use domain::outcome::{ErrorClass, classify};
+use adapters::metrics;
+use domain::breaker::{Pass, next_reset_ms};
+use domain::next_step::{GivenUp, NextStep, after_failed_probe, next_step};
+use domain::outcome::{Attempted, ErrorClass};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
-use crate::finish::Finish;
-use crate::gate::Called;
-use crate::{Batch, Deliver, Work};
+use crate::admit::Admitted;
+use crate::context::Context;
+use crate::decision::{BreakerReport, Decided, Decision};
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-impl Deliver {
-    /// Attempts every delivery and finishes each, together with what was finished
-    /// before any attempt.
-    pub(crate) async fn attempt_all(&self, works: Vec<Work>, mut finishes: Vec<Finish>, batch: &mut Batch) {
-        let mut running: FuturesUnordered<_> = works.into_iter().map(|work| self.attempt(work)).collect();
-        let mut ended = Vec::new();
-        while !running.is_empty() {
-            // Something is done: its batch-mates have a moment to join it.
-            let patience = if finishes.is_empty() { self.attempt } else { PATIENCE };
-            let gathering = async {
-                while let Some(end) = running.next().await {
-                    ended.push(end);
-                    if finishes.is_empty() && ended.len() == 1 {
-                        break;
-                    }
-                }
-            };
-            let gathered = timeout(patience, gathering).await;
-            for end in ended.drain(..) {
-                self.note(end, &mut finishes, batch);
+/// The attempts of a batch that are still out.
+pub(crate) struct Attempts<'c> {
+    running: FuturesUnordered<BoxFuture<'c, Decided>>,
+    /// Those that ended while others were finished.
+    ended: Vec<Decided>,
+}
+
+impl<'c> Attempts<'c> {
+    /// Begins every attempt.
+    pub(crate) fn begin(context: &'c Context, admitted: Vec<Admitted>) -> Self {
+        let running = admitted.into_iter().map(|next| attempt(context, next).boxed()).collect();
+        Self { running, ended: Vec::new() }
+    }
+
+    /// Whether every attempt has ended and was gathered.
+    pub(crate) fn are_over(&self) -> bool {
+        self.running.is_empty() && self.ended.is_empty()
+    }
+
+    /// Gathers attempts that have ended, so that a slow receiver does not hold up the
+    /// records of its batch-mates: the first of a group is waited for, and others have a
+    /// moment to join it.
+    pub(crate) async fn gather(&mut self, decided: &mut Vec<Decided>) {
+        decided.append(&mut self.ended);
+        if decided.is_empty() {
+            decided.extend(self.running.next().await);
+        }
+        let joining = async {
+            while let Some(ended) = self.running.next().await {
+                decided.push(ended);
             }
-            if gathered.is_err() && !finishes.is_empty() {
-                // The calls that are still out go on meanwhile.
-                let mut finishing = pin!(self.finish(std::mem::take(&mut finishes), batch));
-                let mut finished = false;
-                while !finished && !running.is_empty() {
-                    match select(finishing.as_mut(), running.next()).await {
-                        Either::Left(_) => finished = true,
-                        Either::Right((end, _)) => ended.extend(end),
-                    }
-                }
-                if !finished {
-                    finishing.await;
-                }
-            }
-            for end in ended.drain(..) {
-                self.note(end, &mut finishes, batch);
+        };
+        // When time is up, the group is what it is.
+        timeout(PATIENCE, joining).await.unwrap_or_default();
+    }
+
+    /// Lets the calls that are still out go on beside other work.
+    pub(crate) async fn run_beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        while !self.running.is_empty() {
+            match select(work.as_mut(), self.running.next()).await {
+                Either::Left((done, _)) => return done,
+                Either::Right((ended, _)) => self.ended.extend(ended),
             }
         }
-        self.finish(finishes, batch).await;
+        work.await
     }
+}
 
-    fn note(&self, end: Result<Finish, usize>, finishes: &mut Vec<Finish>, batch: &mut Batch) {
-        match end {
-            Ok(finish) => {
-                batch.failed.extend(finish.keeps());
-                finishes.push(finish);
-            }
-            // It panicked. Its lease runs out and counts, which bounds poison.
-            Err(record) => {
-                tracing::error!(record, outcome = "panicked", "an attempt panicked");
-                batch.failed.insert(record);
-            }
+/// One attempt. A panic costs this record and no other: its lease runs out and counts,
+/// which bounds poison.
+async fn attempt(context: &Context, admitted: Admitted) -> Decided {
+    let record = admitted.record;
+    AssertUnwindSafe(call(context, admitted)).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(record, outcome = "panicked", "an attempt panicked");
+        Decided::new(record, Decision::Keep)
+    })
+}
+
+async fn call(context: &Context, admitted: Admitted) -> Decided {
+    let attempted = context.receiver_client.post(&admitted.message.delivery).await;
+    let step = step_after(context, &admitted, &attempted);
+    metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
+    log(&admitted, &attempted, &step);
+    let Admitted { record, destination, claim, pass, .. } = admitted;
+    let decision = match step {
+        NextStep::Delivered { ending } => Decision::Delivered { claim, ending },
+        NextStep::Retry { successor, ending } => Decision::Retry { claim, successor, ending },
+        NextStep::GiveUp(given_up) => Decision::GiveUp { claim, given_up },
+        NextStep::Keep => Decision::Release(claim),
+    };
+    let report = BreakerReport { destination, pass, signal: attempted.outcome.health_signal() };
+    Decided { record, decision, report: Some(report) }
+}
+
+fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> NextStep {
+    let Admitted { message, destination, pass, .. } = admitted;
+    let now = context.clock.now();
+    if let Pass::Probe { reset_ms, .. } = pass {
+        let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(destination)));
+        let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
+        if let Some(step) = after_failed_probe(message, attempted, now, wait) {
+            return step;
         }
     }
+    next_step(message, attempted, now, &context.retry, fastrand::f64())
+}
 
-    /// One attempt. A panic costs this record and no other.
-    async fn attempt(&self, work: Work) -> Result<Finish, usize> {
-        let record = work.record;
-        AssertUnwindSafe(self.attempt_unguarded(work)).catch_unwind().await.map_err(|_| record)
-    }
-
-    async fn attempt_unguarded(&self, work: Work) -> Finish {
-        let attempted = self.courier.post(&work.message).await;
-        let called = Called::of(&work, &attempted);
-        let step = self
-            .after_probe(&work, &attempted)
-            .unwrap_or_else(|| next_step(&work.message, &attempted, self.clock.now(), &self.retry, fastrand::f64()));
-        let message = &work.message;
-        let class = classify(&attempted.answer).error_class();
-        metric::attempt(class, Duration::from_millis(attempted.ms));
-        tracing::info!(
-            correlation_id = message.correlation_id.as_str(),
-            webhook_id = message.id.as_str(),
-            destination = work.destination.as_str(),
-            attempt = message.attempt + 1,
-            outcome = match &step {
-                Step::Delivered { .. } => "delivered",
-                Step::Retry { .. } => "retried",
-                Step::GiveUp { reason, .. } => reason.as_str(),
-                Step::Keep => "kept",
-            },
-            status_code = attempted.code(),
-            error_class = class.map(ErrorClass::as_str),
-            duration_ms = attempted.ms,
-            "attempt"
-        );
-        Finish::after(work, step).told(called)
-    }
+fn log(admitted: &Admitted, attempted: &Attempted, step: &NextStep) {
+    let delivery = &admitted.message.delivery;
+    tracing::info!(
+        correlation_id = delivery.correlation_id.as_str(),
+        webhook_id = delivery.id.as_str(),
+        destination = admitted.destination.as_str(),
+        attempt = admitted.message.attempts + 1,
+        outcome = match step {
+            NextStep::Delivered { .. } => "delivered",
+            NextStep::Retry { .. } => "retried",
+            NextStep::GiveUp(GivenUp { reason, .. }) => reason.as_str(),
+            NextStep::Keep => "kept",
+        },
+        status_code = attempted.code(),
+        error_class = attempted.outcome.error_class().map(ErrorClass::as_str),
+        duration_ms = attempted.ms,
+        "attempt"
+    );
 }

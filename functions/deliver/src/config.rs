@@ -1,0 +1,78 @@
+//! The settings of `deliver`, and which of them are unsafe together.
+
+use std::time::Duration;
+
+use adapters::aws::account::Account;
+use adapters::aws::secrets::SigningSource;
+use adapters::aws::sqs::QueueUrls;
+use adapters::config::reader::{Faulted, Reader};
+use adapters::config::{self, Lives};
+use adapters::http::sender::ReceiverClientConfig;
+use domain::breaker::BreakerPolicies;
+use domain::parking::Parking;
+use domain::retry::RetryPolicy;
+
+/// What an attempt leaves to the function after it: time to queue and to record. It
+/// holds twice the time that a call of SQS may take, and a Redis that is away.
+pub(crate) const BOOKKEEPING: Duration = Duration::from_secs(10);
+/// What an invocation may need before its attempts: Redis may not answer at once.
+const BEFORE_ATTEMPTS: Duration = Duration::from_secs(3);
+
+/// What `deliver` needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where AWS is.
+    pub account: Account,
+    /// Where the queues are.
+    pub queues: QueueUrls,
+    /// How receivers are called.
+    pub receiver_client: ReceiverClientConfig,
+    /// What webhooks are signed with.
+    pub signing: SigningSource,
+    /// How retries are spaced.
+    pub retry: RetryPolicy,
+    /// When circuit breakers open.
+    pub breakers: BreakerPolicies,
+    /// How refused deliveries wait.
+    pub parking: Parking,
+    /// How long deliveries and their records live.
+    pub lives: Lives,
+}
+
+/// Reads the settings, and refuses those that are unsafe together.
+///
+/// # Errors
+/// When there is nothing to sign with; the reader has the fault.
+pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
+    let account = config::account(reader);
+    let queues = config::queues(reader);
+    let receiver_client = config::receiver_client(reader);
+    let signing = config::signing(reader);
+    let retry = config::retry(reader);
+    let breakers = config::breakers(reader);
+    let parking = config::parking(reader);
+    let lives = config::lives(reader);
+    check_timing(reader, receiver_client.timeout, lives);
+    let signing = signing?;
+    Ok(Config { account, queues, receiver_client, signing, retry, breakers, parking, lives })
+}
+
+/// A message must not come back while its attempt may still be running, and an attempt
+/// must fit into the function that makes it.
+fn check_timing(reader: &mut Reader<'_>, attempt: Duration, lives: Lives) {
+    let function = reader.seconds("DELIVER_TIMEOUT_S", 2..=900);
+    let visibility = reader.seconds("QUEUE_VISIBILITY_S", 2..=43_200);
+    if visibility < function * 6 {
+        reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S");
+    }
+    // Not refused: a duplicate that comes back later than its record lives is rare,
+    // carries the same webhook-id, and some want their records gone soon.
+    if u128::from(lives.records.delivered_ms) < (visibility * 2).as_millis() {
+        tracing::warn!("TTL_DELIVERED_S is less than twice QUEUE_VISIBILITY_S: late duplicates are delivered");
+    }
+    let reserved = BEFORE_ATTEMPTS + BOOKKEEPING;
+    if reserved + attempt > function {
+        let why = format!("must leave {} s of DELIVER_TIMEOUT_S", reserved.as_secs());
+        reader.fault("DELIVERY_TIMEOUT_MS", why);
+    }
+}

@@ -1,0 +1,163 @@
+//! What becomes of one record of a batch. A decision says what is to be queued, recorded
+//! and told; it does nothing itself.
+
+use adapters::metrics::DeliveryResult;
+use domain::breaker::Pass;
+use domain::message::{LateOutcome, Message};
+use domain::next_step::GivenUp;
+use domain::outcome::HealthSignal;
+use domain::record::{Ending, NewRecord, Settlement};
+
+/// A record of the batch and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// Which record of the batch.
+    pub(crate) record: usize,
+    pub(crate) decision: Decision,
+    /// How the call went, for its destination's breaker.
+    pub(crate) report: Option<BreakerReport>,
+}
+
+/// What becomes of a record. Whatever is queued is queued before anything is recorded.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Acknowledge it: a later message carries the delivery on, or it is finished.
+    Superseded,
+    /// Acknowledge it: a late outcome that a newer record does not need.
+    Outdated,
+    /// The message stays in its queue. There is no lease to give back.
+    Keep,
+    /// The message stays in its queue, and its lease is given back.
+    Release(HeldClaim),
+    /// It is not due yet, and is queued again.
+    Wait(Box<Message>),
+    /// The receiver has it.
+    Delivered { claim: HeldClaim, ending: Ending },
+    /// The attempt failed, and a successor is queued.
+    Retry { claim: HeldClaim, successor: Box<Message>, ending: Ending },
+    /// No attempt was counted: an open breaker refused it, and a successor is queued.
+    Park { claim: HeldClaim, successor: Box<Message>, ending: Ending },
+    /// It is given up, and the dead-letter queue gets it.
+    GiveUp { claim: HeldClaim, given_up: GivenUp },
+    /// Its id belongs to another body, whose record must not be touched. The
+    /// dead-letter queue gets it.
+    ReusedId(Box<Message>),
+    /// It cannot be read, and the dead-letter queue gets its text.
+    Malformed { body: String, error: String },
+    /// A late outcome that cannot be recorded yet, and is queued again.
+    RecordLater(Box<LateOutcome>),
+    /// A late outcome that is recorded; its index entry follows.
+    Recorded(Box<LateOutcome>),
+}
+
+/// A claim that this invocation holds, as its settlement names it.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldClaim {
+    /// The webhook id.
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) hop: u32,
+    /// The delivery as its record begins, in case that is lost.
+    pub(crate) new_record: NewRecord,
+    /// Whether Redis knows of the claim; if not, there is no lease to give back.
+    pub(crate) is_known: bool,
+}
+
+impl HeldClaim {
+    /// The settlement of this claim.
+    pub(crate) fn settled(&self, ending: Ending) -> Settlement {
+        Settlement { token: self.token.clone(), hop: self.hop, ending }
+    }
+}
+
+/// How one call went, for its destination's breaker.
+#[derive(Clone, Debug)]
+pub(crate) struct BreakerReport {
+    pub(crate) destination: String,
+    pub(crate) pass: Pass,
+    pub(crate) signal: HealthSignal,
+}
+
+impl Decided {
+    /// A decision without a call.
+    pub(crate) fn new(record: usize, decision: Decision) -> Self {
+        Self { record, decision, report: None }
+    }
+
+    /// The same, after a queue did not take what it must have: the message stays where
+    /// it is, and its lease is given back.
+    pub(crate) fn not_queued(&mut self) {
+        let decision = std::mem::replace(&mut self.decision, Decision::Keep);
+        self.decision = match decision {
+            Decision::Release(claim)
+            | Decision::Delivered { claim, .. }
+            | Decision::Retry { claim, .. }
+            | Decision::Park { claim, .. }
+            | Decision::GiveUp { claim, .. } => Decision::Release(claim),
+            Decision::Superseded
+            | Decision::Outdated
+            | Decision::Keep
+            | Decision::Wait(_)
+            | Decision::ReusedId(_)
+            | Decision::Malformed { .. }
+            | Decision::RecordLater(_)
+            | Decision::Recorded(_) => Decision::Keep,
+        };
+    }
+}
+
+impl Decision {
+    /// Whether SQS is to keep the message.
+    pub(crate) fn keeps(&self) -> bool {
+        match self {
+            Self::Keep | Self::Release(_) => true,
+            Self::Superseded
+            | Self::Outdated
+            | Self::Wait(_)
+            | Self::Delivered { .. }
+            | Self::Retry { .. }
+            | Self::Park { .. }
+            | Self::GiveUp { .. }
+            | Self::ReusedId(_)
+            | Self::Malformed { .. }
+            | Self::RecordLater(_)
+            | Self::Recorded(_) => false,
+        }
+    }
+
+    /// The result that is counted once the queues have what they must have.
+    pub(crate) fn result(&self) -> Option<DeliveryResult> {
+        match self {
+            Self::Superseded => Some(DeliveryResult::Duplicate),
+            Self::Delivered { .. } => Some(DeliveryResult::Delivered),
+            Self::Retry { .. } => Some(DeliveryResult::Retried),
+            Self::Park { .. } => Some(DeliveryResult::Parked),
+            Self::GiveUp { .. } | Self::ReusedId(_) | Self::Malformed { .. } => Some(DeliveryResult::DeadLettered),
+            Self::Outdated
+            | Self::Keep
+            | Self::Release(_)
+            | Self::Wait(_)
+            | Self::RecordLater(_)
+            | Self::Recorded(_) => None,
+        }
+    }
+
+    /// The claim and the ending that its record gets.
+    pub(crate) fn settlement(&self) -> Option<(&HeldClaim, Ending)> {
+        match self {
+            Self::Delivered { claim, ending }
+            | Self::Retry { claim, ending, .. }
+            | Self::Park { claim, ending, .. } => Some((claim, ending.clone())),
+            Self::GiveUp { claim, given_up } => Some((claim, given_up.ending.clone())),
+            Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
+            Self::Superseded
+            | Self::Outdated
+            | Self::Keep
+            | Self::Wait(_)
+            | Self::ReusedId(_)
+            | Self::Malformed { .. }
+            | Self::RecordLater(_)
+            | Self::Recorded(_) => None,
+        }
+    }
+}

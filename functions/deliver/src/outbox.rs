@@ -1,0 +1,150 @@
+//! What the queues must have before anything is recorded: successors, dead letters, and
+//! late outcomes.
+//!
+//! The successor goes to SQS before the record says so: a crash in between leaves two
+//! messages, and `claim` drops the older. The other order would lose the delivery.
+
+use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
+use adapters::telemetry::chain;
+use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS};
+use domain::message::{LateOutcome, Message};
+use domain::next_step::GivenUp;
+use domain::reason::Reason;
+use domain::time::Millis;
+
+use crate::context::Context;
+use crate::decision::{Decided, Decision};
+
+/// Where a late outcome waits for Redis.
+const LATE_OUTCOME_QUEUE: QueueName = QueueName::Retry;
+/// The longest error text in an attribute, in characters.
+const MAX_ERROR_MESSAGE: usize = 1024;
+
+/// Sends what must be queued. A record whose message was not taken is kept, and its
+/// lease given back instead of its ending recorded.
+pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
+    let now = context.clock.now();
+    let (mut retries, mut dead) = (Vec::new(), Vec::new());
+    for (place, next) in decided.iter_mut().enumerate() {
+        match outgoing(&next.decision, now) {
+            None => {}
+            Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
+            Some(Ok((QueueName::Delivery | QueueName::Retry, message))) => retries.push((place, message)),
+            Some(Err(error)) => {
+                tracing::error!(error = %chain(&error), "a message cannot be written");
+                next.not_queued();
+            }
+        }
+    }
+    let (retried, buried) =
+        tokio::join!(send_to(context, QueueName::Retry, retries), send_to(context, QueueName::DeadLetter, dead));
+    for place in retried.into_iter().chain(buried) {
+        decided[place].not_queued();
+    }
+}
+
+/// Queues what could not be recorded. Trouble here never causes a second call: what
+/// cannot be queued either is logged and let go.
+pub(crate) async fn queue_late_outcomes(context: &Context, outcomes: Vec<LateOutcome>) {
+    let now = context.clock.now();
+    let mut messages = Vec::with_capacity(outcomes.len());
+    for (place, outcome) in outcomes.iter().enumerate() {
+        match late_outcome(outcome, now) {
+            Ok(message) => messages.push((place, message)),
+            Err(error) => {
+                tracing::error!(webhook_id = %outcome.id, error = %chain(&error), "a late outcome cannot be written");
+            }
+        }
+    }
+    for place in send_to(context, LATE_OUTCOME_QUEUE, messages).await {
+        let LateOutcome { id, new_record, .. } = &outcomes[place];
+        tracing::error!(
+            webhook_id = %id,
+            correlation_id = %new_record.correlation_id,
+            outcome = "unrecorded",
+            "neither Redis nor the queue took an outcome"
+        );
+    }
+}
+
+/// Sends messages, each with its place, and gives the places of those that the queue
+/// did not take.
+async fn send_to(context: &Context, queue_name: QueueName, messages: Vec<(usize, Outgoing)>) -> Vec<usize> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
+    let (places, messages): (Vec<usize>, Vec<Outgoing>) = messages.into_iter().unzip();
+    let results = context.queue.send(queue_name, messages).await;
+    let mut refused = Vec::new();
+    for (place, result) in places.into_iter().zip(results) {
+        if let Err(error) = result {
+            tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(&error), "not queued");
+            refused.push(place);
+        }
+    }
+    refused
+}
+
+type Addressed = (QueueName, Outgoing);
+
+/// What a decision queues, and where.
+fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_json::Error>> {
+    let addressed = match decision {
+        Decision::Wait(message) => successor(message, now),
+        Decision::Retry { successor: message, .. } | Decision::Park { successor: message, .. } => {
+            successor(message, now)
+        }
+        Decision::GiveUp { given_up: GivenUp { reason, message, error, .. }, .. } => {
+            dead_letter(message, *reason, error)
+        }
+        Decision::ReusedId(message) => dead_letter(message, Reason::Validation, "id reused with another body"),
+        Decision::Malformed { body, error } => Ok((
+            QueueName::DeadLetter,
+            Outgoing {
+                attributes: attributes(Reason::Malformed, error, 0),
+                ..Outgoing::new(body.clone(), String::new(), 0)
+            },
+        )),
+        Decision::RecordLater(outcome) => late_outcome(outcome, now).map(|message| (LATE_OUTCOME_QUEUE, message)),
+        Decision::Superseded
+        | Decision::Outdated
+        | Decision::Keep
+        | Decision::Release(_)
+        | Decision::Delivered { .. }
+        | Decision::Recorded(_) => return None,
+    };
+    Some(addressed)
+}
+
+fn successor(message: &Message, now: Millis) -> Result<Addressed, serde_json::Error> {
+    let outgoing = Outgoing::new(message.encode()?, group(message), delay_s(now, message.not_before));
+    Ok((QueueName::Retry, outgoing))
+}
+
+fn dead_letter(message: &Message, reason: Reason, error: &str) -> Result<Addressed, serde_json::Error> {
+    let outgoing = Outgoing::new(message.encode()?, group(message), 0);
+    let attributes = attributes(reason, error, message.attempts);
+    Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
+}
+
+fn late_outcome(outcome: &LateOutcome, now: Millis) -> Result<Outgoing, serde_json::Error> {
+    Ok(Outgoing::new(outcome.encode()?, String::new(), delay_s(now, outcome.not_before)))
+}
+
+fn group(message: &Message) -> String {
+    group_id(message.delivery.destination().as_ref())
+}
+
+/// The attributes of a dead letter. None may be empty: SQS refuses that.
+fn attributes(reason: Reason, error: &str, calls: u8) -> Vec<(&'static str, String)> {
+    let message = match error {
+        "" => reason.as_str().to_owned(),
+        error => error.chars().take(MAX_ERROR_MESSAGE).collect(),
+    };
+    vec![
+        (ERROR_CODE, reason.as_str().to_owned()),
+        (ERROR_MESSAGE, message),
+        (RETRY_ATTEMPTS, calls.saturating_sub(1).to_string()),
+        (EXHAUSTED_RETRY_CONDITION, reason.exhausted_condition().to_owned()),
+    ]
+}

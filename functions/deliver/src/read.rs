@@ -1,0 +1,55 @@
+//! Reads each record of a batch by itself: what is due goes on, everything else is
+//! decided here.
+
+use bytes::Bytes;
+use domain::message::json::Malformed;
+use domain::message::{Envelope, LateOutcome, Message};
+use domain::time::Millis;
+
+use crate::decision::{Decided, Decision};
+use crate::event::Received;
+
+/// The longest body of an unreadable message that is kept: with its attributes it must
+/// fit into the queue again.
+const MAX_MALFORMED: usize = 1_000_000;
+
+/// What of a batch is due.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// Deliveries, each with its record of the batch.
+    pub(crate) deliveries: Vec<(usize, Box<Message>)>,
+    /// Late outcomes, each with its record of the batch.
+    pub(crate) late_outcomes: Vec<(usize, Box<LateOutcome>)>,
+}
+
+/// Reads a batch.
+pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>) -> Due {
+    let mut due = Due::default();
+    for (record, received) in records.iter().enumerate() {
+        let mut decide = |decision| decided.push(Decided::new(record, decision));
+        match Envelope::decode(&received.body) {
+            // While versions change, old and new consumers run side by side.
+            Err(why) if why.is_newer_version() => {
+                tracing::warn!(message_id = %received.message_id, error = %why, outcome = "left", "left for a newer consumer");
+                decide(Decision::Keep);
+            }
+            Err(why) => {
+                tracing::error!(message_id = %received.message_id, error = %why, outcome = "malformed", "unreadable message");
+                decide(malformed(&received.body, &why));
+            }
+            // The hop stays the same, because nothing was claimed: a higher hop would void
+            // the lease of another message of this delivery that is due already.
+            Ok(Envelope::Deliver(message)) if message.not_before > now => decide(Decision::Wait(message)),
+            Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
+            Ok(Envelope::LateOutcome(late)) if late.not_before > now => decide(Decision::RecordLater(late)),
+            Ok(Envelope::LateOutcome(late)) => due.late_outcomes.push((record, late)),
+        }
+    }
+    due
+}
+
+fn malformed(body: &Bytes, why: &Malformed) -> Decision {
+    let text = String::from_utf8_lossy(body);
+    let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
+    Decision::Malformed { body, error: why.to_string() }
+}
