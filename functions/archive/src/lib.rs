@@ -5,32 +5,37 @@
 //! It never makes truth false: a delivery that was delivered, or is carried on by
 //! a later message, is not filed.
 
+pub mod config;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use adapters::aws::dynamodb::{DeadLetterStore, Filed, StoreError};
 use adapters::clock::Clock;
-use adapters::config::ArchiveConfig;
-use adapters::dynamodb::{Archive, Filed, view_key};
-use adapters::exposition::DEAD_LETTER_INDEX;
-use adapters::ledger;
-use adapters::metric;
-use adapters::redis::{Call, Reply, Wire};
-use adapters::{index, ledger::LedgerError};
+use adapters::metrics;
+use adapters::redis::query::Trip;
+use adapters::redis::transport::RedisPort;
+use adapters::redis::{dead_letters, indexes, records};
+use adapters::telemetry::chain;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
-use domain::dead_letter::{DeadLetter, ERROR_CODE, ERROR_MESSAGE, Reason};
-use domain::ledger::{Birth, Ending, Record, Settlement, short_error};
-use domain::message::{Envelope, Message, Report};
+use domain::dead_letter::{DeadLetter, ERROR_CODE, ERROR_MESSAGE};
+use domain::identity::is_another_body;
+use domain::message::{Envelope, LateOutcome, Message};
+use domain::reason::Reason;
+use domain::record::{Ending, NewRecord, Record, Settlement, short_error};
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use futures_util::future::join_all;
 use lambda_runtime::LambdaEvent;
 
+use crate::config::Config;
+
 /// The handler and what it works with.
 pub struct Archivist {
-    redis: Arc<dyn Wire>,
-    archive: Arc<dyn Archive>,
+    redis: Arc<dyn RedisPort>,
+    store: Arc<dyn DeadLetterStore>,
     clock: Clock,
     life_s: u64,
     lifetimes: Lifetimes,
@@ -58,13 +63,13 @@ struct Filing {
     /// Whether the table had it, or something newer, before.
     known: bool,
     /// What the delivery's record is to learn; nothing when it has none.
-    settle: Option<(String, Birth, Settlement)>,
+    settle: Option<(String, NewRecord, Settlement)>,
 }
 
 impl Archivist {
     /// A handler with these settings.
-    pub fn new(config: &ArchiveConfig, redis: Arc<dyn Wire>, archive: Arc<dyn Archive>, clock: Clock) -> Self {
-        Self { redis, archive, clock, life_s: config.life.as_secs(), lifetimes: config.lifetimes }
+    pub fn new(config: &Config, redis: Arc<dyn RedisPort>, store: Arc<dyn DeadLetterStore>, clock: Clock) -> Self {
+        Self { redis, store, clock, life_s: config.life.as_secs(), lifetimes: config.lives.records }
     }
 
     /// Answers one event of Lambda.
@@ -97,18 +102,18 @@ impl Archivist {
     /// Works through one batch and names the messages that SQS is to keep.
     pub async fn handle(&self, records: &[Received]) -> Vec<String> {
         let mut failed = BTreeSet::new();
-        let mut reports = Vec::new();
+        let mut late_outcomes = Vec::new();
         let mut filings = Vec::new();
         for (record, received) in records.iter().enumerate() {
             match self.read(record, received) {
                 Ok(Item::Filing(filing)) => filings.push(*filing),
-                Ok(Item::Report(report)) => reports.push((record, *report)),
-                Ok(Item::Future) => {
+                Ok(Item::LateOutcome(outcome)) => late_outcomes.push((record, *outcome)),
+                Ok(Item::Newer) => {
                     tracing::warn!(message_id = %received.message_id, outcome = "left", "left for a newer archivist");
                     failed.insert(record);
                 }
                 Err(error) => {
-                    tracing::error!(message_id = %received.message_id, %error, "a dead letter cannot be read");
+                    tracing::error!(message_id = %received.message_id, error = %chain(&error), "a dead letter cannot be read");
                     failed.insert(record);
                 }
             }
@@ -123,17 +128,17 @@ impl Archivist {
                 }
             }
         }
-        self.show(&filed, &reports, &mut failed).await;
+        self.show(&filed, &late_outcomes, &mut failed).await;
         failed.into_iter().map(|record| records[record].message_id.clone()).collect()
     }
 
     fn read(&self, record: usize, received: &Received) -> Result<Item, serde_json::Error> {
         let now = self.clock.now();
-        let named = received.error_code.as_deref().and_then(Reason::named);
+        let named = received.error_code.as_deref().and_then(|code| code.parse().ok());
         let failed_at = if named.is_some() { received.sent_at.unwrap_or(now) } else { now };
         let error = received.error_message.as_deref();
         Ok(match Envelope::decode(&received.body) {
-            Ok(Envelope::Outcome(report)) => Item::Report(report),
+            Ok(Envelope::LateOutcome(outcome)) => Item::LateOutcome(outcome),
             Ok(Envelope::Deliver(message)) => {
                 // Without a reason SQS moved it here: it came back again and again.
                 let reason = named.unwrap_or(Reason::Crashed);
@@ -142,7 +147,7 @@ impl Archivist {
                 let settle = Some(settlement(&message, &letter, &received.message_id));
                 Item::Filing(Box::new(Filing { record, letter, known: false, settle }))
             }
-            Err(why) if why.is_from_the_future() => Item::Future,
+            Err(why) if why.is_newer_version() => Item::Newer,
             Err(why) => {
                 let why = why.to_string();
                 let body = String::from_utf8_lossy(&received.body);
@@ -155,31 +160,31 @@ impl Archivist {
     /// Drops what is no longer true and sets apart what has another's id. What
     /// Redis says nothing about stays in the queue.
     async fn look_up(&self, filings: Vec<Filing>, failed: &mut BTreeSet<usize>) -> Vec<Filing> {
-        let calls: Vec<Call> = filings.iter().flat_map(|filing| ledger::read(&filing.letter.webhook_id)).collect();
-        let mut replies = match self.redis.wave(&calls).await {
-            Ok(replies) => replies.into_iter(),
+        let mut trip = Trip::default();
+        let tickets = trip.add_all(filings.iter().map(|filing| records::read(&filing.letter.webhook_id)));
+        let mut replies = match trip.run(self.redis.as_ref()).await {
+            Ok(replies) => replies,
             Err(error) => {
-                tracing::error!(code = error.code(), error = ?error, "redis is away; dead letters stay in their queue");
+                tracing::error!(code = error.code(), error = %chain(&error), "Redis is away; dead letters stay in their queue");
                 failed.extend(filings.iter().map(|filing| filing.record));
                 return Vec::new();
             }
         };
         let mut kept = Vec::with_capacity(filings.len());
-        for filing in filings {
-            let found = replies.next().zip(replies.next()).map(|(get, ttl)| ledger::record(get, ttl));
-            match found {
-                Some(Ok(Some((record, _)))) if is_being_attempted(&filing, &record, self.clock.now()) => {
-                    tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "busy", "its twin is being attempted");
+        for (filing, ticket) in filings.into_iter().zip(tickets) {
+            let record = match ticket.take(&mut replies) {
+                Ok(found) => found.map(|stored| stored.record),
+                Err(error) => {
+                    tracing::error!(code = error.code(), error = %chain(&error), "a record cannot be read");
                     failed.insert(filing.record);
+                    continue;
                 }
-                Some(Ok(found)) => kept.extend(judge(filing, found.map(|(record, _)| record))),
-                Some(Err(error)) => {
-                    tracing::error!(code = error.code(), error = ?error, "a record cannot be read");
-                    failed.insert(filing.record);
-                }
-                None => {
-                    failed.insert(filing.record);
-                }
+            };
+            if record.as_ref().is_some_and(|record| is_being_attempted(&filing, record, self.clock.now())) {
+                tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "busy", "its twin is being attempted");
+                failed.insert(filing.record);
+            } else {
+                kept.extend(judge(filing, record));
             }
         }
         kept
@@ -189,11 +194,11 @@ impl Archivist {
     async fn file(&self, filing: Filing) -> Result<Filing, usize> {
         let record = filing.record;
         let (id, correlation_id) = (filing.letter.webhook_id.clone(), filing.letter.correlation_id.clone());
-        let fail = |error: adapters::dynamodb::ArchiveError| {
-            tracing::error!(webhook_id = %id, %correlation_id, code = error.code(), %error, "a dead letter stays in its queue");
+        let fail = |error: StoreError| {
+            tracing::error!(webhook_id = %id, %correlation_id, code = error.code(), error = %chain(&error), "a dead letter stays in its queue");
             record
         };
-        match self.archive.file(&filing.letter).await.map_err(fail)? {
+        match self.store.file(&filing.letter).await.map_err(fail)? {
             Filed::Written => {
                 count(&filing.letter);
                 Ok(filing)
@@ -201,7 +206,7 @@ impl Archivist {
             Filed::Known => Ok(Filing { known: true, ..filing }),
             Filed::Foreign => {
                 let filing = Filing { letter: filing.letter.apart(), settle: None, ..filing };
-                let known = self.archive.file(&filing.letter).await.map_err(fail)? != Filed::Written;
+                let known = self.store.file(&filing.letter).await.map_err(fail)? != Filed::Written;
                 if !known {
                     count(&filing.letter);
                 }
@@ -210,90 +215,83 @@ impl Archivist {
         }
     }
 
-    /// Counts the dead letters that Redis shows, so that nobody has to ask for all of its keys.
-    fn index(&self, filed: &[Filing], now: Millis) -> Vec<Call> {
-        if filed.is_empty() {
-            return Vec::new();
-        }
-        let mut add = redis::cmd("ZADD");
-        add.arg(DEAD_LETTER_INDEX);
-        for filing in filed {
-            add.arg(filing.letter.failed_at.0).arg(&filing.letter.webhook_id);
-        }
-        vec![add.into(), index::trim(DEAD_LETTER_INDEX, now, self.life_s.saturating_mul(1000))]
-    }
-
-    /// Writes what is filed to Redis, where people look, and lets the deliveries'
-    /// records and the reports' be true: one round trip.
-    async fn show(&self, filed: &[Filing], reports: &[(usize, Report)], failed: &mut BTreeSet<usize>) {
+    /// Writes what is filed to Redis, where people look, and lets the deliveries' records
+    /// and the late outcomes' be true: one round trip.
+    async fn show(&self, filed: &[Filing], late_outcomes: &[(usize, LateOutcome)], failed: &mut BTreeSet<usize>) {
         let now = self.clock.now();
-        let mut calls: Vec<Call> = Vec::new();
-        let mut owners = Vec::new();
+        let mut trip = Trip::default();
+        let mut shown = Vec::new();
+        let mut settled = Vec::new();
         let mut moved = Vec::new();
         for filing in filed {
-            let Ok(text) = serde_json::to_string(&filing.letter) else { continue };
-            let mut set = redis::cmd("SET");
-            set.arg(view_key(&filing.letter.webhook_id)).arg(text).arg("EX").arg(self.life_s);
-            if filing.known {
-                // What is shown already may be newer.
-                set.arg("NX");
-            }
-            calls.push(set.into());
-            owners.push(filing.record);
-            if let Some((id, birth, settlement)) = &filing.settle {
-                calls.push(ledger::settle(id, birth, settlement, self.lifetimes));
-                owners.push(filing.record);
+            let letter = &filing.letter;
+            let Ok(text) = serde_json::to_string(letter) else { continue };
+            // What is shown already may be newer.
+            let query = dead_letters::show(&letter.webhook_id, text, self.life_s, filing.known);
+            shown.push((filing.record, trip.add(query)));
+            if let Some((id, new_record, settlement)) = &filing.settle {
+                settled.push((filing.record, trip.add(records::settle(id, new_record, settlement, self.lifetimes))));
                 moved.push((id.clone(), Status::Failed));
             }
         }
-        for (record, report) in reports {
-            calls.push(ledger::settle(&report.id, &report.birth, &report.settlement, self.lifetimes));
-            owners.push(*record);
+        for (record, LateOutcome { id, new_record, settlement, .. }) in late_outcomes {
+            settled.push((*record, trip.add(records::settle(id, new_record, settlement, self.lifetimes))));
         }
-        calls.extend(index::moved(&moved, now, self.lifetimes));
-        calls.extend(self.index(filed, now));
-        match self.redis.wave(&calls).await {
-            Ok(replies) => {
-                for (record, reply) in owners.into_iter().zip(replies) {
-                    if let Err(error) = taken(reply) {
-                        tracing::error!(code = error.code(), error = ?error, "a dead letter is not shown yet");
-                        failed.insert(record);
-                    }
-                }
-                for filing in filed.iter().filter(|filing| !failed.contains(&filing.record)) {
-                    tracing::warn!(
-                        webhook_id = %filing.letter.webhook_id,
-                        correlation_id = %filing.letter.correlation_id,
-                        destination = %filing.letter.destination,
-                        reason = filing.letter.reason.map_or("", Reason::as_str),
-                        "dead letter filed"
-                    );
-                }
-            }
+        let letters = filed.iter().map(|filing| (filing.letter.webhook_id.as_str(), filing.letter.failed_at));
+        let indexed = [
+            trip.add(indexes::move_to(&moved, now, self.lifetimes)),
+            trip.add(dead_letters::enter(letters, now, self.life_s)),
+        ];
+        let mut replies = match trip.run(self.redis.as_ref()).await {
+            Ok(replies) => replies,
             Err(error) => {
-                tracing::error!(code = error.code(), error = ?error, "redis is away; dead letters stay in their queue");
-                failed.extend(owners);
+                tracing::error!(code = error.code(), error = %chain(&error), "Redis is away; dead letters stay in their queue");
+                failed.extend(shown.iter().map(|(record, _)| *record));
+                failed.extend(settled.iter().map(|(record, _)| *record));
+                return;
             }
+        };
+        // Whatever a settlement came to: a record that is newer is true already.
+        let shown = shown.into_iter().map(|(record, ticket)| (record, ticket.take(&mut replies).err()));
+        let mut missing: Vec<_> = shown.collect();
+        missing.extend(settled.into_iter().map(|(record, ticket)| (record, ticket.take(&mut replies).err())));
+        for (record, error) in missing {
+            if let Some(error) = error {
+                tracing::error!(code = error.code(), error = %chain(&error), "a dead letter is not shown yet");
+                failed.insert(record);
+            }
+        }
+        for error in indexed.into_iter().filter_map(|ticket| ticket.take(&mut replies).err()) {
+            tracing::warn!(code = error.code(), error = %chain(&error), "an index is repaired by whoever reads it");
+        }
+        for filing in filed.iter().filter(|filing| !failed.contains(&filing.record)) {
+            tracing::warn!(
+                webhook_id = %filing.letter.webhook_id,
+                correlation_id = %filing.letter.correlation_id,
+                destination = %filing.letter.destination,
+                reason = filing.letter.reason.map_or("", Reason::as_str),
+                "dead letter filed"
+            );
         }
     }
 }
 
 fn count(letter: &DeadLetter) {
     if let Some(reason) = letter.reason {
-        metric::dead_letter(reason);
+        metrics::dead_letter(reason);
     }
 }
 
 enum Item {
     Filing(Box<Filing>),
-    Report(Box<Report>),
+    LateOutcome(Box<LateOutcome>),
     /// Written by a newer version: whoever can read it will file it.
-    Future,
+    Newer,
 }
 
 /// What the delivery's record is to learn. The token is the message's own id, so
 /// that a repeated filing changes nothing.
-fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (String, Birth, Settlement) {
+fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (String, NewRecord, Settlement) {
     let ending = Ending::Failed {
         attempts: letter.attempts,
         code: letter.last_status_code,
@@ -302,21 +300,20 @@ fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (Stri
         duration_ms: message.history.attempts.last().map(|attempt| attempt.ms),
     };
     let settlement = Settlement { token: format!("archive-{message_id}"), hop: message.hop, ending };
-    (message.id.clone(), message.birth(), settlement)
+    (message.delivery.id.clone(), message.new_record(), settlement)
 }
 
 /// Whether another message of the same hop is being attempted: it may yet succeed.
 fn is_being_attempted(filing: &Filing, record: &Record, now: Millis) -> bool {
     let live = record.lease.as_ref().is_some_and(|lease| lease.until > now);
-    live && record.hop == filing.letter.hop && record.birth.body_hash == filing.letter.body_hash
+    live && record.hop == filing.letter.hop && record.details.body_hash == filing.letter.body_hash
 }
 
 /// Judges a dead letter by its delivery's record.
 fn judge(filing: Filing, record: Option<Record>) -> Option<Filing> {
     let Some(record) = record else { return Some(filing) };
     let letter = &filing.letter;
-    let hash = &record.birth.body_hash;
-    if !hash.is_empty() && !letter.body_hash.is_empty() && *hash != letter.body_hash {
+    if is_another_body(&record.details.body_hash, &letter.body_hash) {
         return Some(Filing { letter: filing.letter.apart(), settle: None, ..filing });
     }
     if record.status == Status::Delivered || record.hop > letter.hop {
@@ -329,10 +326,4 @@ fn judge(filing: Filing, record: Option<Record>) -> Option<Filing> {
         return None;
     }
     Some(filing)
-}
-
-/// Whether Redis did its part, whatever the script said: a record that knows
-/// better is true already.
-fn taken(reply: Reply) -> Result<(), LedgerError> {
-    reply.map(|_| ()).map_err(|error| LedgerError::Refused("show", error))
 }

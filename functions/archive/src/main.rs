@@ -2,27 +2,18 @@
 
 use std::sync::Arc;
 
-use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::dynamodb::Table;
-use adapters::meter::Meter;
-use adapters::redis::Redis;
-use anyhow::Context as _;
+use adapters::aws::dynamodb::Table;
+use adapters::process::Process;
 use aws_lambda_events::sqs::SqsEvent;
-use fn_archive::Archivist;
+use fn_archive::{Archivist, config};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.archive().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let clock = Clock::system();
-    let meter = &Meter::new("archive", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
-    let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
-    let archivist = &Archivist::new(&config, Arc::new(redis.clone()), Arc::new(table), clock);
-    let handler =
-        service_fn(|event: LambdaEvent<SqsEvent>| async move { meter.observe(redis, archivist.answer(event)).await });
+    let process = &Process::start("archive", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let store = Table::new(&config.account, config.table.clone(), config.life.as_secs());
+    let archivist = &Archivist::new(config, process.redis(), Arc::new(store), clock);
+    let handler = service_fn(|event: LambdaEvent<SqsEvent>| process.observe(archivist.answer(event)));
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -3,25 +3,31 @@
 //! ended. Removing a record never stops a delivery: of an unfinished one only the
 //! view is removed.
 
+pub mod config;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::api::{self, Problem};
 use adapters::clock::Clock;
-use adapters::config::CleanupConfig;
-use adapters::index::{self, Entry, Finding, Order};
-use adapters::ledger::{self, LedgerError};
-use adapters::query::Query;
-use adapters::redis::{Call, Reply, Unavailable, Wire};
-use domain::ledger::{Record, Removal};
+use adapters::http::answer::{self, Problem};
+use adapters::http::query::QueryString;
+use adapters::redis::indexes::{self, Entry, Finding, Order};
+use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
+use adapters::redis::records;
+use adapters::redis::transport::RedisPort;
+use adapters::telemetry::chain;
 use domain::place::Place;
+use domain::record::{Record, Removal};
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt as _};
 use serde::Serialize;
+use strum::IntoEnumIterator as _;
+
+use crate::config::Config;
 
 /// Entries that are looked at together.
 const PAGE: usize = 250;
@@ -50,7 +56,7 @@ struct Plan {
 
 /// What was done.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct CleanupReport {
     deleted: u64,
     scanned: u64,
     by_status: BTreeMap<&'static str, u64>,
@@ -62,15 +68,6 @@ pub struct Report {
     ttl_set: u64,
     outcome_unknown: u64,
     dry_run: bool,
-}
-
-/// Why work ended early. What was done stays done.
-#[derive(Debug, thiserror::Error)]
-enum WalkError {
-    #[error(transparent)]
-    Away(#[from] Unavailable),
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
 }
 
 /// What one record needs.
@@ -87,48 +84,49 @@ enum Need<'a> {
 
 /// The handler and what it works with.
 pub struct Cleanup {
-    redis: Arc<dyn Wire>,
+    redis: Arc<dyn RedisPort>,
     clock: Clock,
     lifetimes: Lifetimes,
 }
 
 impl Cleanup {
     /// A handler with these settings.
-    pub fn new(config: &CleanupConfig, redis: Arc<dyn Wire>, clock: Clock) -> Self {
-        Self { redis, clock, lifetimes: config.lifetimes }
+    pub fn new(config: &Config, redis: Arc<dyn RedisPort>, clock: Clock) -> Self {
+        Self { redis, clock, lifetimes: config.lives.records }
     }
 
     /// Answers one request, or does the daily work if the event is not a request.
     pub async fn handle(&self, request: Request) -> Response<String> {
-        let correlation_id = api::correlation_id(request.headers());
+        let correlation_id = answer::correlation_id(request.headers());
         if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
             let (report, complete) = self.daily().await;
             let code = if complete { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-            return api::json(code, &report, &correlation_id);
+            return answer::json(code, &report, &correlation_id);
         }
         match self.clean(request.uri().query().unwrap_or_default()).await {
-            Ok(report) => api::json(StatusCode::OK, &report, &correlation_id),
+            Ok(report) => answer::json(StatusCode::OK, &report, &correlation_id),
             Err(problem) => problem.response(&correlation_id),
         }
     }
 
     /// Repairs indexes and TTLs, and deletes nothing that its TTL has not.
     /// Says whether it came to its end.
-    pub async fn daily(&self) -> (Report, bool) {
+    pub async fn daily(&self) -> (CleanupReport, bool) {
         let now = self.clock.now();
-        let plan = Plan { walk: Status::ALL.to_vec(), remove: Vec::new(), before: now, dry_run: false };
+        let plan = Plan { walk: Status::iter().collect(), remove: Vec::new(), before: now, dry_run: false };
         let (report, error) = self.walk(&plan, None, usize::MAX, now.after(SCHEDULE_TIME)).await;
         let shown = serde_json::to_string(&report).unwrap_or_default();
         match error {
             None => tracing::info!(report = %shown, "daily cleanup"),
-            Some(ref error) => tracing::error!(report = %shown, error = ?error, "daily cleanup ended early"),
+            Some(ref error) => tracing::error!(report = %shown, error = %chain(error), "daily cleanup ended early"),
         }
         (report, error.is_none())
     }
 
-    async fn clean(&self, query: &str) -> Result<Report, Problem> {
-        let mut query = Query::of(query);
-        let status = query.optional("status", Status::named, "must be pending, retrying, delivered or failed");
+    async fn clean(&self, query: &str) -> Result<CleanupReport, Problem> {
+        let mut query = QueryString::of(query);
+        let status =
+            query.optional("status", |name| name.parse().ok(), "must be pending, retrying, delivered or failed");
         let days = query.number("older_than_days", 0, 0..=MAX_DAYS);
         let dry_run = query.flag("dry_run");
         let after = query.cursor();
@@ -137,7 +135,7 @@ impl Cleanup {
         let age = Duration::from_secs(86_400) * u32::try_from(days).unwrap_or(u32::MAX);
         let before = Millis(now.0.saturating_sub(domain::time::whole_ms(age)));
         let plan = Plan {
-            walk: status.map_or(Status::ALL.to_vec(), |status| vec![status]),
+            walk: status.map_or(Status::iter().collect(), |status| vec![status]),
             remove: status.map_or(vec![Status::Delivered, Status::Failed], |status| vec![status]),
             before,
             dry_run,
@@ -146,16 +144,22 @@ impl Cleanup {
         match error {
             None => Ok(report),
             Some(error) => {
-                tracing::error!(error = ?error, "cleanup ended early");
+                tracing::error!(error = %chain(&error), "cleanup ended early");
                 Err(Problem::unavailable("Records cannot be read now; nothing but what was asked for is removed."))
             }
         }
     }
 
     /// Walks through the indexes, the oldest change first.
-    async fn walk(&self, plan: &Plan, after: Option<Place>, most: usize, until: Millis) -> (Report, Option<WalkError>) {
+    async fn walk(
+        &self,
+        plan: &Plan,
+        after: Option<Place>,
+        most: usize,
+        until: Millis,
+    ) -> (CleanupReport, Option<QueryError>) {
         let by_status = plan.remove.iter().map(|status| (status.as_str(), 0)).collect();
-        let mut report = Report { by_status, dry_run: plan.dry_run, ..Report::default() };
+        let mut report = CleanupReport { by_status, dry_run: plan.dry_run, ..CleanupReport::default() };
         let mut after = after;
         let mut seen = 0;
         loop {
@@ -179,59 +183,67 @@ impl Cleanup {
         }
     }
 
-    async fn page(&self, plan: &Plan, after: Option<&Place>) -> Result<(Vec<Entry>, bool), WalkError> {
-        let replies = self.redis.wave(&index::page(&plan.walk, Order::OldestFirst, after, PAGE)).await?;
-        Ok(index::entries(&plan.walk, Order::OldestFirst, PAGE, replies.into_iter())?)
+    async fn page(&self, plan: &Plan, after: Option<&Place>) -> Result<(Vec<Entry>, bool), QueryError> {
+        indexes::page(&plan.walk, Order::OldestFirst, after, PAGE).run(self.redis.as_ref()).await
     }
 
-    /// Does what the records of a page need: reads them, changes them, and then
-    /// their index.
-    async fn tidy(&self, plan: &Plan, entries: &[Entry], report: &mut Report) -> Result<(), WalkError> {
-        let findings = index::findings(entries, self.redis.wave(&index::records(entries)).await?);
+    /// Does what the records of a page need: reads them, changes them, and then their
+    /// index.
+    async fn tidy(&self, plan: &Plan, entries: &[Entry], report: &mut CleanupReport) -> Result<(), QueryError> {
+        let mut trip = Trip::default();
+        let tickets = trip.add_all(indexes::records(entries));
+        let mut replies = trip.run(self.redis.as_ref()).await?;
+        let findings: Vec<Finding> = entries
+            .iter()
+            .zip(tickets)
+            .map(|(entry, ticket)| indexes::compare(entry, ticket.take(&mut replies)))
+            .collect();
         report.scanned += entries.len() as u64;
         let mut needs = Vec::new();
         for (entry, finding) in entries.iter().zip(&findings) {
             needs.extend(self.needs(plan, finding).into_iter().map(|need| (entry, need)));
         }
-        let calls: Vec<Call> = needs.iter().flat_map(|(entry, need)| self.calls(plan, entry, need)).collect();
         if plan.dry_run {
             for (_, need) in &needs {
                 report.count(need, true);
             }
             return Ok(());
         }
-        let mut replies = self.redis.wave(&calls).await?.into_iter();
-        let mut index_calls = Vec::new();
-        for (entry, need) in &needs {
-            let Some(reply) = replies.next() else { break };
-            let done = self.done(need, reply);
-            if matches!(need, Need::Reindex(Some(_))) {
-                replies.next();
-            }
-            report.count(need, done);
+        let mut trip = Trip::default();
+        let mut works = Vec::with_capacity(needs.len());
+        for (entry, need) in needs {
+            let work = self.begin(plan, entry, &need, &mut trip);
+            works.push((entry, need, work));
+        }
+        let mut replies = trip.run(self.redis.as_ref()).await?;
+        let mut index = Trip::default();
+        let mut repairs = Vec::new();
+        let mut moved = Vec::new();
+        for (entry, need, work) in works {
+            let done = work.done(&mut replies);
+            report.count(&need, done);
             match need {
-                Need::Removal(_) if done => index_calls.push(index::drop_entry(entry)),
-                Need::Abandonment if done => {
-                    index_calls.extend(index::moved(
-                        &[(entry.place.id.clone(), Status::Failed)],
-                        self.clock.now(),
-                        self.lifetimes,
-                    ));
-                }
+                Need::Removal(_) if done => repairs.push(index.add(indexes::drop_entry(entry))),
+                Need::Abandonment if done => moved.push((entry.place.id.clone(), Status::Failed)),
                 Need::Removal(_) | Need::Abandonment | Need::Reindex(_) | Need::Life(_) => {}
             }
         }
-        self.redis.wave(&index_calls).await?;
+        let moving = index.add(indexes::move_to(&moved, self.clock.now(), self.lifetimes));
+        let mut replies = index.run(self.redis.as_ref()).await?;
+        // A wrong entry is met again by the next cleanup.
+        let mut failed: Vec<ReplyError> = moving.take(&mut replies).err().into_iter().collect();
+        failed.extend(repairs.into_iter().filter_map(|ticket| ticket.take(&mut replies).err()));
+        failed.iter().for_each(not_cleaned);
         Ok(())
     }
 
     fn needs<'a>(&self, plan: &Plan, finding: &'a Finding) -> Vec<Need<'a>> {
         let now = self.clock.now();
         let (record, ttl) = match finding {
-            Finding::Right(record, ttl) => (record, ttl),
+            Finding::Right(stored) => (&stored.record, stored.ttl_ms),
             Finding::Gone => return vec![Need::Reindex(None)],
             // Its own index brings it up again.
-            Finding::Moved(record, _) => return vec![Need::Reindex(Some(record))],
+            Finding::Moved(stored) => return vec![Need::Reindex(Some(&stored.record))],
             Finding::Unreadable => return Vec::new(),
         };
         if plan.remove.contains(&record.status) && record.updated_at <= plan.before {
@@ -242,45 +254,62 @@ impl Cleanup {
             needs.push(Need::Life(record));
         }
         let unfinished = matches!(record.status, Status::Pending | Status::Retrying);
-        if unfinished && record.birth.expires_at.after(LONG_PAST) < now {
+        if unfinished && record.details.expires_at.after(LONG_PAST) < now {
             needs.push(Need::Abandonment);
         }
         needs
     }
 
-    fn calls(&self, plan: &Plan, entry: &Entry, need: &Need<'_>) -> Vec<Call> {
-        let id = &entry.place.id;
+    /// Begins what one record needs.
+    fn begin(&self, plan: &Plan, entry: &Entry, need: &Need<'_>, trip: &mut Trip) -> Work {
+        let (id, now) = (&entry.place.id, self.clock.now());
         match need {
-            Need::Reindex(None) => vec![index::drop_entry(entry)],
+            Need::Reindex(None) => Work::of(trip.add(indexes::drop_entry(entry))),
             Need::Reindex(Some(record)) => {
                 let place = Place { at: record.updated_at, id: id.clone() };
-                vec![index::enter_lost(record.status, &place), index::drop_entry(entry)]
+                let entered = trip.add(indexes::enter_lost(record.status, &place));
+                Work { dropped: Some(trip.add(indexes::drop_entry(entry))), ..Work::of(entered) }
             }
-            Need::Life(record) => vec![ledger::mortal(id, record, self.clock.now(), self.lifetimes)],
-            Need::Removal(_) => vec![ledger::remove(id, plan.before)],
+            Need::Life(record) => Work::of(trip.add(records::set_missing_ttl(id, record, now, self.lifetimes))),
+            Need::Removal(_) => Work::of(trip.add(records::remove(id, plan.before).map(|done| done != Removal::Kept))),
             Need::Abandonment => {
-                let before = Millis(self.clock.now().0.saturating_sub(domain::time::whole_ms(LONG_PAST)));
-                vec![ledger::abandon(id, before, self.lifetimes)]
+                let before = Millis(now.0.saturating_sub(domain::time::whole_ms(LONG_PAST)));
+                Work::of(trip.add(records::abandon(id, before, self.lifetimes)))
             }
         }
     }
+}
 
-    fn done(&self, need: &Need<'_>, reply: Reply) -> bool {
-        let done = match need {
-            Need::Reindex(_) | Need::Life(_) => {
-                reply.map(|value| value == redis::Value::Int(1)).map_err(|error| LedgerError::Refused("repair", error))
-            }
-            Need::Removal(_) => ledger::removed(reply).map(|removal| removal != Removal::Kept),
-            Need::Abandonment => ledger::abandoned(reply),
-        };
-        done.unwrap_or_else(|error| {
-            tracing::error!(code = error.code(), error = ?error, "a record is not cleaned up");
+/// What was begun for one record.
+struct Work {
+    /// Says whether it changed something.
+    changed: Ticket<bool>,
+    /// The wrong entry, where another one is entered.
+    dropped: Option<Ticket<bool>>,
+}
+
+impl Work {
+    fn of(changed: Ticket<bool>) -> Self {
+        Self { changed, dropped: None }
+    }
+
+    /// Whether it changed something. What failed is logged.
+    fn done(self, replies: &mut Replies) -> bool {
+        if let Some(error) = self.dropped.and_then(|ticket| ticket.take(replies).err()) {
+            not_cleaned(&error);
+        }
+        self.changed.take(replies).unwrap_or_else(|error| {
+            not_cleaned(&error);
             false
         })
     }
 }
 
-impl Report {
+fn not_cleaned(error: &ReplyError) {
+    tracing::error!(code = error.code(), error = %chain(error), "a record is not cleaned up");
+}
+
+impl CleanupReport {
     fn count(&mut self, need: &Need<'_>, done: bool) {
         let one = u64::from(done);
         match need {

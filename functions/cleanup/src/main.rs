@@ -1,28 +1,16 @@
 //! Wires the `cleanup` handler to its Lambda.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::meter::Meter;
-use adapters::redis::Redis;
-use anyhow::Context as _;
-use fn_cleanup::Cleanup;
+use adapters::process::Process;
+use fn_cleanup::{Cleanup, config};
 use lambda_http::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.cleanup().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let clock = Clock::system();
-    let meter = &Meter::new("cleanup", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
-    let cleanup = &Cleanup::new(&config, Arc::new(redis.clone()), clock);
-    lambda_http::run(service_fn(|request| async move {
-        Ok::<_, Infallible>(meter.observe(redis, cleanup.handle(request)).await)
-    }))
-    .await
-    .map_err(anyhow::Error::from_boxed)
+    let process = &Process::start("cleanup", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let handler = &Cleanup::new(config, process.redis(), clock);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -3,18 +3,21 @@
 
 use std::collections::HashMap;
 
-use adapters::api::Problem;
-use adapters::index;
-use adapters::ledger;
-use adapters::metric;
-use adapters::redis::{Call, Reply};
-use adapters::sqs::{Lane, Outgoing, SendError};
+use adapters::aws::sqs::{Outgoing, QueueName, SendError, group_id};
+use adapters::http::answer::Problem;
+use adapters::metrics;
+use adapters::redis::indexes;
+use adapters::redis::query::{Replies, ReplyError, Trip};
+use adapters::redis::records;
+use adapters::telemetry::chain;
 use bytes::Bytes;
+use domain::delivery::Delivery;
 use domain::destination::Destination;
 use domain::fault::Fault;
 use domain::identity::body_hash;
-use domain::ledger::{Birth, Reservation};
-use domain::message::{History, Message};
+use domain::message::Message;
+use domain::record::{NewRecord, Reservation};
+
 use domain::status::Status;
 use domain::time::Millis;
 use domain::webhook::Webhook;
@@ -58,8 +61,9 @@ impl Receipt {
 /// A delivery on its way in.
 struct Incoming {
     message: Message,
-    birth: Birth,
-    /// Made by us: nobody else can know it, so nothing has to be looked up first.
+    new_record: NewRecord,
+    /// Whether its id was made here. Generated ids are unknown to anyone else, so they are
+    /// not reserved.
     generated: bool,
     state: State,
 }
@@ -99,11 +103,11 @@ impl Enqueue {
                 Err(problem) => Slot::Rejected(problem),
                 Ok(webhook) => {
                     let next = self.incoming(webhook, correlation_id, now);
-                    match by_id.get(&next.message.id) {
-                        Some(&i) if incoming[i].birth.body_hash == next.birth.body_hash => Slot::Same(i),
+                    match by_id.get(&next.message.delivery.id) {
+                        Some(&i) if incoming[i].new_record.body_hash == next.new_record.body_hash => Slot::Same(i),
                         Some(_) => Slot::Rejected(id_conflict()),
                         None => {
-                            by_id.insert(next.message.id.clone(), incoming.len());
+                            by_id.insert(next.message.delivery.id.clone(), incoming.len());
                             incoming.push(next);
                             Slot::Own(incoming.len() - 1)
                         }
@@ -131,25 +135,29 @@ impl Enqueue {
             .collect()
     }
 
-    /// Reserves the ids that clients chose. Nobody else can know one that was made
-    /// here, so there is nothing to learn about it. Says whether Redis can be asked
-    /// again.
+    /// Reserves the ids that clients chose. Generated ids are unknown to anyone else, so
+    /// they are not reserved. Says whether Redis can be asked again.
     async fn reserve(&self, incoming: &mut [Incoming]) -> bool {
-        let mut chosen: Vec<&mut Incoming> = incoming.iter_mut().filter(|item| !item.generated).collect();
+        let chosen: Vec<&mut Incoming> = incoming.iter_mut().filter(|item| !item.generated).collect();
         if chosen.is_empty() {
             return true;
         }
-        let calls: Vec<Call> = chosen.iter().map(|item| ledger::reserve(&item.message.id, &item.birth)).collect();
-        let replies = self.wave(&calls).await;
+        let mut trip = Trip::default();
+        let tickets =
+            trip.add_all(chosen.iter().map(|item| records::reserve(&item.message.delivery.id, &item.new_record)));
+        let replies = self.round_trip(trip).await;
         let redis_is_up = replies.is_some();
-        note_reserved(&mut chosen, replies.unwrap_or_default());
+        let mut replies = replies.unwrap_or_default();
+        for (item, ticket) in chosen.into_iter().zip(tickets) {
+            note_reserved(item, ticket.take(&mut replies));
+        }
         redis_is_up
     }
 
     fn incoming(&self, webhook: Webhook<'_>, correlation_id: &str, now: Millis) -> Incoming {
         let Webhook { reference_id, url, payload, event_type, headers, expires_at } = webhook;
         let generated = reference_id.is_none();
-        let message = Message {
+        let delivery = Delivery {
             id: reference_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
             body_hash: body_hash(&url, payload, &headers, event_type.as_deref(), expires_at),
             url,
@@ -159,13 +167,9 @@ impl Enqueue {
             correlation_id: correlation_id.to_owned(),
             accepted_at: now,
             deadline: expires_at.unwrap_or_else(|| now.after(self.deadline)),
-            attempt: 0,
-            hop: 0,
-            parked: 0,
-            not_before: Millis(0),
-            history: History::default(),
         };
-        Incoming { birth: message.birth(), message, generated, state: State::New }
+        let message = Message { delivery, ..Message::default() };
+        Incoming { new_record: message.new_record(), message, generated, state: State::New }
     }
 
     /// Queues what is new. Answers in order, `None` for what was not sent.
@@ -177,13 +181,13 @@ impl Enqueue {
             match item.message.encode() {
                 Ok(body) => {
                     at.push(i);
-                    messages.push(Outgoing::new(body, item.message.group(), 0));
+                    messages.push(Outgoing::new(body, group_id(item.message.delivery.destination().as_ref()), 0));
                 }
-                Err(error) => results[i] = Some(Err(SendError::Refused(error.to_string()))),
+                Err(error) => results[i] = Some(Err(SendError::refused(error))),
             }
         }
         if !messages.is_empty() {
-            for (i, result) in at.into_iter().zip(self.queue.send(Lane::Delivery, messages).await) {
+            for (i, result) in at.into_iter().zip(self.queue.send(QueueName::Delivery, messages).await) {
                 results[i] = Some(result);
             }
         }
@@ -192,47 +196,50 @@ impl Enqueue {
 
     /// Notes in Redis what the queue has, and takes back what it refused.
     async fn confirm(&self, incoming: &[Incoming], now: Millis) {
-        let mut calls = Vec::with_capacity(incoming.len() + 2);
+        let mut trip = Trip::default();
         let mut pending = Vec::new();
         for item in incoming {
+            let id = &item.message.delivery.id;
             match &item.state {
                 State::Queued => {
-                    calls.push(ledger::confirm(&item.message.id, &item.birth, self.lifetimes));
-                    pending.push((item.message.id.clone(), Status::Pending));
+                    drop(trip.add(records::confirm(id, &item.new_record, self.lifetimes)));
+                    pending.push((id.clone(), Status::Pending));
                 }
-                State::Refused if !item.generated => calls.push(ledger::forget(&item.message.id, &item.birth)),
+                State::Refused if !item.generated => drop(trip.add(records::forget(id, &item.new_record))),
                 // A reservation stays, so that its client can try again.
                 State::Refused | State::Answered(_) | State::New => {}
             }
         }
-        calls.extend(index::entered(&pending, now, self.lifetimes));
-        self.wave(&calls).await;
+        drop(trip.add(indexes::enter(&pending, now, self.lifetimes)));
+        // The queue has what was accepted: a claim confirms it if Redis does not.
+        drop(self.round_trip(trip).await);
     }
 
-    async fn wave(&self, calls: &[Call]) -> Option<Vec<Reply>> {
-        match self.redis.wave(calls).await {
+    async fn round_trip(&self, trip: Trip) -> Option<Replies> {
+        match trip.run(self.redis.as_ref()).await {
             Ok(replies) => Some(replies),
             Err(error) => {
-                tracing::warn!(code = error.code(), error = ?error, "redis is away; accepting goes on");
+                tracing::warn!(code = error.code(), error = %chain(&error), "Redis is away; accepting goes on");
                 None
             }
         }
     }
 }
 
-/// Learns which ids are known already. An id that Redis says nothing about is new:
+/// Learns whether an id is known already. An id that Redis says nothing about is new:
 /// `claim` drops one of two messages, and losing one is worse.
-fn note_reserved(incoming: &mut [&mut Incoming], replies: Vec<Reply>) {
-    for (item, reply) in incoming.iter_mut().zip(replies) {
-        let id = &item.message.id;
-        match ledger::reserved(reply) {
-            Ok(Reservation::Reserved) => {}
-            Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
-            Ok(Reservation::Known { status, correlation_id }) => {
-                item.state =
-                    State::Answered(Ok(Receipt { webhook_id: id.clone(), status, duplicate: true, correlation_id }));
-            }
-            Err(error) => tracing::warn!(webhook_id = %id, code = error.code(), error = ?error, "id is not reserved"),
+fn note_reserved(item: &mut Incoming, reservation: Result<Reservation, ReplyError>) {
+    let id = &item.message.delivery.id;
+    match reservation {
+        Ok(Reservation::Reserved) => {}
+        Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
+        Ok(Reservation::Known { status, correlation_id }) => {
+            let receipt = Receipt { webhook_id: id.clone(), status, duplicate: true, correlation_id };
+            item.state = State::Answered(Ok(receipt));
+        }
+        Err(error) if error.was_not_sent() => {}
+        Err(error) => {
+            tracing::warn!(webhook_id = %id, code = error.code(), error = %chain(&error), "id is not reserved");
         }
     }
 }
@@ -242,22 +249,22 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
         match result {
             None => {}
             Some(Ok(())) => {
-                let message = &item.message;
+                let delivery = &item.message.delivery;
                 tracing::info!(
-                    webhook_id = message.id.as_str(),
-                    correlation_id = message.correlation_id.as_str(),
-                    destination = message.destination().as_ref().map_or("", Destination::as_str),
+                    webhook_id = delivery.id.as_str(),
+                    correlation_id = delivery.correlation_id.as_str(),
+                    destination = delivery.destination().as_ref().map_or("", Destination::as_str),
                     "accepted"
                 );
-                metric::enqueued(1);
+                metrics::enqueued(1);
                 item.state = State::Queued;
             }
             Some(Err(error)) => {
                 tracing::error!(
-                    webhook_id = %item.message.id,
-                    correlation_id = %item.message.correlation_id,
+                    webhook_id = %item.message.delivery.id,
+                    correlation_id = %item.message.delivery.correlation_id,
                     code = error.code(),
-                    %error,
+                    error = %chain(&error),
                     "not queued"
                 );
                 item.state = match error {
@@ -276,10 +283,10 @@ fn receipt(item: Incoming) -> Result<Receipt, Problem> {
         State::Answered(answer) => answer,
         State::Refused => Err(Problem::invalid(vec![Fault::at("", "the queue does not take this webhook")])),
         State::Queued => Ok(Receipt {
-            webhook_id: item.message.id,
+            webhook_id: item.message.delivery.id,
             status: Status::Pending,
             duplicate: false,
-            correlation_id: item.message.correlation_id,
+            correlation_id: item.message.delivery.correlation_id,
         }),
         State::New => Err(Problem::unavailable("The webhook was not queued.")),
     }

@@ -2,29 +2,29 @@
 //! reserves its id, and answers 202 once the queue has it. What the queue has
 //! will be delivered; nobody holds a 202 for anything else.
 
+pub mod config;
+
 mod accept;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::api::{self, Problem};
+use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
-use adapters::config::EnqueueConfig;
-use adapters::redis::Wire;
-use adapters::sqs::Queue;
+use adapters::http::answer::{self, Problem};
+use adapters::http::body;
+use adapters::redis::transport::RedisPort;
 use domain::status::Lifetimes;
 use domain::webhook::{self, Rejection, Rules};
 use lambda_http::http::{Method, Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde_json::value::RawValue;
 
-/// The largest request, in bytes. Lambda takes 6 MB, base64 and envelope included.
-const MAX_REQUEST: usize = 4 * 1024 * 1024;
+use crate::config::Config;
 
 /// The handler and what it works with.
 pub struct Enqueue {
     queue: Arc<dyn Queue>,
-    redis: Arc<dyn Wire>,
+    redis: Arc<dyn RedisPort>,
     clock: Clock,
     rules: Rules,
     deadline: Duration,
@@ -33,20 +33,20 @@ pub struct Enqueue {
 
 impl Enqueue {
     /// A handler with these settings.
-    pub fn new(config: &EnqueueConfig, queue: Arc<dyn Queue>, redis: Arc<dyn Wire>, clock: Clock) -> Self {
+    pub fn new(config: &Config, queue: Arc<dyn Queue>, redis: Arc<dyn RedisPort>, clock: Clock) -> Self {
         Self {
             queue,
             redis,
             clock,
             rules: config.rules.clone(),
-            deadline: config.deadline,
-            lifetimes: config.lifetimes,
+            deadline: config.lives.deadline,
+            lifetimes: config.lives.records,
         }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
-        let correlation_id = api::correlation_id(request.headers());
+        let correlation_id = answer::correlation_id(request.headers());
         let answer = match (request.method(), request.uri().path()) {
             (&Method::POST, "/webhooks") => self.one(request.body(), &correlation_id).await,
             (&Method::POST, "/webhooks/batch") => self.many(request.body(), &correlation_id).await,
@@ -56,15 +56,15 @@ impl Enqueue {
     }
 
     async fn one(&self, body: &Body, correlation_id: &str) -> Result<Response<String>, Problem> {
-        let raw = json(body)?;
+        let raw = body::json(body.as_ref())?;
         let webhook = webhook::read("", raw, self.clock.now(), &self.rules).map_err(|why| self.problem(why))?;
         let mut receipts = self.accept(vec![Ok(webhook)], correlation_id).await;
         let receipt = receipts.pop().unwrap_or_else(|| Err(Problem::unavailable("Nothing was accepted.")))?;
-        Ok(api::json(StatusCode::ACCEPTED, &receipt.to_json(), correlation_id))
+        Ok(answer::json(StatusCode::ACCEPTED, &receipt.to_json(), correlation_id))
     }
 
     async fn many(&self, body: &Body, correlation_id: &str) -> Result<Response<String>, Problem> {
-        let raw = json(body)?;
+        let raw = body::json(body.as_ref())?;
         let items = webhook::read_batch(raw).map_err(Problem::invalid)?;
         let now = self.clock.now();
         let webhooks = items
@@ -86,7 +86,7 @@ impl Enqueue {
             })
             .collect();
         let answer = serde_json::json!({ "accepted": accepted, "rejected": rejected, "results": results });
-        Ok(api::json(StatusCode::OK, &answer, correlation_id))
+        Ok(answer::json(StatusCode::OK, &answer, correlation_id))
     }
 
     fn problem(&self, why: Rejection) -> Problem {
@@ -98,17 +98,4 @@ impl Enqueue {
             )),
         }
     }
-}
-
-/// The body as one JSON value, unparsed.
-fn json(body: &Body) -> Result<&RawValue, Problem> {
-    let bytes: &[u8] = body.as_ref();
-    if bytes.len() > MAX_REQUEST {
-        return Err(Problem::too_large(format!(
-            "The request has {} bytes; at most {MAX_REQUEST} are taken.",
-            bytes.len()
-        )));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| Problem::not_json("The body is not UTF-8."))?;
-    domain::json::well_formed(text).map_err(|error| Problem::not_json(format!("The body is not JSON: {error}.")))
 }

@@ -1,7 +1,10 @@
 //! `GET /health`: one line for each thing that Steadhook stands on. Its probes run
 //! side by side, change nothing, and give up after a second.
 
-mod facade;
+pub mod config;
+
+mod condition;
+mod delivery_path;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -9,26 +12,29 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::api;
-use adapters::breaker;
+use adapters::aws::dynamodb::DeadLetterStore;
+use adapters::aws::sqs::{Depth, DepthError, Depths, QueueName};
 use adapters::clock::Clock;
-use adapters::dynamodb::Letters;
-use adapters::heartbeat;
-use adapters::index;
-use adapters::meter;
-use adapters::redis::Wire;
-use adapters::redis_info::Info;
-use adapters::sqs::{Depth, DepthError, Depths, Lane};
+use adapters::http::answer;
+use adapters::metrics::emf;
+use adapters::redis::breakers;
+use adapters::redis::heartbeats;
+use adapters::redis::indexes;
+use adapters::redis::info::{self, Info};
+use adapters::redis::query::Trip;
+use adapters::redis::transport::RedisPort;
+use adapters::telemetry::chain;
 use domain::breaker::State;
 use domain::status::Status;
 use domain::time::Millis;
-use facade::{Facade, Sight};
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt as _};
-use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::condition::Condition;
+use crate::delivery_path::{DeliveryPath, Sight};
 
 /// How long one probe may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,18 +44,6 @@ const SECOND_PATIENCE: Duration = Duration::from_millis(800);
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Most destinations that are named in one state.
 const MAX_NAMED: usize = 100;
-
-/// How a component is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Condition {
-    /// As it should be.
-    Up,
-    /// In trouble, but work goes on.
-    Degraded,
-    /// Not there.
-    Down,
-}
 
 /// One line of the answer.
 struct Component {
@@ -71,6 +65,92 @@ impl Component {
     }
 }
 
+/// All lines of the answer.
+struct Components {
+    redis: Component,
+    queue: Component,
+    delivery_path: Component,
+    storage: Component,
+    circuit_breakers: Component,
+}
+
+impl Components {
+    /// Each line with its name. The delivery path's name is `facade`, as in the system
+    /// that this one replaces.
+    fn named(&self) -> [(&'static str, &Component); 5] {
+        [
+            ("redis", &self.redis),
+            ("queue", &self.queue),
+            ("facade", &self.delivery_path),
+            ("storage", &self.storage),
+            ("circuit_breakers", &self.circuit_breakers),
+        ]
+    }
+
+    fn overall(&self) -> Overall {
+        let is_down = |component: &Component| component.condition == Condition::Down;
+        if is_down(&self.queue) || is_down(&self.delivery_path) {
+            Overall::Unhealthy
+        } else if self.named().iter().any(|(_, component)| component.condition != Condition::Up) {
+            Overall::Degraded
+        } else {
+            Overall::Healthy
+        }
+    }
+}
+
+/// How the whole is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overall {
+    Healthy,
+    /// Something is in trouble, and work goes on.
+    Degraded,
+    /// Nothing is accepted or delivered.
+    Unhealthy,
+}
+
+impl Overall {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Healthy | Self::Degraded => StatusCode::OK,
+            Self::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The level that alarms watch.
+    fn level(self) -> u64 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded => 1,
+            Self::Unhealthy => 2,
+        }
+    }
+}
+
+type MaybeDepth = Result<Depth, DepthError>;
+
+/// How full each queue is.
+struct QueueDepths {
+    delivery: MaybeDepth,
+    retry: MaybeDepth,
+    dead_letter: MaybeDepth,
+}
+
+impl QueueDepths {
+    /// The queues that hold work.
+    fn work(&self) -> [&MaybeDepth; 2] {
+        [&self.delivery, &self.retry]
+    }
+}
+
 /// What Redis told about itself and about the work.
 struct Told {
     component: Component,
@@ -81,9 +161,9 @@ struct Told {
 
 /// The handler and what it looks at.
 pub struct Health {
-    redis: Arc<dyn Wire>,
+    redis: Arc<dyn RedisPort>,
     queues: Arc<dyn Depths>,
-    letters: Arc<dyn Letters>,
+    store: Arc<dyn DeadLetterStore>,
     clock: Clock,
     stack: String,
 }
@@ -92,77 +172,70 @@ impl Health {
     /// A handler over these, in the stack of that name.
     pub fn new(
         stack: impl Into<String>,
-        redis: Arc<dyn Wire>,
+        redis: Arc<dyn RedisPort>,
         queues: Arc<dyn Depths>,
-        letters: Arc<dyn Letters>,
+        store: Arc<dyn DeadLetterStore>,
         clock: Clock,
     ) -> Self {
-        Self { redis, queues, letters, clock, stack: stack.into() }
+        Self { redis, queues, store, clock, stack: stack.into() }
     }
 
     /// Answers one request. Once a minute the schedule asks too: then CloudWatch is
     /// told, whose alarms watch it.
     pub async fn handle(&self, request: Request) -> Response<String> {
-        let correlation_id = api::correlation_id(request.headers());
+        let correlation_id = answer::correlation_id(request.headers());
         let scheduled = matches!(request.request_context_ref(), Some(RequestContext::PassThrough));
         let now = self.clock.now();
-        let (work, (storage, breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
-        let (told, depths, sight) = work;
-        let facade = facade_component(sight, told.heartbeat.flatten());
-        let queue = queue_component(&depths, told.oldest_pending, now);
-        let dead = [&queue, &facade].iter().any(|component| component.condition == Condition::Down);
-        let components = [
-            ("redis", told.component),
-            ("queue", queue),
-            ("facade", facade),
-            ("storage", storage),
-            ("circuit_breakers", breakers),
-        ];
-        let troubled = components.iter().any(|(_, component)| component.condition != Condition::Up);
-        let (code, status) = match (dead, troubled) {
-            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
-            (false, true) => (StatusCode::OK, "degraded"),
-            (false, false) => (StatusCode::OK, "healthy"),
+        let (work, (storage, circuit_breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
+        let (told, depths, path) = work;
+        let components = Components {
+            delivery_path: delivery_path_component(path, told.heartbeat.flatten()),
+            queue: queue_component(&depths, told.oldest_pending, now),
+            redis: told.component,
+            storage,
+            circuit_breakers,
         };
-        if troubled {
-            let in_trouble: Vec<&str> =
-                components.iter().filter(|(_, c)| c.condition != Condition::Up).map(|(name, _)| *name).collect();
-            tracing::warn!(%correlation_id, status, ?in_trouble, "not healthy");
+        let status = components.overall();
+        if status != Overall::Healthy {
+            let in_trouble: Vec<&str> = components
+                .named()
+                .into_iter()
+                .filter(|(_, component)| component.condition != Condition::Up)
+                .map(|(name, _)| name)
+                .collect();
+            tracing::warn!(%correlation_id, status = status.as_str(), ?in_trouble, "not healthy");
         }
         if scheduled {
             self.tell(status, &components, now);
         }
-        let components: BTreeMap<&str, Value> = components.iter().map(|(name, c)| (*name, c.shown())).collect();
+        let shown: BTreeMap<&str, Value> =
+            components.named().into_iter().map(|(name, component)| (name, component.shown())).collect();
         let body = json!({
-            "status": status,
+            "status": status.as_str(),
             "version": env!("CARGO_PKG_VERSION"),
             "checked_at": now.to_string(),
-            "components": components,
+            "components": shown,
         });
-        api::json(code, &body, &correlation_id)
+        answer::json(status.code(), &body, &correlation_id)
     }
 
-    fn tell(&self, status: &str, components: &[(&str, Component); 5], now: Millis) {
-        let level = match status {
-            "healthy" => 0,
-            "degraded" => 1,
-            _ => 2,
-        };
-        let figure = |component: usize, name: &str| components[component].1.figures[name].as_u64().unwrap_or_default();
-        let redis_is_down = components[0].1.condition == Condition::Down;
-        let inbox = &components[1].1.figures["dead_letter"];
+    fn tell(&self, status: Overall, components: &Components, now: Millis) {
+        let Components { redis, queue, storage, circuit_breakers, .. } = components;
+        let is_down = |component: &Component| u64::from(component.condition == Condition::Down);
+        let open = |name: &str| circuit_breakers.figures[name].as_u64().unwrap_or_default();
+        let inbox = &queue.figures["dead_letter"];
         let waiting = ["visible", "in_flight"].iter().filter_map(|state| inbox[state].as_u64()).sum();
-        meter::tell(
+        emf::write_gauges(
             &self.stack,
             "health",
             now.0,
             &[
-                ("health_level", "None", level),
-                ("redis_down", "None", u64::from(redis_is_down)),
-                ("storage_down", "None", u64::from(components[3].1.condition == Condition::Down)),
+                ("health_level", "None", status.level()),
+                ("redis_down", "None", is_down(redis)),
+                ("storage_down", "None", is_down(storage)),
                 ("dead_letters_waiting", "Count", waiting),
-                ("circuit_breakers_open", "Count", figure(4, "open_count")),
-                ("circuit_breakers_half_open", "Count", figure(4, "half_open_count")),
+                ("circuit_breakers_open", "Count", open("open_count")),
+                ("circuit_breakers_half_open", "Count", open("half_open_count")),
             ],
         );
     }
@@ -170,10 +243,10 @@ impl Health {
     /// Redis, the queues, and what both together say of the consumer. When it seems
     /// that nobody takes the work, it is looked at once more: a message that has
     /// just come is no trouble.
-    async fn work(&self, now: Millis) -> (Told, Vec<Result<Depth, DepthError>>, Facade) {
+    async fn work(&self, now: Millis) -> (Told, QueueDepths, DeliveryPath) {
         let (told, depths) = join(self.redis(), self.depths()).await;
-        let first = facade::judge(&sight(&told, &depths, now));
-        if !matches!(first, Facade::Abandoned | Facade::Failing) {
+        let first = delivery_path::judge(&sight(&told, &depths, now));
+        if !matches!(first, DeliveryPath::Abandoned | DeliveryPath::Failing) {
             return (told, depths, first);
         }
         let again = within(SECOND_PATIENCE, async {
@@ -182,7 +255,7 @@ impl Health {
         });
         match again.await {
             Some((told, depths)) => {
-                let second = facade::judge(&sight(&told, &depths, now));
+                let second = delivery_path::judge(&sight(&told, &depths, now));
                 (told, depths, second)
             }
             None => (told, depths, first),
@@ -190,41 +263,47 @@ impl Health {
     }
 
     async fn redis(&self) -> Told {
-        let mut calls = vec![redis::cmd("PING").into(), heartbeat::last("deliver"), index::oldest(Status::Pending)];
-        calls.extend(Info::calls());
+        let mut trip = Trip::default();
+        let ping = trip.add(info::ping());
+        let heartbeat = trip.add(heartbeats::last("deliver"));
+        let oldest_pending = trip.add(indexes::oldest(Status::Pending));
+        let figures = trip.add(Info::query());
         let replies = within(PATIENCE, async {
-            self.redis
-                .wave(&calls)
-                .await
-                .inspect_err(|error| tracing::error!(code = error.code(), error = ?error, "redis"))
-                .ok()
+            let replies = trip.run(self.redis.as_ref()).await;
+            replies.inspect_err(|error| tracing::error!(code = error.code(), error = %chain(error), "redis")).ok()
         });
-        let mut replies = replies.await.unwrap_or_default().into_iter();
-        let Some(Ok(_)) = replies.next() else {
+        let mut replies = replies.await.unwrap_or_default();
+        if ping.take(&mut replies).is_err() {
             let component = Component::down("no answer in time");
             return Told { component, heartbeat: None, oldest_pending: None };
-        };
-        let heartbeat = replies.next().and_then(heartbeat::heard);
-        let oldest_pending = replies.next().and_then(index::oldest_at);
-        let (condition, figures) = memory::judge(&Info::read(replies));
-        // A Redis that is full refuses signs of life.
+        }
+        let heartbeat = heartbeat.take(&mut replies).ok();
+        let oldest_pending = oldest_pending.take(&mut replies).ok().flatten();
+        let (condition, figures) = memory::judge(&figures.take(&mut replies).unwrap_or_default());
+        // A Redis that is full refuses heartbeats.
         let heartbeat = heartbeat.filter(|_| condition == Condition::Up);
         Told { component: Component { condition, figures }, heartbeat, oldest_pending }
     }
 
-    async fn depths(&self) -> Vec<Result<Depth, DepthError>> {
-        let ask = |lane| async move {
-            let depth = within(PATIENCE, async { Some(self.queues.depth(lane).await) }).await;
+    async fn depths(&self) -> QueueDepths {
+        let ask = |queue_name: QueueName| async move {
+            let depth = within(PATIENCE, async { Some(self.queues.depth(queue_name).await) }).await;
             depth.unwrap_or_else(|| Err(DepthError::away())).inspect_err(|error| {
-                tracing::error!(queue = lane.as_str(), code = error.code(), %error, "queue");
+                tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(error), "queue");
             })
         };
-        join_all(Lane::ALL.map(ask)).await
+        let work = join(ask(QueueName::Delivery), ask(QueueName::Retry));
+        let ((delivery, retry), dead_letter) = join(work, ask(QueueName::DeadLetter)).await;
+        QueueDepths { delivery, retry, dead_letter }
     }
 
     async fn storage(&self) -> Component {
         let ping = within(PATIENCE, async {
-            self.letters.ping().await.inspect_err(|error| tracing::error!(code = error.code(), %error, "table")).ok()
+            self.store
+                .ping()
+                .await
+                .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "table"))
+                .ok()
         });
         match ping.await {
             Some(()) => Component { condition: Condition::Up, figures: json!({}) },
@@ -234,8 +313,10 @@ impl Health {
 
     async fn breakers(&self, now: Millis) -> Component {
         let survey = within(PATIENCE, async {
-            let found = breaker::survey(self.redis.as_ref()).await;
-            found.inspect_err(|error| tracing::error!(code = error.code(), error = ?error, "circuit breakers")).ok()
+            let found = breakers::survey(self.redis.as_ref()).await;
+            found
+                .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "circuit breakers"))
+                .ok()
         });
         let Some(found) = survey.await else {
             return Component::down("circuit breakers cannot be read; they count as closed");
@@ -260,11 +341,11 @@ async fn within<T>(patience: Duration, probe: impl Future<Output = Option<T>>) -
     tokio::time::timeout(patience, probe).await.ok().flatten()
 }
 
-fn sight(told: &Told, depths: &[Result<Depth, DepthError>], now: Millis) -> Sight {
-    let work = depths.iter().take(2).filter_map(|depth| depth.as_ref().ok());
+fn sight(told: &Told, depths: &QueueDepths, now: Millis) -> Sight {
+    let work = depths.work().into_iter().filter_map(|depth| depth.as_ref().ok());
     let (visible, in_flight) = work.fold((0, 0), |(v, f), depth| (v + depth.visible, f + depth.in_flight));
     Sight {
-        queues_are_up: depths.iter().take(2).all(Result::is_ok),
+        queues_are_up: depths.work().into_iter().all(Result::is_ok),
         visible,
         in_flight,
         redis_is_up: told.heartbeat.is_some(),
@@ -273,17 +354,20 @@ fn sight(told: &Told, depths: &[Result<Depth, DepthError>], now: Millis) -> Sigh
     }
 }
 
-fn queue_component(depths: &[Result<Depth, DepthError>], oldest_pending: Option<Millis>, now: Millis) -> Component {
+fn queue_component(depths: &QueueDepths, oldest_pending: Option<Millis>, now: Millis) -> Component {
     let mut figures = json!({});
     let mut condition = Condition::Up;
-    for (lane, depth) in Lane::ALL.into_iter().zip(depths) {
+    // Without the dead-letter queue, what is given up stays where it is.
+    for (name, depth, without) in [
+        (QueueName::Delivery, &depths.delivery, Condition::Down),
+        (QueueName::Retry, &depths.retry, Condition::Down),
+        (QueueName::DeadLetter, &depths.dead_letter, Condition::Degraded),
+    ] {
         match depth {
             Ok(Depth { visible, in_flight, delayed }) => {
-                figures[lane.as_str()] = json!({ "visible": visible, "in_flight": in_flight, "delayed": delayed });
+                figures[name.as_str()] = json!({ "visible": visible, "in_flight": in_flight, "delayed": delayed });
             }
-            // Without the dead-letter queue, what is given up stays where it is.
-            Err(_) if lane == Lane::DeadLetter => condition = condition.max(Condition::Degraded),
-            Err(_) => condition = Condition::Down,
+            Err(_) => condition = condition.max(without),
         }
     }
     if let Some(at) = oldest_pending {
@@ -292,10 +376,10 @@ fn queue_component(depths: &[Result<Depth, DepthError>], oldest_pending: Option<
     Component { condition, figures }
 }
 
-fn facade_component(facade: Facade, heartbeat: Option<Millis>) -> Component {
-    let mut figures = json!({ "detail": facade.detail() });
+fn delivery_path_component(path: DeliveryPath, heartbeat: Option<Millis>) -> Component {
+    let mut figures = json!({ "detail": path.detail() });
     if let Some(at) = heartbeat {
         figures["last_heartbeat_at"] = json!(at.to_string());
     }
-    Component { condition: facade.condition(), figures }
+    Component { condition: path.condition(), figures }
 }

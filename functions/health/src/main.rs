@@ -3,30 +3,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::dynamodb::Table;
-use adapters::meter::Meter;
-use adapters::redis::Redis;
-use adapters::sqs::Sqs;
-use anyhow::Context as _;
-use fn_health::Health;
+use adapters::aws::dynamodb::Table;
+use adapters::aws::sqs::Sqs;
+use adapters::process::Process;
+use fn_health::{Health, config};
 use lambda_http::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.health().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let clock = Clock::system();
-    let meter = &Meter::new("health", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
-    let queues = Sqs::new(config.account.sqs(), config.queues.clone());
-    let table = Table::new(config.account.dynamodb(), config.table.clone(), 0);
-    let health = &Health::new(&config.stack, Arc::new(redis.clone()), Arc::new(queues), Arc::new(table), clock);
-    lambda_http::run(service_fn(|request| async move {
-        Ok::<_, Infallible>(meter.observe(redis, health.handle(request)).await)
-    }))
-    .await
-    .map_err(anyhow::Error::from_boxed)
+    let process = &Process::start("health", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let queues = Sqs::new(&config.account, config.queues.clone());
+    let store = Table::new(&config.account, config.table.clone(), 0);
+    let handler = &Health::new(&process.stack, process.redis(), Arc::new(queues), Arc::new(store), clock);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

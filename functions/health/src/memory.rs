@@ -1,9 +1,9 @@
 //! Whether Redis's memory suits us: how full it is, and what it does when it is full.
 
-use adapters::redis_info::Info;
+use adapters::redis::info::Info;
 use serde_json::{Value, json};
 
-use crate::Condition;
+use crate::condition::Condition;
 
 /// Memory use from which trouble is near, of a hundred.
 const NEARLY_FULL: u64 = 90;

@@ -1,20 +1,22 @@
 //! `GET /metrics`: the whole fleet's metrics, for a Prometheus that can sign its
 //! requests. For one that cannot there is the sidecar, which shows the same text.
 
+pub mod config;
+
 use std::sync::Arc;
 
-use adapters::api;
+use adapters::aws::sqs::Depths;
 use adapters::clock::Clock;
-use adapters::exposition::{CONTENT_TYPE, Snapshot};
-use adapters::redis::Wire;
-use adapters::sqs::Depths;
+use adapters::http::answer;
+use adapters::metrics::exposition::{CONTENT_TYPE, Snapshot};
+use adapters::redis::transport::RedisPort;
 use domain::status::Lifetimes;
 use lambda_http::Request;
 use lambda_http::http::Response;
 
 /// The handler and what it reads.
 pub struct Metrics {
-    redis: Arc<dyn Wire>,
+    redis: Arc<dyn RedisPort>,
     queues: Option<Arc<dyn Depths>>,
     clock: Clock,
     lifetimes: Lifetimes,
@@ -22,15 +24,15 @@ pub struct Metrics {
 
 impl Metrics {
     /// A handler over these.
-    pub fn new(redis: Arc<dyn Wire>, queues: Option<Arc<dyn Depths>>, clock: Clock, lifetimes: Lifetimes) -> Self {
+    pub fn new(redis: Arc<dyn RedisPort>, queues: Option<Arc<dyn Depths>>, clock: Clock, lifetimes: Lifetimes) -> Self {
         Self { redis, queues, clock, lifetimes }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
-        let correlation_id = api::correlation_id(request.headers());
+        let correlation_id = answer::correlation_id(request.headers());
         let (queues, now) = (self.queues.as_deref(), self.clock.now());
         let snapshot = Snapshot::read(self.redis.as_ref(), queues, now, self.lifetimes).await;
-        api::text(CONTENT_TYPE, snapshot.render(), &correlation_id)
+        answer::text(CONTENT_TYPE, snapshot.render(), &correlation_id)
     }
 }

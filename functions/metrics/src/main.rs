@@ -3,28 +3,18 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::meter::Meter;
-use adapters::redis::Redis;
-use adapters::sqs::{Depths, Sqs};
-use anyhow::Context as _;
-use fn_metrics::Metrics;
+use adapters::aws::sqs::{Depths, Sqs};
+use adapters::process::Process;
+use fn_metrics::{Metrics, config};
 use lambda_http::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.metrics().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let clock = Clock::system();
-    let meter = &Meter::new("metrics", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
-    let queues = config.queues.map(|(account, urls)| Arc::new(Sqs::new(account.sqs(), urls)) as Arc<dyn Depths>);
-    let metrics = &Metrics::new(Arc::new(redis.clone()), queues, clock, config.lifetimes);
-    lambda_http::run(service_fn(|request| async move {
-        Ok::<_, Infallible>(meter.observe(redis, metrics.handle(request)).await)
-    }))
-    .await
-    .map_err(anyhow::Error::from_boxed)
+    let process = &Process::start("metrics", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let queues = config.queues.as_ref();
+    let queues = queues.map(|(account, urls)| Arc::new(Sqs::new(account, urls.clone())) as Arc<dyn Depths>);
+    let handler = &Metrics::new(process.redis(), queues, clock, config.lives.records);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use adapters::api::Problem;
-use adapters::dynamodb::{ArchiveError, Kept, view_key};
-use adapters::exposition::DEAD_LETTER_INDEX;
-use adapters::query::Query;
-use domain::dead_letter::{Filter, Reason, Summary};
+use adapters::aws::dynamodb::{Kept, StoreError};
+use adapters::http::answer::Problem;
+use adapters::http::query::QueryString;
+use adapters::redis::dead_letters;
+use adapters::telemetry::chain;
+use domain::dead_letter::{Filter, Summary};
 use domain::message::Attempt;
 use domain::place::Place;
 use serde::Serialize;
@@ -15,18 +16,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::Operate;
-use crate::breakers::origin;
+use crate::request::{ORIGIN, REASONS, origin};
 
 /// Dead letters in a page, unless the request says otherwise.
 const PAGE: usize = 50;
 /// Most dead letters in a page.
 const MAX_PAGE: usize = 200;
-
-/// What reasons there are, for a person.
-pub(crate) const REASONS: &str =
-    "must be retries_exhausted, client_error, gone, expired, validation, malformed or crashed";
-/// What a destination is, for a person.
-pub(crate) const ORIGIN: &str = "must be an origin such as https://example.com";
 
 /// A dead letter in whole. Its payload's bytes are as the client wrote them.
 #[derive(Serialize)]
@@ -43,9 +38,9 @@ pub(crate) struct Whole {
 impl Operate {
     /// A page of dead letters, newest first.
     pub(crate) async fn dead_letters(&self, query: &str) -> Result<Value, Problem> {
-        let mut query = Query::of(query);
+        let mut query = QueryString::of(query);
         let filter = Filter {
-            reason: query.optional("reason", Reason::named, REASONS),
+            reason: query.optional("reason", |name| name.parse().ok(), REASONS),
             destination: query.optional("destination", origin, ORIGIN),
             since: query.time("since"),
             until: query.time("until"),
@@ -54,14 +49,14 @@ impl Operate {
         let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
         let after = query.cursor();
         query.finish()?;
-        let listed = self.archive.list(&filter, after.as_ref(), limit, self.clock.now()).await.map_err(away)?;
+        let listed = self.store.list(&filter, after.as_ref(), limit, self.clock.now()).await.map_err(away)?;
         let letters: Vec<Value> = listed.letters.iter().map(view).collect();
         Ok(json!({ "dead_letters": letters, "next_cursor": listed.next.as_ref().map(Place::cursor) }))
     }
 
     /// One dead letter with everything that was kept of it.
     pub(crate) async fn dead_letter(&self, id: &str) -> Result<Whole, Problem> {
-        let Kept { letter, redriven_at } = self.archive.get(id).await.map_err(away)?.ok_or_else(unknown)?;
+        let Kept { letter, redriven_at } = self.store.get(id).await.map_err(away)?.ok_or_else(unknown)?;
         let mut summary = view(&letter.summary(redriven_at));
         let truncated = letter.truncated.then_some(true);
         let known = [
@@ -88,13 +83,9 @@ impl Operate {
 
     /// Deletes one from the archive and from Redis's view of it.
     pub(crate) async fn delete_dead_letter(&self, id: &str, correlation_id: &str) -> Result<(), Problem> {
-        let was_there = self.archive.delete(id).await.map_err(away)?;
-        let mut delete = redis::cmd("DEL");
-        delete.arg(view_key(id));
-        let mut forget = redis::cmd("ZREM");
-        forget.arg(DEAD_LETTER_INDEX).arg(id);
-        if let Err(error) = self.redis.wave(&[delete.into(), forget.into()]).await {
-            tracing::error!(webhook_id = %id, code = error.code(), error = ?error, "a deleted dead letter is still seen in redis");
+        let was_there = self.store.delete(id).await.map_err(away)?;
+        if let Err(error) = dead_letters::remove(id).run(self.redis.as_ref()).await {
+            tracing::error!(webhook_id = %id, code = error.code(), error = %chain(&error), "a deleted dead letter is still seen in Redis");
         }
         if !was_there {
             return Err(unknown());
@@ -105,8 +96,8 @@ impl Operate {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(crate) fn away(error: ArchiveError) -> Problem {
-    tracing::error!(code = error.code(), %error, "the archive does not answer");
+pub(crate) fn away(error: StoreError) -> Problem {
+    tracing::error!(code = error.code(), error = %chain(&error), "the store of dead letters does not answer");
     Problem::unavailable("Dead letters cannot be read now; they are safe.")
 }
 

@@ -2,31 +2,32 @@
 //! sent again, which receivers are in trouble. Every path and method that no other
 //! function answers ends here too.
 
+pub mod config;
+
 mod breakers;
 mod dead_letters;
 mod redrive;
+mod request;
 mod statuses;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::api::{self, Problem};
+use adapters::aws::dynamodb::DeadLetterStore;
+use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
-use adapters::config::OperateConfig;
-use adapters::dynamodb::Letters;
-use adapters::redis::Wire;
-use adapters::sqs::Queue;
-use domain::fault::Fault;
-use domain::identity::is_webhook_id;
+use adapters::http::answer::{self, Problem};
+use adapters::redis::transport::RedisPort;
 use domain::status::Lifetimes;
 use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
-use percent_encoding::percent_decode_str;
+
+use crate::config::Config;
 
 /// The handler and what it works with.
 pub struct Operate {
-    redis: Arc<dyn Wire>,
-    archive: Arc<dyn Letters>,
+    redis: Arc<dyn RedisPort>,
+    store: Arc<dyn DeadLetterStore>,
     queue: Arc<dyn Queue>,
     clock: Clock,
     lifetimes: Lifetimes,
@@ -36,25 +37,25 @@ pub struct Operate {
 /// A part of a path that names something.
 enum Id<'a> {
     Status(&'a str),
-    Letter(&'a str),
+    DeadLetter(&'a str),
     Redrive(&'a str),
 }
 
 impl Operate {
     /// A handler with these settings.
     pub fn new(
-        config: &OperateConfig,
-        redis: Arc<dyn Wire>,
-        archive: Arc<dyn Letters>,
+        config: &Config,
+        redis: Arc<dyn RedisPort>,
+        store: Arc<dyn DeadLetterStore>,
         queue: Arc<dyn Queue>,
         clock: Clock,
     ) -> Self {
-        Self { redis, archive, queue, clock, lifetimes: config.lifetimes, deadline: config.deadline }
+        Self { redis, store, queue, clock, lifetimes: config.lives.records, deadline: config.lives.deadline }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
-        let correlation_id = api::correlation_id(request.headers());
+        let correlation_id = answer::correlation_id(request.headers());
         let answer = self.route(&request, &correlation_id).await;
         answer.unwrap_or_else(|problem| problem.response(&correlation_id))
     }
@@ -62,7 +63,7 @@ impl Operate {
     async fn route(&self, request: &Request, correlation_id: &str) -> Result<Response<String>, Problem> {
         let (method, path) = (request.method(), request.uri().path());
         let query = request.uri().query().unwrap_or_default();
-        let ok = |body| api::json(StatusCode::OK, &body, correlation_id);
+        let ok = |body| answer::json(StatusCode::OK, &body, correlation_id);
         match (method, path) {
             (&Method::GET, "/webhook-statuses") => return self.statuses(query).await.map(ok),
             (&Method::GET, "/circuit-breakers") => return self.breakers(query).await.map(ok),
@@ -76,18 +77,18 @@ impl Operate {
             _ => {}
         }
         match (method, named(path)) {
-            (&Method::GET, Some(Id::Status(id))) => self.status(&usable(id)?).await.map(ok),
-            (&Method::GET, Some(Id::Letter(id))) => {
-                let body = self.dead_letter(&usable(id)?).await?;
-                Ok(api::json(StatusCode::OK, &body, correlation_id))
+            (&Method::GET, Some(Id::Status(id))) => self.status(&request::id(id)?).await.map(ok),
+            (&Method::GET, Some(Id::DeadLetter(id))) => {
+                let body = self.dead_letter(&request::id(id)?).await?;
+                Ok(answer::json(StatusCode::OK, &body, correlation_id))
             }
-            (&Method::DELETE, Some(Id::Letter(id))) => {
-                self.delete_dead_letter(&usable(id)?, correlation_id).await?;
-                Ok(api::no_content(correlation_id))
+            (&Method::DELETE, Some(Id::DeadLetter(id))) => {
+                self.delete_dead_letter(&request::id(id)?, correlation_id).await?;
+                Ok(answer::no_content(correlation_id))
             }
             (&Method::POST, Some(Id::Redrive(id))) => {
-                let body = self.redrive_one(&usable(id)?, correlation_id).await?;
-                Ok(api::json(StatusCode::ACCEPTED, &body, correlation_id))
+                let body = self.redrive_one(&request::id(id)?, correlation_id).await?;
+                Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
             }
             (method, _) => Err(match methods_of(path) {
                 Some(methods) => Problem::method_not_allowed(methods),
@@ -103,7 +104,7 @@ fn named(path: &str) -> Option<Id<'_>> {
         return (!id.contains('/')).then_some(Id::Status(id));
     }
     match path.strip_prefix("/dead-letters/")?.split_once('/') {
-        None => Some(Id::Letter(path.strip_prefix("/dead-letters/")?)),
+        None => Some(Id::DeadLetter(path.strip_prefix("/dead-letters/")?)),
         Some((id, "redrive")) => Some(Id::Redrive(id)),
         Some(_) => None,
     }
@@ -117,18 +118,8 @@ fn methods_of(path: &str) -> Option<&'static str> {
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
         path => named(path).map(|id| match id {
             Id::Status(_) => "GET",
-            Id::Letter(_) => "GET, DELETE",
+            Id::DeadLetter(_) => "GET, DELETE",
             Id::Redrive(_) => "POST",
         }),
-    }
-}
-
-/// An id from a path, if it can be one.
-fn usable(id: &str) -> Result<String, Problem> {
-    let decoded = percent_decode_str(id).decode_utf8().unwrap_or_default();
-    if is_webhook_id(&decoded) {
-        Ok(decoded.into_owned())
-    } else {
-        Err(Problem::invalid(vec![Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")]))
     }
 }

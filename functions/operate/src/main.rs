@@ -3,30 +3,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::dynamodb::Table;
-use adapters::meter::Meter;
-use adapters::redis::Redis;
-use adapters::sqs::Sqs;
-use anyhow::Context as _;
-use fn_operate::Operate;
+use adapters::aws::dynamodb::Table;
+use adapters::aws::sqs::Sqs;
+use adapters::process::Process;
+use fn_operate::{Operate, config};
 use lambda_http::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.operate().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let clock = Clock::system();
-    let meter = &Meter::new("operate", &config.stack, clock.clone()).installed();
-    let redis = &meter.aboard(Redis::open(&config.redis, clock.clone()).context("redis")?);
-    let table = Table::new(config.account.dynamodb(), config.table.clone(), config.life.as_secs());
-    let queue = Sqs::new(config.account.sqs(), config.queues.clone());
-    let operate = &Operate::new(&config, Arc::new(redis.clone()), Arc::new(table), Arc::new(queue), clock);
-    lambda_http::run(service_fn(|request| async move {
-        Ok::<_, Infallible>(meter.observe(redis, operate.handle(request)).await)
-    }))
-    .await
-    .map_err(anyhow::Error::from_boxed)
+    let process = &Process::start("operate", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let store = Table::new(&config.account, config.table.clone(), config.life.as_secs());
+    let queue = Sqs::new(&config.account, config.queues.clone());
+    let handler = &Operate::new(config, process.redis(), Arc::new(store), Arc::new(queue), clock);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -2,16 +2,20 @@
 //! beside it and cannot sign requests. It reads the same Redis as the `metrics`
 //! function and keeps nothing: it may be restarted at any time.
 
+mod config;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapters::aws::sqs::{Depths, Sqs};
 use adapters::clock::Clock;
-use adapters::config::{Environment, MetricsConfig};
-use adapters::exposition::{CONTENT_TYPE, Snapshot};
-use adapters::redis::Redis;
-use adapters::sqs::{Depths, Sqs};
+use adapters::metrics::exposition::{CONTENT_TYPE, Snapshot};
+use adapters::process;
+use adapters::redis::transport::Redis;
+use adapters::telemetry::chain;
 use anyhow::Context as _;
+use domain::status::Lifetimes;
 use http::header::CONTENT_TYPE as KIND;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -26,7 +30,7 @@ struct Sidecar {
     redis: Redis,
     queues: Option<Box<dyn Depths>>,
     clock: Clock,
-    config: MetricsConfig,
+    lifetimes: Lifetimes,
 }
 
 impl Sidecar {
@@ -34,7 +38,7 @@ impl Sidecar {
         let (status, kind, text) = match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => {
                 let (queues, now) = (self.queues.as_deref(), self.clock.now());
-                let snapshot = Snapshot::read(&self.redis, queues, now, self.config.lifetimes).await;
+                let snapshot = Snapshot::read(&self.redis, queues, now, self.lifetimes).await;
                 (StatusCode::OK, CONTENT_TYPE, snapshot.render())
             }
             // Whether this process lives, and not whether Redis does.
@@ -50,14 +54,13 @@ impl Sidecar {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::of_process();
-    adapters::telemetry::init(environment.log_level());
-    let config = environment.sidecar().inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let config = process::begin()
+        .read(config::read)
+        .inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
     let clock = Clock::system();
-    let redis = Redis::open(&config.metrics.redis, clock.clone()).context("redis")?;
-    let queues = config.metrics.queues.clone();
-    let queues = queues.map(|(account, urls)| Box::new(Sqs::new(account.sqs(), urls)) as Box<dyn Depths>);
-    let sidecar = Arc::new(Sidecar { redis, queues, clock, config: config.metrics });
+    let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
+    let queues = config.queues.map(|(account, urls)| Box::new(Sqs::new(&account, urls)) as Box<dyn Depths>);
+    let sidecar = Arc::new(Sidecar { redis, queues, clock, lifetimes: config.lives.records });
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     tracing::info!(address = %listener.local_addr()?, "showing metrics");
     let mut ended = signal(SignalKind::terminate())?;
@@ -66,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(error = %chain(&error), "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -82,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+                tracing::debug!(error = %chain(&error), "a connection ended");
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Condition;
+use crate::condition::Condition;
 
 /// A consumer that has work shows a sign of life at least this often: every batch
 /// is one.
@@ -30,7 +30,7 @@ pub(crate) struct Sight {
 
 /// How the delivery path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Facade {
+pub(crate) enum DeliveryPath {
     /// There is nothing to do.
     Idle,
     /// Work is taken.
@@ -47,7 +47,7 @@ pub(crate) enum Facade {
     Abandoned,
 }
 
-impl Facade {
+impl DeliveryPath {
     pub(crate) fn condition(self) -> Condition {
         match self {
             Self::Idle | Self::Working => Condition::Up,
@@ -70,19 +70,19 @@ impl Facade {
 }
 
 /// Judges what is seen.
-pub(crate) fn judge(sight: &Sight) -> Facade {
+pub(crate) fn judge(sight: &Sight) -> DeliveryPath {
     let is = |age: Option<Duration>, limit| age.is_some_and(|age| age <= limit);
     match sight {
-        Sight { queues_are_up: false, heartbeat_age, .. } if is(*heartbeat_age, FRESH) => Facade::Working,
-        Sight { queues_are_up: false, .. } => Facade::Unseen,
-        Sight { visible: 0, in_flight: 0, .. } => Facade::Idle,
-        Sight { redis_is_up: false, visible: 0, .. } => Facade::Working,
-        Sight { redis_is_up: false, in_flight: 0, .. } => Facade::Unclear,
-        Sight { redis_is_up: false, .. } => Facade::Working,
-        Sight { heartbeat_age, .. } if is(*heartbeat_age, FRESH) => Facade::Working,
-        Sight { in_flight: 0, .. } => Facade::Abandoned,
-        Sight { oldest_pending_age: Some(age), .. } if *age > STUCK => Facade::Failing,
-        Sight { .. } => Facade::Starting,
+        Sight { queues_are_up: false, heartbeat_age, .. } if is(*heartbeat_age, FRESH) => DeliveryPath::Working,
+        Sight { queues_are_up: false, .. } => DeliveryPath::Unseen,
+        Sight { visible: 0, in_flight: 0, .. } => DeliveryPath::Idle,
+        Sight { redis_is_up: false, visible: 0, .. } => DeliveryPath::Working,
+        Sight { redis_is_up: false, in_flight: 0, .. } => DeliveryPath::Unclear,
+        Sight { redis_is_up: false, .. } => DeliveryPath::Working,
+        Sight { heartbeat_age, .. } if is(*heartbeat_age, FRESH) => DeliveryPath::Working,
+        Sight { in_flight: 0, .. } => DeliveryPath::Abandoned,
+        Sight { oldest_pending_age: Some(age), .. } if *age > STUCK => DeliveryPath::Failing,
+        Sight { .. } => DeliveryPath::Starting,
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn judge(sight: &Sight) -> Facade {
 mod tests {
     use super::*;
 
-    fn at(visible: u64, in_flight: u64, heartbeat_s: Option<u64>, pending_s: Option<u64>) -> Facade {
+    fn at(visible: u64, in_flight: u64, heartbeat_s: Option<u64>, pending_s: Option<u64>) -> DeliveryPath {
         let seconds = |s: Option<u64>| s.map(Duration::from_secs);
         judge(&Sight {
             queues_are_up: true,
@@ -104,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_consumer_is_judged_while_work_waits_and_only_then() {
-        assert_eq!(at(0, 0, None, Some(9_000)), Facade::Idle, "parked deliveries are no work yet");
-        assert_eq!(at(5, 0, Some(3), None), Facade::Working);
-        assert_eq!(at(5, 0, Some(121), None), Facade::Abandoned);
-        assert_eq!(at(5, 0, None, None), Facade::Abandoned);
-        assert_eq!(at(0, 5, None, Some(2)), Facade::Starting, "a first batch after a quiet time");
-        assert_eq!(at(0, 5, None, Some(1201)), Facade::Failing, "it dies before it says anything");
+        assert_eq!(at(0, 0, None, Some(9_000)), DeliveryPath::Idle, "parked deliveries are no work yet");
+        assert_eq!(at(5, 0, Some(3), None), DeliveryPath::Working);
+        assert_eq!(at(5, 0, Some(121), None), DeliveryPath::Abandoned);
+        assert_eq!(at(5, 0, None, None), DeliveryPath::Abandoned);
+        assert_eq!(at(0, 5, None, Some(2)), DeliveryPath::Starting, "a first batch after a quiet time");
+        assert_eq!(at(0, 5, None, Some(1201)), DeliveryPath::Failing, "it dies before it says anything");
     }
 
     /// Nothing can be seen.
@@ -126,10 +126,10 @@ mod tests {
 
     #[test]
     fn a_queue_that_does_not_answer_is_not_an_empty_one() {
-        assert_eq!(judge(&blind()), Facade::Unseen);
+        assert_eq!(judge(&blind()), DeliveryPath::Unseen);
         assert_eq!(judge(&blind()).condition(), Condition::Degraded);
         let alive = Sight { redis_is_up: true, heartbeat_age: Some(Duration::from_secs(3)), ..blind() };
-        assert_eq!(judge(&alive), Facade::Working);
+        assert_eq!(judge(&alive), DeliveryPath::Working);
     }
 
     #[test]
@@ -138,9 +138,9 @@ mod tests {
             let sight = Sight { visible, in_flight, ..blind() };
             judge(&Sight { queues_are_up: true, ..sight })
         };
-        assert_eq!(seen(0, 0), Facade::Idle);
-        assert_eq!(seen(5, 5), Facade::Working);
-        assert_eq!(seen(5, 0), Facade::Unclear);
+        assert_eq!(seen(0, 0), DeliveryPath::Idle);
+        assert_eq!(seen(5, 5), DeliveryPath::Working);
+        assert_eq!(seen(5, 0), DeliveryPath::Unclear);
         assert_eq!(seen(5, 0).condition(), Condition::Degraded);
     }
 }

@@ -1,0 +1,33 @@
+//! The settings of `archive`.
+
+use std::time::Duration;
+
+use adapters::aws::account::Account;
+use adapters::config::reader::{Faulted, Reader};
+use adapters::config::{self, Lives};
+
+/// What `archive` needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where AWS is.
+    pub account: Account,
+    /// The name of the table of dead letters.
+    pub table: String,
+    /// How long a dead letter is kept.
+    pub life: Duration,
+    /// How long deliveries and their records live.
+    pub lives: Lives,
+}
+
+/// Reads the settings.
+///
+/// # Errors
+/// Never: the reader has the faults.
+pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
+    Ok(Config {
+        account: config::account(reader),
+        table: config::dead_letter_table(reader),
+        life: config::dead_letter_life(reader),
+        lives: config::lives(reader),
+    })
+}

@@ -1,0 +1,41 @@
+//! What the routes share: reading a request's parts.
+
+use adapters::http::answer::Problem;
+use adapters::http::body;
+use domain::destination::Destination;
+use domain::fault::Fault;
+use domain::identity::is_webhook_id;
+use domain::object::ObjectReader;
+use lambda_http::Body;
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// What a status is, for a person.
+pub(crate) const STATUSES: &str = "must be pending, retrying, delivered or failed";
+/// What a reason is, for a person.
+pub(crate) const REASONS: &str =
+    "must be retries_exhausted, client_error, gone, expired, validation, malformed or crashed";
+/// What a destination is, for a person.
+pub(crate) const ORIGIN: &str = "must be an origin such as https://example.com";
+
+/// An id from a path, if it can be one.
+pub(crate) fn id(text: &str) -> Result<String, Problem> {
+    let decoded = percent_decode_str(text).decode_utf8().unwrap_or_default();
+    if is_webhook_id(&decoded) {
+        Ok(decoded.into_owned())
+    } else {
+        Err(Problem::invalid(vec![Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")]))
+    }
+}
+
+/// The destination that a text names, in its normal form.
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    Some(Destination::of(&url).as_str().to_owned())
+}
+
+/// A request's body: an object that may have the fields `known`.
+pub(crate) fn object<'a>(body: &'a Body, known: &[&str]) -> Result<ObjectReader<'a>, Problem> {
+    let raw = body::json(body.as_ref())?;
+    ObjectReader::open("", raw, known, "the request").map_err(|fault| Problem::invalid(vec![fault]))
+}
