@@ -1,4 +1,5 @@
-//! A function's real binary, driven through a Lambda Runtime API of our own.
+//! The real binary of a function, which gets its events from a Lambda Runtime API of the
+//! test.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,11 +28,11 @@ use crate::process::Usage;
 /// How long an invocation may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How an invocation ended: whether the function answered or reported an error, and
-/// with what.
+/// The end of an invocation: whether the function answered or reported an error, and the
+/// body.
 type Answer = (bool, Bytes);
 
-/// The Runtime API of one function: events wait for its next poll, callers for its
+/// The Runtime API of one function. Events wait for its next poll, and callers wait for its
 /// answers.
 struct Runtime {
     events: AsyncMutex<mpsc::UnboundedReceiver<(u64, Bytes)>>,
@@ -49,7 +50,7 @@ pub struct Function {
     child: Child,
 }
 
-/// Where the workspace's binaries are: beside the test's own.
+/// The path of one of the workspace's binaries, which are beside the test's own folder.
 pub fn path_of(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let dir = test.parent().and_then(|deps| deps.parent()).unwrap();
@@ -123,7 +124,7 @@ impl Function {
         serde_json::from_slice(&answer).unwrap_or(Value::Null)
     }
 
-    /// The same with an event and an answer as they travel.
+    /// The same with an event and an answer in bytes.
     ///
     /// # Panics
     /// When the function reports an error or does not answer.
@@ -156,7 +157,7 @@ impl Function {
         self.child.id().expect("the function has ended")
     }
 
-    /// What it has cost so far.
+    /// What it has used so far.
     pub fn usage(&self) -> Usage {
         Usage::of(self.pid())
     }
@@ -172,8 +173,7 @@ impl Function {
     }
 }
 
-/// Reads what the function logs, as Lambda does; a pipe that nobody reads stops it.
-/// Gives the beginning of it.
+/// Reads what the function logs, since a full pipe would stop it. Gives the first mebibyte.
 async fn drain(mut from: ChildStdout) -> Vec<u8> {
     const KEPT: usize = 1024 * 1024;
     let (mut kept, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
@@ -207,7 +207,7 @@ async fn serve(request: Request<Incoming>, runtime: Arc<Runtime>) -> Result<Resp
     let id: Option<u64> = parts.next().and_then(|id| id.parse().ok());
     let waiting = id.and_then(|id| runtime.waiting.lock().unwrap().remove(&id));
     if let Some(waiting) = waiting {
-        // Whoever asked may have given up.
+        // The caller may have given up.
         drop(waiting.send((kind == "response", body)));
     }
     Ok(Response::builder().status(202).body(Full::default()).unwrap())

@@ -1,4 +1,4 @@
-//! A client of a deployed stack.
+//! A client of a deployed stack's API.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::contract;
 use crate::stack::Stack;
 
-/// Speaks to a stack's HTTP API.
+/// A client of a stack's HTTP API.
 pub struct Api {
     stack: Stack,
     http: reqwest::Client,
@@ -23,7 +23,7 @@ impl Api {
         Self { stack: stack.clone(), http: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 
-    /// The stack that it speaks to.
+    /// The stack of the API.
     pub fn stack(&self) -> &Stack {
         &self.stack
     }

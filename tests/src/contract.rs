@@ -1,5 +1,4 @@
-//! `infra/openapi.yaml` as a judge: every answer that a test gets is held against
-//! it.
+//! Checks every answer that a test gets against `infra/openapi.yaml`.
 
 use std::sync::OnceLock;
 

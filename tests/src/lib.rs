@@ -1,10 +1,9 @@
-//! What the tests stand on: real Redis servers, real HTTP receivers, the real
-//! handlers and binaries, and an exact model of SQS in memory. A backend that is
-//! missing fails the run; nothing passes silently.
+//! The test harness: real Redis servers, real HTTP receivers, the real functions and
+//! binaries, and models of SQS and of the dead-letter table. When a backend is missing,
+//! the run fails; no test is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests a surprise ends the test")]
 
-pub mod archive_model;
 pub mod binary;
 pub mod client;
 pub mod contract;
@@ -17,6 +16,7 @@ pub mod redis_server;
 pub mod simulation;
 pub mod sqs_model;
 pub mod stack;
+pub mod store_model;
 pub mod tls;
 pub mod torture;
 pub mod world;

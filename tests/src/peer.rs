@@ -1,5 +1,5 @@
-//! A receiver that does not keep to HTTP: it writes what it is told, as slowly or
-//! as much as it is told.
+//! A receiver that ignores the rules of HTTP: it writes the bytes that a test wants, at the
+//! speed that the test wants.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// One thing that a peer does.
+/// One act of a peer.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Writes this.
@@ -22,7 +22,8 @@ pub enum Act {
     Hang,
 }
 
-/// A listening peer that does the same on every connection, after the request's head.
+/// A listening peer. It reads the head of a request, and then does the same acts on every
+/// connection.
 #[derive(Clone)]
 pub struct Peer {
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! What a process has cost so far, as the kernel counts it.
+//! What a process has used so far, as the kernel counts it.
 
 use std::fs;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of the process `pid`; nothing when it has ended.
+    /// The usage of the process `pid`; zero when it has ended.
     pub fn of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let kib = |name: &str| -> u64 {
@@ -39,7 +39,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(spent.sum())
 }
 
-/// The process `pid` and all that it started, still living.
+/// The process `pid` and all its descendants that still live.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;

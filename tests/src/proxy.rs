@@ -1,4 +1,4 @@
-//! A TCP proxy that goes wrong on demand.
+//! A TCP proxy that fails on demand.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,23 +8,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How late what passes through a slow proxy is.
+/// The delay of a slow proxy.
 const SLOWNESS: Duration = Duration::from_millis(400);
 
-/// What the proxy does to what passes through it.
+/// How the proxy fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing.
+    /// It works.
     None,
-    /// Connections that exist now swallow everything, silently; new ones work.
+    /// The present connections swallow everything in silence. New ones work.
     BlackHole,
-    /// Every connection swallows everything, silently.
+    /// Every connection swallows everything in silence.
     Away,
-    /// Everything takes longer than anybody waits.
+    /// Every request is delayed beyond the time limit of the client.
     Slow,
-    /// The next request reaches the server; its answer is lost with the connection.
+    /// The next request reaches the server, and the connection ends before its answer.
     LoseReply,
-    /// The next request is cut off with its connection before the server sees it.
+    /// The next request ends its connection before the server gets it.
     Reset,
 }
 
@@ -34,7 +34,7 @@ struct State {
     accepted: usize,
     /// Those up to this number are black holes.
     swallowed: usize,
-    /// How often somebody asked, after everything before was answered.
+    /// How often a client sent something after it had got all answers.
     round_trips: usize,
 }
 
@@ -80,7 +80,7 @@ impl Proxy {
         self.port
     }
 
-    /// Lets things go wrong, or right again.
+    /// From now on it fails like this, or works again.
     ///
     /// # Panics
     /// Never, unless another user of the proxy panicked.
@@ -100,8 +100,7 @@ impl Proxy {
         self.state.lock().unwrap().accepted
     }
 
-    /// How many round trips were made: times that a connection spoke after it had
-    /// been answered, or for the first time. What is sent at once counts once.
+    /// How many round trips were made. Requests that are sent together count once.
     ///
     /// # Panics
     /// Never, unless another user of the proxy panicked.
@@ -114,7 +113,7 @@ impl Proxy {
         number <= state.swallowed || state.trouble == Trouble::Away
     }
 
-    /// Takes a trouble that happens once.
+    /// Whether this trouble is set. It happens once.
     fn once(&self, trouble: Trouble) -> bool {
         let mut state = self.state.lock().unwrap();
         let happens = state.trouble == trouble;

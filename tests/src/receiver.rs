@@ -1,5 +1,5 @@
-//! A receiver of webhooks over real HTTP that answers as it is told and remembers
-//! what it got.
+//! A receiver of webhooks over real HTTP. It gives the answers that a test wants, and keeps
+//! what arrived.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -64,11 +64,12 @@ impl From<u16> for Reply {
 struct State {
     arrivals: Vec<Arrival>,
     script: VecDeque<Reply>,
+    by_path: Vec<(&'static str, Reply)>,
     otherwise: Option<Reply>,
     connections: usize,
 }
 
-/// A listening receiver; 200 unless told otherwise.
+/// A listening receiver. It answers 200 unless a test says otherwise.
 #[derive(Clone)]
 pub struct Receiver {
     address: SocketAddr,
@@ -86,8 +87,7 @@ impl Receiver {
         Self::listen(None).await
     }
 
-    /// Starts one that speaks TLS with this certificate and key, in PEM, and
-    /// HTTP/2 to those who can.
+    /// Starts one with TLS, with this certificate and key in PEM. It offers HTTP/2.
     ///
     /// # Panics
     /// When they cannot be used.
@@ -133,8 +133,11 @@ impl Receiver {
         let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let reply = {
             let mut state = self.state.lock().unwrap();
+            let of_path =
+                state.by_path.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, reply)| reply.clone());
             state.arrivals.push(Arrival { path, version: parts.version, headers: parts.headers, body });
-            state.script.pop_front().or_else(|| state.otherwise.clone()).unwrap_or_else(|| 200.into())
+            let scripted = state.script.pop_front().or(of_path);
+            scripted.or_else(|| state.otherwise.clone()).unwrap_or_else(|| 200.into())
         };
         self.arrived.notify_waiters();
         if !reply.after.is_zero() {
@@ -157,14 +160,19 @@ impl Receiver {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Answers the next requests like this, in order.
+    /// Gives the next requests these answers, in order.
     pub fn answer(&self, replies: impl IntoIterator<Item = impl Into<Reply>>) {
         self.state.lock().unwrap().script.extend(replies.into_iter().map(Into::into));
     }
 
-    /// Answers every request beyond the script like this.
+    /// Gives all other requests this answer.
     pub fn always(&self, reply: impl Into<Reply>) {
         self.state.lock().unwrap().otherwise = Some(reply.into());
+    }
+
+    /// Gives requests below this path this answer.
+    pub fn always_below(&self, path: &'static str, reply: impl Into<Reply>) {
+        self.state.lock().unwrap().by_path.push((path, reply.into()));
     }
 
     /// What arrived so far.

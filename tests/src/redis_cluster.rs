@@ -1,10 +1,10 @@
-//! A Redis Cluster of a test's own: three masters and a replica of each, by TLS and
-//! with a password, as ElastiCache is.
+//! A Redis cluster for one test, like ElastiCache: three masters, a replica of each, TLS and
+//! a password.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use adapters::config::RedisConfig;
+use adapters::redis::transport::RedisConfig;
 use redis::ConnectionLike;
 use redis::cluster::ClusterClient;
 
@@ -76,7 +76,7 @@ impl RedisCluster {
         ClusterClient::builder([self.url.as_str()]).certs(roots).build().unwrap()
     }
 
-    /// Whether each master has a replica that could take over.
+    /// Whether each master has a replica that can take over.
     fn is_replicated(&self) -> bool {
         self.nodes[..3].iter().all(|master| {
             let roots = redis::TlsCertificates { client_tls: None, root_cert: Some(self.authority.pem().into_bytes()) };

@@ -1,4 +1,4 @@
-//! A `redis-server` of a test's own, on a free port, without persistence.
+//! A `redis-server` for one test, on a free port, without persistence.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use adapters::config::RedisConfig;
+use adapters::redis::transport::RedisConfig;
 use redis::ConnectionLike;
 
 /// A Redis to test on, a node or a cluster.
@@ -14,7 +14,7 @@ pub trait Server: Send + Sync {
     /// How to reach it.
     fn config(&self) -> RedisConfig;
 
-    /// A plain connection, for looking at what is stored.
+    /// A plain connection, to look at what is stored.
     fn look(&self) -> Box<dyn ConnectionLike + Send>;
 }
 
@@ -93,10 +93,10 @@ impl RedisServer {
         }
     }
 
-    /// Ends the server in order: nothing that it has answered is lost.
+    /// Ends the server after it has saved its data.
     pub fn stop_and_save(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // The answer is that the connection ends.
+            // There is no reply: the connection ends.
             drop(redis::cmd("SHUTDOWN").arg("SAVE").exec(&mut self.connect()));
             child.wait().unwrap();
         }
@@ -107,7 +107,7 @@ impl RedisServer {
         drop(fs::remove_file(self.dir.join("dump.rdb")));
     }
 
-    /// Ends the server at once; what it held and did not save is gone.
+    /// Ends the server at once. Data that it did not save is lost.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -125,7 +125,7 @@ impl RedisServer {
         self.port
     }
 
-    /// A plain connection, for looking at what is stored.
+    /// A plain connection, to look at what is stored.
     ///
     /// # Panics
     /// When the server does not accept it.

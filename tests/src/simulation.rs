@@ -1,9 +1,8 @@
-//! The whole system under seeded faults, in virtual time: clients, consumers and
-//! the archivist are the real code over the real scripts on a real Redis; SQS, the
-//! table and the receivers are exact models. Every step to the outside stops at a
-//! gate, where the seed decides what happens next and to whom: it goes on, fails,
-//! loses its answer, is done twice, or its process dies. After every step the
-//! invariants are checked.
+//! The whole system under seeded faults, in virtual time. The functions are the real ones
+//! and run their scripts on a real Redis. SQS, the table and the receivers are models.
+//! Every step to the outside stops at a gate. There the seed decides which process moves,
+//! and how: it goes on, it fails, it loses its answer, its command is done twice, or the
+//! process dies. The invariants are checked after every step.
 
 mod books;
 mod gate;
@@ -12,38 +11,41 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adapters::aws::sqs::QueueName;
 use adapters::clock::Clock;
-use adapters::config::Environment;
-use adapters::redis::{Redis, Wire};
-use adapters::sqs::Lane;
+use adapters::config::reader::Environment;
+use adapters::redis::transport::{Redis, RedisPort};
 use bytes::Bytes;
 use domain::time::Millis;
 use fastrand::Rng;
 use fn_archive::Archivist;
+use fn_cleanup::Cleanup;
 use fn_deliver::Deliver;
 use fn_enqueue::Enqueue;
+use fn_operate::Operate;
 use lambda_http::{Body, Request};
+use redis::ConnectionLike;
+use strum::IntoEnumIterator as _;
 use tokio::task::JoinHandle;
 
 pub use self::books::Tally;
 use self::books::{Books, Temper};
 use self::gate::{Gate, Permit, Point, Port};
-use crate::archive_model::ArchiveModel;
 use crate::redis_server::Server;
 use crate::sqs_model::{SqsModel, Taken};
-use crate::world::{BEGINNING, dead_letter, settings};
-use redis::ConnectionLike;
+use crate::store_model::StoreModel;
+use crate::world::{BEGINNING, changed_settings, dead_letter};
 
-/// How rough a run is; chances are for each step.
+/// How often each fault happens: its chance at each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     /// A process dies at a gate.
     pub crash: f64,
-    /// A queue shows a message twice, or forgets that it was deleted.
+    /// A queue delivers a message twice, or loses a deletion.
     pub duplicate: f64,
-    /// A command is done twice, as clients that re-send do.
+    /// A command is done twice, because a client sends it again.
     pub resend: f64,
-    /// A send fails, or was done although it seems to have failed.
+    /// A send fails, or seems to fail although it was done.
     pub send: f64,
     /// Redis is not reachable for a while.
     pub away: f64,
@@ -54,9 +56,14 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Nothing goes wrong but the receivers.
+    /// Nothing fails but the receivers.
     pub const CALM: Self =
         Self { crash: 0.0, duplicate: 0.0, resend: 0.0, send: 0.0, away: 0.0, lost: 0.0, stale: 0.0 };
+
+    /// Whether nothing fails.
+    pub fn is_calm(&self) -> bool {
+        self.crash + self.duplicate + self.resend + self.send + self.away + self.lost + self.stale == 0.0
+    }
 
     /// Whether Redis always keeps its data and answers.
     pub fn redis_is_sound(&self) -> bool {
@@ -71,9 +78,9 @@ impl Weather {
 
 /// Most processes at a time.
 const MAX_PROCESSES: usize = 4;
-/// Steps of trouble in one run; then it is calm until everything is finished.
+/// Steps with faults in one run. After them nothing fails until everything is finished.
 const ROUGH_STEPS: usize = 400;
-/// Steps that a calm end may take at most.
+/// Most steps without faults.
 const CALM_STEPS: usize = 20_000;
 
 /// One process: an invocation of a function.
@@ -86,13 +93,19 @@ struct Process {
 
 enum Kind {
     Client(usize),
-    Consumer(Lane, Vec<Taken>),
+    Consumer(QueueName, Vec<Taken>),
+    /// An operator sends the dead letters of a delivery again.
+    Redrive(usize),
+    /// An operator removes what is finished.
+    Cleanup,
 }
 
 /// What an invocation answered.
 enum Ended {
-    Client(u16),
+    /// The status code, and whether the delivery was known already.
+    Client(u16, bool),
     Consumer(Vec<String>),
+    Operator(u16),
 }
 
 /// One seeded run.
@@ -104,13 +117,17 @@ pub struct Simulation {
     look: Arc<Mutex<Box<dyn ConnectionLike + Send>>>,
     redis: Arc<Redis>,
     queues: SqsModel,
-    archive: ArchiveModel,
+    store: StoreModel,
     gate: Arc<Gate>,
     books: Arc<Books>,
     environment: Environment,
     processes: Vec<Process>,
     /// Clients that still want something accepted.
     wanting: Vec<usize>,
+    /// How often clients still post an id again after its record is gone.
+    posts_again: usize,
+    /// Whether an operator removes what is finished, in this run.
+    cleans: bool,
     started: usize,
     away_until: Option<usize>,
     snapshot: BTreeMap<String, Vec<u8>>,
@@ -123,27 +140,26 @@ impl Simulation {
     /// # Panics
     /// When the server cannot be used.
     pub fn new(seed: u64, deliveries: usize, weather: Weather, server: &dyn Server) -> Self {
-        // The handlers' own chance (tokens, jitter) follows the seed as well.
+        // The random numbers of the functions (tokens, jitter) follow the seed, too.
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed);
         let mut look = server.look();
         let _: () = redis::cmd("FLUSHALL").query(&mut *look).unwrap();
         let clock = Clock::fixed(BEGINNING);
-        // Some queues give up soon, so that what they move meets what is still alive.
+        // In some runs the queues give messages up soon, so that a message can be in the
+        // dead-letter queue while its delivery is still under way.
         let rough = weather.crash > 0.0 && rng.u8(0..4) == 0;
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), if rough { 5 } else { 100 });
         let books = Books::new(&mut rng, deliveries, &weather);
         Self {
             redis: Arc::new(Redis::open(&server.config(), clock.clone()).unwrap()),
             gate: Arc::new(Gate::new()),
-            // A shorter life, so that what waits for a dead receiver ends in time.
-            environment: Environment::of(
-                settings(&server.config().url)
-                    .into_iter()
-                    .map(|(name, value)| (name, if name == "DELIVERY_DEADLINE_S" { "3600".to_owned() } else { value })),
-            ),
-            archive: ArchiveModel::default(),
+            // A short deadline, so that a delivery to a dead receiver ends in time.
+            environment: Environment::of(changed_settings(&server.config().url, &[("DELIVERY_DEADLINE_S", "3600")])),
+            store: StoreModel::default(),
             wanting: (0..deliveries).rev().collect(),
+            cleans: rng.u8(0..3) == 0,
+            posts_again: if weather.is_calm() { 0 } else { 3 },
             processes: Vec::new(),
             started: 0,
             away_until: None,
@@ -179,8 +195,7 @@ impl Simulation {
     }
 
     fn is_over(&self) -> bool {
-        let queued =
-            [Lane::Delivery, Lane::Retry, Lane::DeadLetter].iter().any(|&lane| !self.queues.all(lane).is_empty());
+        let queued = QueueName::iter().any(|queue_name| !self.queues.all(queue_name).is_empty());
         self.wanting.is_empty() && self.processes.is_empty() && !queued
     }
 
@@ -194,7 +209,7 @@ impl Simulation {
         of > 0.0 && self.rng.f64() < of
     }
 
-    /// What happens to Redis as a whole.
+    /// What happens to Redis as a whole: it is away, or it loses data.
     fn trouble(&mut self) {
         if self.away_until.is_some_and(|until| self.step >= until) {
             self.away_until = None;
@@ -232,7 +247,7 @@ impl Simulation {
         }
     }
 
-    /// One step of one process, or a new process, or time.
+    /// One process moves, or a new one starts, or time passes.
     async fn act(&mut self) {
         let waiting = self.gate.waiting();
         let room = self.processes.len() < MAX_PROCESSES;
@@ -244,7 +259,8 @@ impl Simulation {
             }
             6 if room && !self.wanting.is_empty() => self.start_client().await,
             7 | 8 if room => self.start_consumer().await,
-            9 if waiting.is_empty() || self.rng.u8(0..8) == 0 => self.let_time_pass().await,
+            6 if room && !self.weather.is_calm() => self.operate().await,
+            9 if waiting.is_empty() || self.rng.u8(0..5) == 0 => self.let_time_pass().await,
             _ if waiting.is_empty() && room => {
                 if !self.wanting.is_empty() {
                     self.start_client().await;
@@ -257,7 +273,7 @@ impl Simulation {
         self.reap().await;
     }
 
-    /// Lets a process through its gate, or not.
+    /// Lets a process through its gate, or kills it.
     async fn pass(&mut self, index: usize, process: usize, point: Point) {
         if self.chance(self.weather.crash) {
             self.books.count("crash");
@@ -267,9 +283,9 @@ impl Simulation {
         let weather = self.weather;
         let (chance, happens) = match point {
             Point::BeforeSend | Point::AfterSend => (weather.send, Permit::Fail),
-            Point::AfterWave => (weather.resend, Permit::Again),
+            Point::AfterRoundTrip => (weather.resend, Permit::Again),
             Point::AfterPost => (weather.resend / 2.0, Permit::Fail),
-            Point::BeforeWave | Point::BeforePost | Point::BeforeFile | Point::AfterFile => (0.0, Permit::Go),
+            Point::BeforeRoundTrip | Point::BeforePost | Point::BeforeFile | Point::AfterFile => (0.0, Permit::Go),
         };
         let permit = if self.chance(chance) { happens } else { Permit::Go };
         match (permit, point) {
@@ -283,7 +299,7 @@ impl Simulation {
         self.quiet().await;
     }
 
-    /// Waits until nothing moves but by a gate.
+    /// Waits until every process stands at a gate or has ended.
     async fn quiet(&self) {
         let mut still = 0;
         let mut last = self.gate.movement();
@@ -302,13 +318,13 @@ impl Simulation {
             let process = self.processes.remove(at);
             process.task.abort();
             if let Kind::Client(client) = process.kind {
-                // It got no answer and will ask again.
+                // It got no answer, so it asks again.
                 self.wanting.push(client);
             }
         }
     }
 
-    /// Takes in what has ended by itself.
+    /// Takes the processes that have ended.
     async fn reap(&mut self) {
         let mut at = 0;
         while at < self.processes.len() {
@@ -320,22 +336,31 @@ impl Simulation {
             self.books.ended(process.number);
             let ended = process.task.await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
             match (process.kind, ended) {
-                (Kind::Client(client), Ended::Client(202)) => self.books.accepted(client),
-                (Kind::Client(client), Ended::Client(409)) => self.books.refused(client),
-                // Its deadline has passed before it was heard.
-                (Kind::Client(client), Ended::Client(422)) => self.books.too_late(client),
-                (Kind::Client(client), Ended::Client(503)) => self.wanting.push(client),
-                (Kind::Client(_), Ended::Client(code)) => panic!("seed {}: a client got {code}", self.seed),
-                (Kind::Consumer(lane, taken), Ended::Consumer(kept)) => {
+                (Kind::Client(client), Ended::Client(202, known)) => self.books.accepted(client, known),
+                (Kind::Client(client), Ended::Client(409, _)) => self.books.refused(client),
+                // The deadline that it asks for has passed.
+                (Kind::Client(client), Ended::Client(422, _)) => self.books.too_late(client),
+                (Kind::Client(client), Ended::Client(503, _)) => self.wanting.push(client),
+                (Kind::Client(_), Ended::Client(code, _)) => panic!("seed {}: a client got {code}", self.seed),
+                (Kind::Redrive(delivery), Ended::Operator(202)) => self.books.redriven(delivery),
+                // It is gone, is carried on, or something is away.
+                (Kind::Redrive(_), Ended::Operator(404 | 409 | 503)) => self.books.count("redrive refused"),
+                (Kind::Cleanup, Ended::Operator(200 | 503)) => self.books.count("cleanup"),
+                (Kind::Redrive(_) | Kind::Cleanup, Ended::Operator(code)) => {
+                    panic!("seed {}: an operator got {code}", self.seed)
+                }
+                (Kind::Consumer(queue_name, taken), Ended::Consumer(kept)) => {
                     for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
                         if self.chance(self.weather.duplicate) {
                             self.books.count("delete lost");
                         } else {
-                            self.queues.delete(lane, taken);
+                            self.queues.delete(queue_name, taken);
                         }
                     }
                 }
-                (Kind::Client(_), Ended::Consumer(_)) | (Kind::Consumer(..), Ended::Client(_)) => unreachable!(),
+                (Kind::Client(_) | Kind::Redrive(_) | Kind::Cleanup, Ended::Consumer(_))
+                | (Kind::Consumer(..) | Kind::Redrive(_) | Kind::Cleanup, Ended::Client(..))
+                | (Kind::Consumer(..) | Kind::Client(_), Ended::Operator(_)) => unreachable!(),
             }
         }
     }
@@ -349,7 +374,7 @@ impl Simulation {
         };
         self.clock.advance(by);
         self.expire(by);
-        // Lambda ends what has run for too long.
+        // Lambda ends invocations that run too long.
         let late: Vec<usize> = self
             .processes
             .iter()
@@ -362,7 +387,7 @@ impl Simulation {
         }
     }
 
-    /// Lets Redis's keys grow old with the virtual clock.
+    /// Shortens the life of every key, since Redis does not know the virtual clock.
     fn expire(&self, by: Duration) {
         let look = Arc::clone(&self.look);
         let mut look = look.lock().unwrap();
@@ -378,14 +403,14 @@ impl Simulation {
 
     fn port(&mut self) -> Port {
         self.started += 1;
-        let redis: Arc<dyn Wire> = Arc::clone(&self.redis) as _;
+        let redis: Arc<dyn RedisPort> = Arc::clone(&self.redis) as _;
         Port::new(
             self.started,
             Arc::clone(&self.gate),
             Arc::clone(&self.books),
             redis,
             self.queues.clone(),
-            self.archive.clone(),
+            self.store.clone(),
             self.clock.clone(),
         )
     }
@@ -399,55 +424,116 @@ impl Simulation {
     async fn start_client(&mut self) {
         let Some(client) = self.wanting.pop() else { return };
         let port = Arc::new(self.port());
-        let config = self.environment.enqueue().unwrap();
+        let config = self.environment.read(fn_enqueue::config::read).unwrap();
         let enqueue = Enqueue::new(&config, Arc::clone(&port) as _, Arc::clone(&port) as _, self.clock.clone());
-        let mut request = Request::new(Body::from(self.books.request(client)));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = http::Uri::from_static("http://api/webhooks");
-        let task = async move { Ended::Client(enqueue.handle(request).await.status().as_u16()) };
+        let request = post("/webhooks", self.books.request(client));
+        let task = async move {
+            let response = enqueue.handle(request).await;
+            Ended::Client(response.status().as_u16(), response.body().contains("\"duplicate\":true"))
+        };
         self.spawn(port.number(), Kind::Client(client), task).await;
     }
 
+    /// Somebody uses an id again, sends a dead letter again, or removes what is finished.
+    async fn operate(&mut self) {
+        match self.rng.u8(0..8) {
+            0..=3 => self.post_again(),
+            4 if self.cleans => self.start_cleanup().await,
+            5 => self.start_redrive().await,
+            _ => {}
+        }
+    }
+
+    /// A client whose delivery is finished posts it again, after its record is gone: that is
+    /// a delivery of its own.
+    fn post_again(&mut self) {
+        let finished = self.books.finished(&self.store.all());
+        if finished.is_empty() || self.posts_again == 0 || self.away_until.is_some() {
+            return;
+        }
+        let delivery = finished[self.rng.usize(0..finished.len())];
+        let look = Arc::clone(&self.look);
+        let key = format!("webhook_status:{}", self.books.id(delivery));
+        let known: bool = redis::cmd("EXISTS").arg(key).query(&mut **look.lock().unwrap()).unwrap();
+        if !known {
+            self.posts_again -= 1;
+            self.books.lives_again(delivery, self.clock.now());
+            self.wanting.push(delivery);
+        }
+    }
+
+    async fn start_cleanup(&mut self) {
+        let port = Arc::new(self.port());
+        let config = self.environment.read(fn_cleanup::config::read).unwrap();
+        let cleanup = Cleanup::new(&config, Arc::clone(&port) as _, self.clock.clone());
+        self.books.cleans();
+        let request = post("/webhook-cleanup?older_than_days=0", String::new());
+        let task = async move { Ended::Operator(cleanup.handle(request).await.status().as_u16()) };
+        self.spawn(port.number(), Kind::Cleanup, task).await;
+    }
+
+    async fn start_redrive(&mut self) {
+        let filed: Vec<(String, usize)> = self
+            .store
+            .all()
+            .into_iter()
+            .filter_map(|(id, letter)| Some((id, Books::marked(letter.payload?.get())?)))
+            .collect();
+        if filed.is_empty() {
+            return;
+        }
+        let (id, delivery) = filed[self.rng.usize(0..filed.len())].clone();
+        let port = Arc::new(self.port());
+        let config = self.environment.read(fn_operate::config::read).unwrap();
+        let (redis, store, queue) = (Arc::clone(&port) as _, Arc::clone(&port) as _, Arc::clone(&port) as _);
+        let operate = Operate::new(&config, redis, store, queue, self.clock.clone());
+        let request = post(&format!("/dead-letters/{id}/redrive"), String::new());
+        // It may send although its answer is lost.
+        self.books.may_redrive(delivery);
+        let task = async move { Ended::Operator(operate.handle(request).await.status().as_u16()) };
+        self.spawn(port.number(), Kind::Redrive(delivery), task).await;
+    }
+
     async fn start_consumer(&mut self) {
-        let lane = [Lane::Delivery, Lane::Retry, Lane::DeadLetter][self.rng.usize(0..3)];
-        self.consume(lane).await;
+        let queue_name = [QueueName::Delivery, QueueName::Retry, QueueName::DeadLetter][self.rng.usize(0..3)];
+        self.consume(queue_name).await;
     }
 
     async fn start_consumer_anywhere(&mut self) -> bool {
-        for lane in [Lane::Delivery, Lane::Retry, Lane::DeadLetter] {
-            if self.consume(lane).await {
+        for queue_name in QueueName::iter() {
+            if self.consume(queue_name).await {
                 return true;
             }
         }
         false
     }
 
-    /// One invocation with what a queue has; false when it has nothing.
-    async fn consume(&mut self, lane: Lane) -> bool {
+    /// Starts one invocation with messages of a queue; false when the queue has none.
+    async fn consume(&mut self, queue_name: QueueName) -> bool {
         let most = self.rng.usize(1..=4);
-        let taken = self.queues.receive(lane, most);
+        let taken = self.queues.receive(queue_name, most);
         if taken.is_empty() {
             return false;
         }
         for taken in &taken {
             if self.chance(self.weather.duplicate) {
                 self.books.count("duplicate");
-                self.queues.duplicate(lane, taken);
+                self.queues.duplicate(queue_name, taken);
             }
         }
         let port = Arc::new(self.port());
         self.books.took(port.number(), taken.iter().map(|taken| taken.message.body.as_str()));
         let number = port.number();
-        let kind = Kind::Consumer(lane, taken.clone());
-        if lane == Lane::DeadLetter {
-            let config = self.archive_config();
+        let kind = Kind::Consumer(queue_name, taken.clone());
+        if queue_name == QueueName::DeadLetter {
+            let config = self.environment.read(fn_archive::config::read).unwrap();
             let archivist = Archivist::new(&config, Arc::clone(&port) as _, port as _, self.clock.clone());
             let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
             self.spawn(number, kind, async move { Ended::Consumer(archivist.handle(&records).await) }).await;
         } else {
-            let config = self.environment.deliver().unwrap();
-            let wire: Arc<dyn Wire> = Arc::clone(&port) as _;
-            let deliver = Deliver::new(&config, Arc::clone(&port) as _, wire, port as _, self.clock.clone());
+            let config = self.environment.read(fn_deliver::config::read).unwrap();
+            let redis: Arc<dyn RedisPort> = Arc::clone(&port) as _;
+            let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, self.clock.clone());
             let records: Vec<fn_deliver::Received> = taken
                 .iter()
                 .map(|taken| fn_deliver::Received {
@@ -462,23 +548,17 @@ impl Simulation {
         true
     }
 
-    fn archive_config(&self) -> adapters::config::ArchiveConfig {
-        self.environment.archive().unwrap()
-    }
-
     /// The invariants that hold at every moment.
     fn check(&self) {
         let mut present: Vec<String> = Vec::new();
-        for lane in [Lane::Delivery, Lane::Retry, Lane::DeadLetter] {
-            present.extend(self.queues.all(lane).into_iter().map(|message| message.body));
+        for queue_name in QueueName::iter() {
+            present.extend(self.queues.all(queue_name).into_iter().map(|message| message.body));
         }
-        let filed = self.archive.all();
+        let filed = self.store.all();
         for delivery in self.books.unfinished() {
             let mark = Books::mark(delivery);
             let queued = present.iter().any(|body| body.contains(&mark));
-            let archived = filed
-                .values()
-                .any(|letter| letter.payload.as_ref().is_some_and(|payload| payload.get().contains(&mark)));
+            let archived = self.books.is_archived(delivery, &filed);
             assert!(queued || archived, "seed {} step {}: delivery {delivery} is lost", self.seed, self.step);
         }
         if let Some(fault) = self.books.fault() {
@@ -490,7 +570,7 @@ impl Simulation {
     fn check_end(&self) {
         let look = Arc::clone(&self.look);
         let mut look = look.lock().unwrap();
-        let filed = self.archive.all();
+        let filed = self.store.all();
         for letter in filed.values() {
             if let Some(reason) = letter.reason {
                 self.books.count(reason.as_str());
@@ -500,16 +580,20 @@ impl Simulation {
             let id = self.books.id(delivery);
             let status: Option<String> =
                 redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("status").query(&mut **look).unwrap();
-            let archived = filed.values().any(|letter| {
-                letter.payload.as_ref().is_some_and(|payload| payload.get().contains(&Books::mark(delivery)))
-            });
-            self.books.check_status(self.seed, delivery, status.as_deref(), archived);
+            self.books.check_status(self.seed, delivery, status.as_deref(), &filed);
         }
         self.books.check_calls(self.seed);
     }
 }
 
-/// What a receiver is like.
+fn post(path: &str, body: String) -> Request {
+    let mut request = Request::new(Body::from(body));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+    request
+}
+
+/// The tempers that receivers are drawn from.
 pub(crate) fn tempers() -> [Temper; 8] {
     [
         Temper::Healthy,

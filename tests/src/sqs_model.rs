@@ -1,13 +1,12 @@
-//! SQS in memory: visibility, delay, receive counts, redrive, the limits that a
-//! send is checked against, and duplicates on demand. It passes the same
-//! contract test as the real thing.
+//! A model of SQS in memory: visibility, delay, receive counts, redrive, the limits of a
+//! message, and duplicates on demand. It passes the same contract test as the real one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adapters::aws::sqs::{Depth, DepthError, Depths, Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
-use adapters::sqs::{Depth, DepthError, Depths, Lane, Outgoing, Queue, SendError};
 use async_trait::async_trait;
 use domain::fault::refused_by_sqs;
 use domain::time::Millis;
@@ -26,7 +25,7 @@ pub struct Stored {
     pub body: String,
     /// Its attributes.
     pub attributes: Vec<(&'static str, String)>,
-    /// What SQS is fair between.
+    /// Its group: fair queues serve groups in turn.
     pub group: String,
     /// How often it was received.
     pub receives: u32,
@@ -48,10 +47,10 @@ pub struct Taken {
 
 #[derive(Default)]
 struct State {
-    queues: BTreeMap<Lane, Vec<Stored>>,
+    queues: BTreeMap<QueueName, Vec<Stored>>,
     sequence: u64,
-    sends: Vec<(Lane, usize)>,
-    broken: Option<Lane>,
+    sends: Vec<(QueueName, usize)>,
+    broken: Option<QueueName>,
 }
 
 /// The three queues.
@@ -74,22 +73,22 @@ impl SqsModel {
     ///
     /// # Panics
     /// Never, unless another user of the model panicked.
-    pub fn receive(&self, lane: Lane, max: usize) -> Vec<Taken> {
-        self.take(lane, max, &|_| true)
+    pub fn receive(&self, queue_name: QueueName, max: usize) -> Vec<Taken> {
+        self.take(queue_name, max, &|_| true)
     }
 
-    /// Receives the visible messages whose text is wanted. SQS cannot do that.
+    /// Receives up to ten visible messages whose text is wanted. SQS cannot do that.
     ///
     /// # Panics
     /// Never, unless another user of the model panicked.
-    pub fn receive_where(&self, lane: Lane, wanted: impl Fn(&str) -> bool) -> Vec<Taken> {
-        self.take(lane, 10, &wanted)
+    pub fn receive_where(&self, queue_name: QueueName, wanted: impl Fn(&str) -> bool) -> Vec<Taken> {
+        self.take(queue_name, 10, &wanted)
     }
 
-    fn take(&self, lane: Lane, max: usize, wanted: &dyn Fn(&str) -> bool) -> Vec<Taken> {
+    fn take(&self, queue_name: QueueName, max: usize, wanted: &dyn Fn(&str) -> bool) -> Vec<Taken> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap();
-        let queue = state.queues.entry(lane).or_default();
+        let queue = state.queues.entry(queue_name).or_default();
         for message in queue.iter_mut().filter(|message| message.visible_at <= now) {
             message.in_flight = false;
         }
@@ -97,14 +96,14 @@ impl SqsModel {
         let mut taken = Vec::new();
         let mut dead = Vec::new();
         let mut sequence = state.sequence;
-        let queue = state.queues.entry(lane).or_default();
+        let queue = state.queues.entry(queue_name).or_default();
         let mut i = 0;
         while i < queue.len() && taken.len() < max && in_flight + taken.len() < MAX_IN_FLIGHT {
             if queue[i].visible_at > now || !wanted(&queue[i].body) {
                 i += 1;
                 continue;
             }
-            if lane != Lane::DeadLetter && queue[i].receives >= self.max_receives {
+            if queue_name != QueueName::DeadLetter && queue[i].receives >= self.max_receives {
                 dead.push(queue.remove(i));
                 continue;
             }
@@ -120,20 +119,21 @@ impl SqsModel {
         state.sequence = sequence;
         for message in dead {
             let moved = Stored { visible_at: now, in_flight: false, ..message };
-            state.queues.entry(Lane::DeadLetter).or_default().push(moved);
+            state.queues.entry(QueueName::DeadLetter).or_default().push(moved);
         }
         taken
     }
 
     /// Deletes a message by its latest receipt; an older one deletes nothing.
-    pub fn delete(&self, lane: Lane, taken: &Taken) {
+    pub fn delete(&self, queue_name: QueueName, taken: &Taken) {
         let mut state = self.state.lock().unwrap();
-        let queue = state.queues.entry(lane).or_default();
+        let queue = state.queues.entry(queue_name).or_default();
         queue.retain(|message| message.id != taken.message.id || message.receipt != taken.receipt);
     }
 
-    /// Shows a message in flight again, as at-least-once queues now and then do.
-    pub fn duplicate(&self, lane: Lane, taken: &Taken) {
+    /// Makes a message that is in flight visible a second time, as an at-least-once queue
+    /// may do.
+    pub fn duplicate(&self, queue_name: QueueName, taken: &Taken) {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap();
         let mut copy = taken.message.clone();
@@ -141,22 +141,22 @@ impl SqsModel {
         copy.in_flight = false;
         state.sequence += 1;
         copy.receipt = state.sequence;
-        // The copy stands for the same message: it has its id, but its own life.
+        // SQS would show the same id. The model tells both by theirs when it deletes one.
         copy.id = format!("{}'", copy.id);
-        state.queues.entry(lane).or_default().push(copy);
+        state.queues.entry(queue_name).or_default().push(copy);
     }
 
     /// Everything in a queue, in flight and delayed included.
-    pub fn all(&self, lane: Lane) -> Vec<Stored> {
-        self.state.lock().unwrap().queues.get(&lane).cloned().unwrap_or_default()
+    pub fn all(&self, queue_name: QueueName) -> Vec<Stored> {
+        self.state.lock().unwrap().queues.get(&queue_name).cloned().unwrap_or_default()
     }
 
     /// Puts a text into a queue by hand.
     ///
     /// # Panics
     /// When SQS would refuse it.
-    pub fn put(&self, lane: Lane, body: &str) {
-        self.accept(lane, Outgoing::new(body.to_owned(), String::new(), 0)).unwrap();
+    pub fn put(&self, queue_name: QueueName, body: &str) {
+        self.accept(queue_name, Outgoing::new(body.to_owned(), String::new(), 0)).unwrap();
     }
 
     /// When the next message of the work queues can be received, if there is one.
@@ -165,7 +165,7 @@ impl SqsModel {
     /// Never, unless another user of the model panicked.
     pub fn next_visible(&self) -> Option<Millis> {
         let state = self.state.lock().unwrap();
-        let work = state.queues.iter().filter(|(lane, _)| **lane != Lane::DeadLetter);
+        let work = state.queues.iter().filter(|(queue_name, _)| **queue_name != QueueName::DeadLetter);
         work.flat_map(|(_, queue)| queue).map(|message| message.visible_at).min()
     }
 
@@ -178,19 +178,19 @@ impl SqsModel {
         state.queues.values().flatten().map(|message| message.visible_at).min()
     }
 
-    /// Refuses every send to this queue until told otherwise.
-    pub fn breaks(&self, lane: Option<Lane>) {
-        self.state.lock().unwrap().broken = lane;
+    /// From now on this queue is unavailable; with `None`, all queues work.
+    pub fn breaks(&self, queue_name: Option<QueueName>) {
+        self.state.lock().unwrap().broken = queue_name;
     }
 
     /// The sends so far: to which queue, and how many messages at once.
-    pub fn sends(&self) -> Vec<(Lane, usize)> {
+    pub fn sends(&self) -> Vec<(QueueName, usize)> {
         self.state.lock().unwrap().sends.clone()
     }
 
-    /// What SQS checks of one message, and then its place in the queue.
-    fn accept(&self, lane: Lane, message: Outgoing) -> Result<(), SendError> {
-        let refused = |why: &str| Err(SendError::Refused(why.to_owned()));
+    /// Checks one message as SQS does, and puts it into its queue.
+    fn accept(&self, queue_name: QueueName, message: Outgoing) -> Result<(), SendError> {
+        let refused = |why: &str| Err(SendError::refused(why));
         if message.body.is_empty() || message.bytes() > MAX_BYTES {
             return refused("size");
         }
@@ -221,35 +221,35 @@ impl SqsModel {
             in_flight: false,
             receipt: 0,
         };
-        state.queues.entry(lane).or_default().push(stored);
+        state.queues.entry(queue_name).or_default().push(stored);
         Ok(())
     }
 }
 
 #[async_trait]
 impl Queue for SqsModel {
-    async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+    async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
         {
             let mut state = self.state.lock().unwrap();
-            state.sends.push((lane, messages.len()));
-            if state.broken == Some(lane) {
-                return vec![Err(SendError::Unavailable("broken".to_owned())); messages.len()];
+            state.sends.push((queue_name, messages.len()));
+            if state.broken == Some(queue_name) {
+                return vec![Err(SendError::unavailable("broken")); messages.len()];
             }
         }
-        messages.into_iter().map(|message| self.accept(lane, message)).collect()
+        messages.into_iter().map(|message| self.accept(queue_name, message)).collect()
     }
 }
 
 #[async_trait]
 impl Depths for SqsModel {
-    async fn depth(&self, lane: Lane) -> Result<Depth, DepthError> {
+    async fn depth(&self, queue_name: QueueName) -> Result<Depth, DepthError> {
         let now = self.clock.now();
         let state = self.state.lock().unwrap();
-        if state.broken == Some(lane) {
+        if state.broken == Some(queue_name) {
             return Err(DepthError::away());
         }
         let mut depth = Depth::default();
-        for message in state.queues.get(&lane).into_iter().flatten() {
+        for message in state.queues.get(&queue_name).into_iter().flatten() {
             match (message.visible_at <= now, message.in_flight) {
                 (true, _) => depth.visible += 1,
                 (false, true) => depth.in_flight += 1,

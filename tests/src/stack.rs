@@ -1,11 +1,15 @@
-//! The deployed local stack that `make test` starts for the tests.
+//! Deployed local stacks: the one that `make test` starts, and those of single tests.
 
 use std::collections::BTreeMap;
 
-use adapters::aws::Account;
-use adapters::config::Environment;
+use adapters::aws::account::Account;
+use adapters::config;
+use adapters::config::reader::Environment;
+use aws_sdk_sqs::config::{BehaviorVersion, Region, SharedCredentialsProvider};
+use aws_sdk_sqs::types::QueueAttributeName;
+use aws_types::SdkConfig;
 
-/// What `stack.env` says.
+/// The lines of `stack.env`.
 #[derive(Clone, Debug)]
 pub struct Stack(BTreeMap<String, String>);
 
@@ -42,17 +46,58 @@ impl Stack {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The local AWS as the product's clients see it.
+    /// The local AWS, for the product's own clients.
     ///
     /// # Panics
     /// When `stack.env` lacks a line.
     pub fn account(&self) -> Account {
-        let environment = Environment::of(self.0.clone());
-        environment.account().unwrap()
+        Environment::of(self.0.clone()).read(|reader| Ok(config::account(reader))).unwrap()
+    }
+
+    /// A plain client for SQS.
+    ///
+    /// # Panics
+    /// When `stack.env` lacks a line.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.sdk_config())
+    }
+
+    /// A plain client for DynamoDB.
+    ///
+    /// # Panics
+    /// When `stack.env` lacks a line.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.sdk_config())
+    }
+
+    /// A plain client for Secrets Manager.
+    ///
+    /// # Panics
+    /// When `stack.env` lacks a line.
+    pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.sdk_config())
+    }
+
+    fn sdk_config(&self) -> SdkConfig {
+        let Account { region, credentials, endpoint, .. } = self.account();
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .credentials_provider(SharedCredentialsProvider::new(credentials));
+        config.set_endpoint_url(endpoint);
+        config.build()
     }
 }
 
-/// A stack of a test's own, for tests that break things. It ends with this value.
+/// Parameters of a stack whose processes are killed: `deliver` has little time.
+pub const LITTLE_TIME: [&str; 4] =
+    ["DeliverTimeoutS=16", "QueueVisibilityS=96", "DeliveryTimeoutMs=2000", "ConnectTimeoutMs=500"];
+/// The timeout of `deliver` in such a stack.
+const DELIVER_TIMEOUT_S: u32 = 16;
+/// The timeout of `archive` in every stack.
+const ARCHIVE_TIMEOUT_S: u32 = 20;
+
+/// A stack for one test that breaks things. It ends with this value.
 pub struct OwnStack {
     dir: std::path::PathBuf,
     stack: Stack,
@@ -67,7 +112,7 @@ impl OwnStack {
         Self::start_with(false, parameters)
     }
 
-    /// The same with IAM enforced: for every function's role, and for who calls the API.
+    /// The same with IAM enforced, for the roles of functions and for callers of the API.
     ///
     /// # Panics
     /// When it does not come up.
@@ -77,7 +122,7 @@ impl OwnStack {
 
     fn start_with(guarded: bool, parameters: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
-        // What has come up ends with it, even when the rest does not.
+        // What has started is stopped, even when the rest does not start.
         let mut own = Self { stack: Stack(BTreeMap::new()), dir };
         Self::script(&own.dir, guarded, &[&["up"], parameters].concat());
         own.stack = Stack::at(&own.dir.join("stack.env"));
@@ -97,9 +142,29 @@ impl OwnStack {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
-    /// Where it is.
+    /// Its addresses.
     pub fn stack(&self) -> &Stack {
         &self.stack
+    }
+
+    /// Shortens the visibility timeouts of the queues, so that a message whose consumer was
+    /// killed comes back soon. The template has six times the timeout of a queue's function.
+    /// The local AWS gives each batch to a function at once, so little more than the timeout
+    /// itself is enough.
+    ///
+    /// # Panics
+    /// When a queue refuses it.
+    pub async fn shorten_visibility(&self) {
+        let sqs = self.stack.sqs();
+        for (queue, timeout_s) in [
+            ("DELIVERY_QUEUE_URL", DELIVER_TIMEOUT_S),
+            ("RETRY_QUEUE_URL", DELIVER_TIMEOUT_S),
+            ("DEAD_LETTER_QUEUE_URL", ARCHIVE_TIMEOUT_S),
+        ] {
+            let visibility = (timeout_s + 4).to_string();
+            let set = sqs.set_queue_attributes().queue_url(self.stack.get(queue));
+            set.attributes(QueueAttributeName::VisibilityTimeout, visibility).send().await.unwrap();
+        }
     }
 
     /// Ends its Redis at once.
@@ -112,12 +177,12 @@ impl OwnStack {
         Self::script(&self.dir, false, &["redis", "start"]);
     }
 
-    /// Stops the local AWS and starts it again with all that it held.
+    /// Restarts the local AWS, which keeps its state.
     pub fn restart_aws(&self) {
         Self::script(&self.dir, false, &["aws", "restart"]);
     }
 
-    /// Puts the binaries of this folder into the functions, while they work.
+    /// Replaces the binaries of the running functions with those of this folder.
     pub fn change_code(&self, folder: &str) {
         Self::script(&self.dir, false, &["code", folder]);
     }
@@ -140,7 +205,7 @@ impl OwnStack {
         pids.filter(is_ours).collect()
     }
 
-    /// Ends a function's instances with `SIGKILL`; says how many there were.
+    /// Ends the instances of a function with `SIGKILL`. Says how many there were.
     ///
     /// # Panics
     /// When `kill` cannot be run.

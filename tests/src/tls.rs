@@ -1,11 +1,11 @@
-//! A certificate authority of a test's own.
+//! A certificate authority for one test.
 
 use std::fs;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
-/// Signs what the tests need; its files go with it.
+/// Signs the certificates of a test. Its files are removed with it.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: PathBuf,
@@ -47,7 +47,7 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Verifiers look issuers up by name: two of one name would be taken for one.
+        // Verifiers find issuers by name, so each authority has another one.
         params.distinguished_name.push(DnType::CommonName, format!("authority {:x}", fastrand::u64(..)));
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let dir = std::env::temp_dir().join(format!("steadhook-tls-{}-{:x}", std::process::id(), fastrand::u64(..)));

@@ -1,7 +1,6 @@
-//! The run that one shows to a sceptic: many clients and receivers on the deployed
-//! stack, a saboteur between them, and at the end an auditor who compares four
-//! books: what clients were told, what receivers got, what statuses say, and what
-//! the archive holds.
+//! The torture: many clients and receivers use a deployed stack while a saboteur injects
+//! faults. At the end an auditor compares four sources: what clients were told, what
+//! receivers got, what the statuses say, and which dead letters are stored.
 
 mod auditor;
 mod clients;
@@ -13,16 +12,17 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use adapters::sqs::{Depths as _, Lane, QueueUrls, Sqs};
+use adapters::aws::sqs::{Depths as _, QueueName, QueueUrls, Sqs};
+use strum::IntoEnumIterator as _;
 
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
-use crate::stack::{OwnStack, Stack};
+use crate::stack::{LITTLE_TIME, OwnStack, Stack};
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
 
-/// Short times, so that what is lost on the way comes back soon.
-const SOON: [&str; 10] = [
+/// Short waits.
+const SOON: [&str; 7] = [
     "RetryBaseS=1",
     "RetryBaseThrottledS=1",
     "RetryCapS=4",
@@ -30,45 +30,39 @@ const SOON: [&str; 10] = [
     "BreakerResetMaxS=8",
     "ParkBaseS=1",
     "ParkCapS=4",
-    "DeliveryTimeoutMs=2000",
-    "ConnectTimeoutMs=500",
-    "DeliverTimeoutS=16",
 ];
-const VISIBILITY: &str = "QueueVisibilityS=96";
 
-/// How long the dust may take to settle: a message that was lost with its consumer
-/// comes back twice at most.
+/// How long the queues may take to become empty after the last fault.
 const SETTLING: Duration = Duration::from_secs(300);
 
-/// How long clients and saboteur may take.
+/// How long clients and the saboteur may take.
 const UNREST: Duration = Duration::from_secs(420);
 
-/// What is to be done.
+/// The plan of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What chance is drawn from.
+    /// The seed of all random choices.
     pub seed: u64,
     /// How many webhooks are accepted.
     pub webhooks: usize,
-    /// What is broken meanwhile.
+    /// Which faults are injected.
     pub weather: Weather,
-    /// Where the binaries of another version are, to run side by side with these.
+    /// The folder of another version's binaries, to run beside these.
     pub other: Option<String>,
 }
 
-/// What the saboteur does. Duplicates and unreadable messages come in any case.
+/// Which faults the saboteur injects. Duplicates and unreadable messages always come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weather {
-    /// Nothing more: every figure is exact.
+    /// No other fault, so that every figure is exact.
     Calm,
-    /// Processes are killed and Redis is troubled, but forgets nothing: every status
-    /// is true.
+    /// Processes are killed and Redis fails, but loses no data. Every status is true.
     Rough,
-    /// Redis forgets, too.
+    /// Redis loses data, too.
     Fire,
 }
 
-/// A webhook that a client holds a 202 for.
+/// A webhook that was accepted: its client got a 202.
 #[derive(Clone, Debug)]
 struct Told {
     receiver: usize,
@@ -76,7 +70,7 @@ struct Told {
     at: Instant,
 }
 
-/// A fault that hit something.
+/// A fault that was injected and hit something.
 #[derive(Clone, Copy, Debug)]
 struct Blow {
     fault: Fault,
@@ -84,23 +78,23 @@ struct Blow {
     ended: Instant,
 }
 
-/// What everybody saw.
+/// What clients, receivers and the saboteur saw.
 #[derive(Default)]
 struct Books {
     told: HashMap<String, Told>,
-    /// What was refused as invalid, and must not arrive.
+    /// Webhooks that were refused as invalid. They must not arrive.
     refused: Vec<String>,
     /// Requests that had to be repeated.
     repeated: usize,
     got: HashMap<String, Vec<Got>>,
-    /// What was done to the system.
+    /// The faults that were injected.
     faults: Vec<Blow>,
-    /// Bodies that nobody can read, put into queues by hand.
+    /// How many unreadable messages were put into queues.
     malformed: usize,
-    /// Messages put into a queue a second time by hand.
+    /// How many messages were put into a queue a second time.
     duplicated: usize,
     breaches: Vec<String>,
-    /// The most memory that any instance of a function held, in bytes.
+    /// The most memory that one instance of each function held, in bytes.
     peaks: BTreeMap<&'static str, u64>,
 }
 
@@ -117,7 +111,7 @@ impl Shared {
     }
 }
 
-/// Everything that stands for one run.
+/// Everything that one run uses.
 struct Field {
     plan: Plan,
     own: OwnStack,
@@ -126,7 +120,7 @@ struct Field {
     books: Shared,
     receivers: Vec<receivers::Standing>,
     began: Instant,
-    /// Whether the functions have the other binaries now.
+    /// Whether the functions run the other binaries now.
     runs_other: AtomicBool,
 }
 
@@ -142,10 +136,10 @@ impl Field {
             retry: url("RETRY_QUEUE_URL"),
             dead_letter: url("DEAD_LETTER_QUEUE_URL"),
         };
-        Sqs::new(self.stack().account().sqs(), urls)
+        Sqs::new(&self.stack().account(), urls)
     }
 
-    /// Notes how much memory the instances of each function hold.
+    /// Notes how much memory the instances of each function have held.
     fn weigh(&self) {
         for name in ["Enqueue", "Deliver", "Archive", "Operate", "Health", "Cleanup", "Metrics"] {
             for pid in self.own.instances(name) {
@@ -157,22 +151,22 @@ impl Field {
         }
     }
 
-    /// Waits until nothing is queued, in flight or delayed, twice in a row.
+    /// Waits until the queues are empty three times in a row: SQS's figures are approximate.
     async fn settle(&self) {
         let queues = self.queues();
         let until = Instant::now() + SETTLING;
         let mut empty = 0;
         while empty < 3 {
             let mut left = 0;
-            for lane in Lane::ALL {
-                left += match queues.depth(lane).await {
+            for queue_name in QueueName::iter() {
+                left += match queues.depth(queue_name).await {
                     Ok(depth) => depth.visible + depth.in_flight + depth.delayed,
                     Err(_) => 1,
                 };
             }
             empty = if left == 0 { empty + 1 } else { 0 };
             if Instant::now() > until {
-                self.books.breach(format!("{left} messages are stuck in the queues after {SETTLING:?}"));
+                self.books.breach(format!("{left} messages are still in the queues after {SETTLING:?}"));
                 return;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -180,16 +174,17 @@ impl Field {
     }
 }
 
-/// Carries out a plan; gives the auditor's page.
+/// Carries out a plan. Gives the auditor's report.
 ///
 /// # Panics
 /// When the stack does not come up.
-pub async fn run(plan: Plan) -> auditor::Page {
+pub async fn run(plan: Plan) -> auditor::Report {
     let redis = RedisServer::start();
     let proxy = Proxy::before(redis.port()).await;
     let redis_url = format!("RedisUrl=redis://127.0.0.1:{}", proxy.port());
-    let parameters: Vec<&str> = SOON.into_iter().chain([VISIBILITY, redis_url.as_str()]).collect();
+    let parameters: Vec<&str> = SOON.into_iter().chain(LITTLE_TIME).chain([redis_url.as_str()]).collect();
     let own = OwnStack::start(&parameters);
+    own.shorten_visibility().await;
     let books = Shared::default();
     let secret = own.stack().get("SIGNING_SECRETS").to_owned();
     let mut standing = Vec::new();
@@ -207,14 +202,13 @@ pub async fn run(plan: Plan) -> auditor::Page {
         began,
         runs_other: AtomicBool::new(false),
     });
-    // Each in a task of its own: the saboteur waits for processes, and clients must not
-    // wait with it.
+    // The saboteur blocks its task while it waits for processes, so clients have another.
     let (posting, breaking) = (Arc::clone(&field), Arc::clone(&field));
     let posting = tokio::spawn(async move { clients::post_all(&posting).await });
     let breaking = tokio::spawn(async move { saboteur::sabotage(&breaking).await });
     let both = async { (posting.await.unwrap(), breaking.await.unwrap()) };
     if tokio::time::timeout(UNREST, both).await.is_err() {
-        field.books.breach(format!("clients and saboteur were not done after {UNREST:?}"));
+        field.books.breach(format!("clients and the saboteur were not done after {UNREST:?}"));
     }
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);

@@ -1,21 +1,22 @@
-//! The whole system in one process, in virtual time: the real handlers over a
-//! real Redis and a real receiver, with the model of SQS between them.
+//! The whole system in one process, in virtual time: the real functions on a real Redis with
+//! a real receiver, and models of SQS and DynamoDB.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adapters::aws::secrets::{Keyring, SigningSource};
+use adapters::aws::sqs::{Queue, QueueName};
 use adapters::clock::Clock;
-use adapters::config::{DeliverConfig, EnqueueConfig, Environment, RedisConfig};
-use adapters::ledger;
-use adapters::redis::{Call, Redis, Reply, Unavailable, Wire};
-use adapters::secrets::{Keyring, Signing};
-use adapters::sender::{Courier, HttpSender};
-use adapters::sqs::{Lane, Queue};
+use adapters::config::reader::Environment;
+use adapters::http::sender::{HttpReceiverClient, ReceiverClient};
+use adapters::redis::records;
+use adapters::redis::transport::{Call, Redis, RedisConfig, RedisPort, Reply, Unavailable};
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::ledger::Claim;
 use domain::message::Envelope;
+use domain::record::Claim;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 use fn_archive::Archivist;
@@ -27,19 +28,23 @@ use fn_metrics::Metrics;
 use fn_operate::Operate;
 use lambda_http::{Body, Request};
 use serde_json::Value;
+use strum::IntoEnumIterator as _;
 
-use crate::archive_model::ArchiveModel;
 use crate::contract;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
 use crate::sqs_model::{SqsModel, Taken};
+use crate::store_model::StoreModel;
 
-/// A secret that the tests sign with.
+/// The signing secret of all tests.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Where virtual time begins.
 pub const BEGINNING: Millis = Millis(1_700_000_000_000);
+/// How long an invocation of `deliver` may take: the template's `DeliverTimeoutS`.
+const INVOCATION: Duration = Duration::from_secs(60);
 
-/// What the template sets, for tests.
+/// The settings that the template gives the functions, with the template's defaults. A test
+/// compares them.
 pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
     [
         ("AWS_REGION", "eu-central-1"),
@@ -79,25 +84,27 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
     .collect()
 }
 
-fn environment(redis_url: &str, changes: &[(&'static str, &str)]) -> Environment {
+/// The settings with these changes.
+pub fn changed_settings(redis_url: &str, changes: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     let mut settings = settings(redis_url);
     for (name, value) in changes {
         settings.retain(|(other, _)| other != name);
         settings.push((name, (*value).to_owned()));
     }
-    Environment::of(settings)
+    settings
 }
 
-fn keyring(config: &DeliverConfig) -> Arc<Keyring> {
-    let Signing::Given(signer) = config.signing.clone() else { panic!("the tests' secret is given") };
-    Arc::new(Keyring::given(signer))
+fn receiver_client(config: &fn_deliver::config::Config, clock: &Clock) -> Arc<dyn ReceiverClient> {
+    let SigningSource::Given(signer) = config.signing.clone() else { panic!("the tests' secret is given") };
+    let keyring = Arc::new(Keyring::given(signer));
+    Arc::new(HttpReceiverClient::new(config.receiver_client.clone(), keyring, clock.clone()).unwrap())
 }
 
 fn received(taken: &Taken) -> Received {
     Received { message_id: taken.message.id.clone(), body: Bytes::from(taken.message.body.clone()) }
 }
 
-/// A dead letter as Lambda hands it over.
+/// A message of the dead-letter queue as Lambda gives it to `archive`.
 pub fn dead_letter(taken: &Taken) -> fn_archive::Received {
     let attribute =
         |name: &str| taken.message.attributes.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
@@ -110,21 +117,22 @@ pub fn dead_letter(taken: &Taken) -> fn_archive::Received {
     }
 }
 
-/// Counts the round trips to Redis.
-pub struct Counting {
-    inner: Arc<dyn Wire>,
-    waves: AtomicUsize,
+/// Redis, with a count of the round trips to it.
+struct CountedRedis {
+    inner: Redis,
+    round_trips: AtomicUsize,
 }
 
 #[async_trait]
-impl Wire for Counting {
-    async fn wave(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
-        self.waves.fetch_add(usize::from(!calls.is_empty()), Ordering::SeqCst);
-        self.inner.wave(calls).await
+impl RedisPort for CountedRedis {
+    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+        self.round_trips.fetch_add(usize::from(!calls.is_empty()), Ordering::SeqCst);
+        self.inner.round_trip(calls).await
     }
 }
 
-/// One world.
+/// One world. When it ends, its queues must be empty, except those that [`World::leaves`]
+/// names.
 pub struct World {
     /// Its clock.
     pub clock: Clock,
@@ -134,9 +142,10 @@ pub struct World {
     pub queues: SqsModel,
     /// Its receiver.
     pub receiver: Receiver,
-    /// Its archive.
-    pub archive: ArchiveModel,
-    wire: Arc<Counting>,
+    /// Its store of dead letters.
+    pub store: StoreModel,
+    counted_redis: Arc<CountedRedis>,
+    leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
     deliver: Deliver,
     archivist: Archivist,
@@ -147,7 +156,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world as the template's defaults make it.
+    /// A world with the template's defaults.
     pub async fn new() -> Self {
         Self::with(&[]).await
     }
@@ -167,56 +176,57 @@ impl World {
         Self::build(RedisServer::start(), config, &[]).await
     }
 
-    async fn build(redis: RedisServer, redis_config: &RedisConfig, changes: &[(&'static str, &str)]) -> Self {
-        let environment = environment(&redis.url(), changes);
-        let (enqueue, deliver): (EnqueueConfig, DeliverConfig) =
-            (environment.enqueue().unwrap(), environment.deliver().unwrap());
+    async fn build(server: RedisServer, redis: &RedisConfig, changes: &[(&'static str, &str)]) -> Self {
+        let environment = Environment::of(changed_settings(&server.url(), changes));
         let clock = Clock::fixed(BEGINNING);
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
-        let client: Arc<dyn Wire> = Arc::new(Redis::open(redis_config, clock.clone()).unwrap());
-        let wire = Arc::new(Counting { inner: client, waves: AtomicUsize::new(0) });
-        let courier: Arc<dyn Courier> =
-            Arc::new(HttpSender::new(deliver.sender.clone(), keyring(&deliver), clock.clone()).unwrap());
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
-        let archive = ArchiveModel::default();
-        let archiving = environment.archive().unwrap();
+        let store = StoreModel::default();
+        let inner = Redis::open(redis, clock.clone()).unwrap();
+        let counted_redis = Arc::new(CountedRedis { inner, round_trips: AtomicUsize::new(0) });
+        let redis: Arc<dyn RedisPort> = Arc::clone(&counted_redis) as _;
+
+        let enqueue = environment.read(fn_enqueue::config::read).unwrap();
+        let deliver = environment.read(fn_deliver::config::read).unwrap();
+        let archive = environment.read(fn_archive::config::read).unwrap();
+        let operate = environment.read(fn_operate::config::read).unwrap();
+        let cleanup = environment.read(fn_cleanup::config::read).unwrap();
+        let metrics = environment.read(fn_metrics::config::read).unwrap();
+        let client = receiver_client(&deliver, &clock);
         Self {
-            enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&wire) as _, clock.clone()),
-            deliver: Deliver::new(&deliver, Arc::clone(&queue), Arc::clone(&wire) as _, courier, clock.clone()),
-            archivist: Archivist::new(&archiving, Arc::clone(&wire) as _, Arc::new(archive.clone()), clock.clone()),
-            operate: Operate::new(
-                &environment.operate().unwrap(),
-                Arc::clone(&wire) as _,
-                Arc::new(archive.clone()),
-                Arc::clone(&queue),
-                clock.clone(),
-            ),
-            cleanup: Cleanup::new(&environment.cleanup().unwrap(), Arc::clone(&wire) as _, clock.clone()),
+            enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&redis), clock.clone()),
+            deliver: Deliver::new(&deliver, Arc::clone(&queue), Arc::clone(&redis), client, clock.clone()),
+            archivist: Archivist::new(&archive, Arc::clone(&redis), Arc::new(store.clone()), clock.clone()),
+            operate: Operate::new(&operate, Arc::clone(&redis), Arc::new(store.clone()), queue, clock.clone()),
+            cleanup: Cleanup::new(&cleanup, Arc::clone(&redis), clock.clone()),
             metrics: Metrics::new(
-                Arc::clone(&wire) as _,
+                Arc::clone(&redis),
                 Some(Arc::new(queues.clone())),
                 clock.clone(),
-                environment.metrics().unwrap().lifetimes,
+                metrics.lives.records,
             ),
-            health: Health::new(
-                "steadhook",
-                Arc::clone(&wire) as _,
-                Arc::new(queues.clone()),
-                Arc::new(archive.clone()),
-                clock.clone(),
-            ),
-            archive,
+            health: Health::new("steadhook", redis, Arc::new(queues.clone()), Arc::new(store.clone()), clock.clone()),
             receiver: Receiver::start().await,
-            wire,
+            leaves: Mutex::default(),
+            redis: server,
+            store,
+            counted_redis,
             queues,
-            redis,
             clock,
         }
     }
 
+    /// Says which queues have messages when the test ends. All others must be empty then.
+    ///
+    /// # Panics
+    /// Never, unless another user of the world panicked.
+    pub fn leaves(&self, queues: impl IntoIterator<Item = QueueName>) {
+        self.leaves.lock().unwrap().extend(queues);
+    }
+
     /// Round trips to Redis so far.
     pub fn redis_round_trips(&self) -> usize {
-        self.wire.waves.load(Ordering::SeqCst)
+        self.counted_redis.round_trips.load(Ordering::SeqCst)
     }
 
     /// Posts text: the status code and the answer.
@@ -255,15 +265,24 @@ impl World {
         self.ask(http::Method::POST, path, body.to_string().into()).await
     }
 
-    /// Asks whichever function the template routes this to.
+    /// Sends a request to the function that the template routes it to.
     ///
     /// # Panics
     /// When the answer is not as the contract says.
     pub async fn ask(&self, method: http::Method, path: &str, body: Body) -> (u16, Value) {
         let mut request = Request::new(body);
-        *request.method_mut() = method.clone();
+        *request.method_mut() = method;
         *request.uri_mut() = format!("http://api{path}").parse().unwrap();
-        let response = match (method.as_str(), request.uri().path()) {
+        self.send(request).await
+    }
+
+    /// Sends a request as it is to the function that the template routes it to.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn send(&self, request: Request) -> (u16, Value) {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = match (method.as_str(), path.as_str()) {
             ("POST", "/webhooks" | "/webhooks/batch") => self.enqueue.handle(request).await,
             ("GET", "/health") => self.health.handle(request).await,
             ("GET", "/metrics") => self.metrics.handle(request).await,
@@ -272,7 +291,7 @@ impl World {
         };
         let (status, body) = (response.status().as_u16(), response.body());
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        contract::check(method.as_str(), path, status, kind, body);
+        contract::check(method.as_str(), &path, status, kind, body);
         (status, serde_json::from_str(body).unwrap_or_default())
     }
 
@@ -288,7 +307,7 @@ impl World {
         response.into_body()
     }
 
-    /// The daily cleanup, as its schedule starts it: what it reports.
+    /// Runs the daily cleanup, as its schedule does. Gives its report.
     ///
     /// # Panics
     /// When its report is not JSON.
@@ -296,26 +315,34 @@ impl World {
         serde_json::to_value(self.cleanup.daily().await.0).unwrap()
     }
 
-    /// Replaces `deliver` by one with other settings, over the same everything.
+    /// Replaces `deliver` by one with other settings. Everything else stays.
     ///
     /// # Panics
     /// When the settings are refused.
     pub fn configure(&mut self, changes: &[(&'static str, &str)]) {
-        let config = environment(&self.redis.url(), changes).deliver().unwrap();
-        let courier = HttpSender::new(config.sender.clone(), keyring(&config), self.clock.clone()).unwrap();
-        let queue: Arc<dyn Queue> = Arc::new(self.queues.clone());
-        self.deliver = Deliver::new(&config, queue, Arc::clone(&self.wire) as _, Arc::new(courier), self.clock.clone());
+        let environment = Environment::of(changed_settings(&self.redis.url(), changes));
+        let config = environment.read(fn_deliver::config::read).unwrap();
+        let client = receiver_client(&config, &self.clock);
+        let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
+        self.deliver = Deliver::new(&config, queue, redis, client, self.clock.clone());
     }
 
-    /// One batch of this delivery's due retries alone through `deliver`.
+    /// Gives messages of a work queue to `deliver`, and deletes what it does not keep, as
+    /// Lambda does. Says how many were received and how many stayed.
+    async fn invoke_deliver(&self, queue_name: QueueName, taken: &[Taken]) -> (usize, usize) {
+        let records: Vec<Received> = taken.iter().map(received).collect();
+        let kept = self.deliver.handle(&records, self.clock.now().after(INVOCATION)).await;
+        for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
+            self.queues.delete(queue_name, taken);
+        }
+        (taken.len(), kept.len())
+    }
+
+    /// One batch through `deliver`, of the due retries of this delivery alone.
     pub async fn step_only(&self, id: &str) {
         let mark = format!("\"id\":\"{id}\"");
-        let taken = self.queues.receive_where(Lane::Retry, |body| body.contains(&mark));
-        let records: Vec<Received> = taken.iter().map(received).collect();
-        let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
-        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
-            self.queues.delete(Lane::Retry, taken);
-        }
+        let taken = self.queues.receive_where(QueueName::Retry, |body| body.contains(&mark));
+        self.invoke_deliver(QueueName::Retry, &taken).await;
     }
 
     /// A delivery's status record.
@@ -328,68 +355,72 @@ impl World {
         answer
     }
 
-    /// One batch from a queue through `deliver`, as Lambda does it. Gives how many
-    /// were received and how many stayed.
-    pub async fn step(&self, lane: Lane) -> (usize, usize) {
-        let taken = self.queues.receive(lane, 10);
+    /// One batch of a work queue through `deliver`. Says how many messages were received and
+    /// how many stayed.
+    pub async fn step(&self, queue_name: QueueName) -> (usize, usize) {
+        let taken = self.queues.receive(queue_name, 10);
         if taken.is_empty() {
             return (0, 0);
         }
-        let records: Vec<Received> = taken.iter().map(received).collect();
-        let failed = self.deliver.handle(&records, self.clock.now().after(Duration::from_secs(60))).await;
-        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
-            self.queues.delete(lane, taken);
-        }
-        (records.len(), failed.len())
+        self.invoke_deliver(queue_name, &taken).await
     }
 
-    /// Receives one batch and claims it, as a consumer does that then dies.
+    /// Receives one batch and claims it, like a consumer that dies after its claim.
     ///
     /// # Panics
     /// When a message cannot be read or Redis is away.
-    pub async fn claim_and_die(&self, lane: Lane) {
-        for taken in self.queues.receive(lane, 10) {
+    pub async fn claim_and_die(&self, queue_name: QueueName) {
+        for taken in self.queues.receive(queue_name, 10) {
             let body = Bytes::from(taken.message.body);
             let Ok(Envelope::Deliver(message)) = Envelope::decode(&body) else { panic!("not a delivery") };
             let token = format!("{:x}", fastrand::u64(..));
-            let claim = Claim { token, hop: message.hop, lease_ms: 61_000, birth: message.birth() };
+            let claim = Claim { token, hop: message.hop, lease_ms: 61_000, new_record: message.new_record() };
             let lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
-            let replies = self.wire.wave(&[ledger::claim(&message.id, &claim, lifetimes)]).await.unwrap();
-            assert!(replies[0].is_ok());
+            records::claim(&message.delivery.id, &claim, lifetimes).run(&*self.counted_redis).await.unwrap();
         }
     }
 
-    /// One batch from the dead-letter queue through `archive`.
+    /// One batch of the dead-letter queue through `archive`. Says how many messages were
+    /// received and how many stayed.
     pub async fn file(&self) -> (usize, usize) {
-        let taken = self.queues.receive(Lane::DeadLetter, 10);
+        let taken = self.queues.receive(QueueName::DeadLetter, 10);
         let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
-        let failed = self.archivist.handle(&records).await;
-        for taken in taken.iter().filter(|taken| !failed.contains(&taken.message.id)) {
-            self.queues.delete(Lane::DeadLetter, taken);
+        let kept = self.archivist.handle(&records).await;
+        for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
+            self.queues.delete(QueueName::DeadLetter, taken);
         }
-        (records.len(), failed.len())
+        (records.len(), kept.len())
     }
 
-    /// Runs until both work queues are empty, moving time as needed.
+    /// Runs until both work queues are empty. When no message is due, moves the clock to the
+    /// next one.
     ///
     /// # Panics
     /// When that takes more steps than any delivery needs.
     pub async fn settle(&self) {
         for _ in 0..1000 {
-            let fresh = self.step(Lane::Delivery).await;
-            let retried = self.step(Lane::Retry).await;
+            let fresh = self.step(QueueName::Delivery).await;
+            let retried = self.step(QueueName::Retry).await;
             if fresh.0 + retried.0 > 0 {
                 continue;
             }
-            let waiting = [Lane::Delivery, Lane::Retry].iter().any(|&lane| !self.queues.all(lane).is_empty());
-            if !waiting {
-                return;
-            }
+            let Some(at) = self.queues.next_visible() else { return };
             self.clock.advance(Duration::from_secs(1));
-            if let Some(at) = self.queues.next_visible() {
-                self.clock.advance(self.clock.now().until(at));
-            }
+            self.clock.advance(self.clock.now().until(at));
         }
         panic!("the queues do not become empty");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The test has failed already, and says why.
+        if std::thread::panicking() {
+            return;
+        }
+        let left: BTreeSet<QueueName> =
+            QueueName::iter().filter(|&queue_name| !self.queues.all(queue_name).is_empty()).collect();
+        let said = self.leaves.get_mut().unwrap();
+        assert_eq!(left, *said, "the queues that have messages at the end, and those that the test names");
     }
 }

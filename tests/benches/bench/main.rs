@@ -15,6 +15,7 @@ mod accepting;
 mod callgrind;
 mod delivering;
 mod figures;
+mod first_connection;
 mod outcomes;
 mod scale;
 mod stage;
@@ -43,6 +44,7 @@ async fn main() {
     let stage = Stage::set().await;
     if wanted("starting") {
         starting::measure(&stage, &mut figures).await;
+        first_connection::measure(&stage, &mut figures).await;
     }
     if wanted("outcomes") {
         outcomes::measure(&stage, &mut figures).await;

@@ -160,7 +160,7 @@ async fn breakers(stage: &Stage, figures: &mut Figures) {
          end",
     );
     let mut call = script.prepare_invoke();
-    call.key(adapters::breaker::INDEX).arg(BREAKERS);
+    call.key("circuit_breaker_index").arg(BREAKERS);
     for (name, value) in &sample {
         call.arg(name).arg(value);
     }

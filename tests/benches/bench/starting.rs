@@ -21,7 +21,8 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
             wall.push(function.polls().await.as_secs_f64() * 1e3);
             cpu.push(function.usage().cpu.as_secs_f64() * 1e3);
         }
-        figures.judge(format!("{name}: exec to first poll, CPU"), median(cpu), "ms", AtMost(15.0));
+        // Some 20 ms of it are the first random number, which an invocation would have to draw otherwise.
+        figures.judge(format!("{name}: exec to first poll, CPU"), median(cpu), "ms", AtMost(40.0));
         figures.note(format!("{name}: exec to first poll, wall"), median(wall), "ms");
     }
     for name in FUNCTIONS {

@@ -1,28 +1,30 @@
-//! Where every step to the outside stops until the simulation lets it pass.
+//! The gate at which every step to the outside stops until the simulation lets it pass.
 
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use adapters::aws::dynamodb::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
+use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
-use adapters::dynamodb::{Archive, ArchiveError, Filed};
-use adapters::redis::{Call, Reply, Unavailable, Wire};
-use adapters::sender::Courier;
-use adapters::sqs::{Lane, Outgoing, Queue, SendError};
+use adapters::http::sender::ReceiverClient;
+use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
 use async_trait::async_trait;
-use domain::dead_letter::DeadLetter;
-use domain::message::Message;
+use domain::dead_letter::{DeadLetter, Filter};
+use domain::delivery::Delivery;
 use domain::outcome::{Answer, Attempted};
+use domain::place::Place;
+use domain::time::Millis;
 use tokio::sync::oneshot;
 
 use super::books::Books;
-use crate::archive_model::ArchiveModel;
 use crate::sqs_model::SqsModel;
+use crate::store_model::StoreModel;
 
-/// Where a process stands still.
+/// Where a process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
-    BeforeWave,
-    AfterWave,
+    BeforeRoundTrip,
+    AfterRoundTrip,
     BeforeSend,
     AfterSend,
     BeforePost,
@@ -36,9 +38,9 @@ pub(crate) enum Point {
 pub(crate) enum Permit {
     #[default]
     Go,
-    /// It fails, or seems to.
+    /// Its step fails, or its answer is lost.
     Fail,
-    /// What was done is done once more.
+    /// Its step is done once more.
     Again,
 }
 
@@ -48,12 +50,12 @@ struct Waiting {
     permit: oneshot::Sender<Permit>,
 }
 
-/// All processes' gates.
+/// The gates of all processes.
 pub(crate) struct Gate {
     waiting: Mutex<Vec<Waiting>>,
-    /// Counts every arrival and departure.
+    /// How often anything arrived or left.
     moved: Mutex<u64>,
-    /// Commands that Redis is working on.
+    /// Round trips that Redis works on.
     busy: Mutex<usize>,
     away: Mutex<bool>,
 }
@@ -63,7 +65,7 @@ impl Gate {
         Self { waiting: Mutex::default(), moved: Mutex::default(), busy: Mutex::default(), away: Mutex::default() }
     }
 
-    /// Who waits where: place, process, point.
+    /// Who waits: index, process and point.
     pub(crate) fn waiting(&self) -> Vec<(usize, usize, Point)> {
         let waiting = self.waiting.lock().unwrap();
         waiting.iter().enumerate().map(|(i, one)| (i, one.process, one.point)).collect()
@@ -72,7 +74,7 @@ impl Gate {
     pub(crate) fn grant(&self, index: usize, permit: Permit) {
         let one = self.waiting.lock().unwrap().remove(index);
         *self.moved.lock().unwrap() += 1;
-        // Its process may have died meanwhile.
+        // Its process may have died.
         one.permit.send(permit).ok();
     }
 
@@ -105,7 +107,7 @@ impl Gate {
     }
 }
 
-/// Redis is at work as long as this lives, also when its process dies.
+/// Redis works on a round trip as long as this lives. It ends with its process, too.
 struct AtWork<'a>(&'a Gate);
 
 impl<'a> AtWork<'a> {
@@ -122,14 +124,14 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// One process's way to the outside.
+/// The clients of one process. Each call stops at the gate.
 pub(crate) struct Port {
     number: usize,
     gate: Arc<Gate>,
     books: Arc<Books>,
-    redis: Arc<dyn Wire>,
+    redis: Arc<dyn RedisPort>,
     queues: SqsModel,
-    archive: ArchiveModel,
+    store: StoreModel,
     clock: Clock,
 }
 
@@ -138,12 +140,12 @@ impl Port {
         number: usize,
         gate: Arc<Gate>,
         books: Arc<Books>,
-        redis: Arc<dyn Wire>,
+        redis: Arc<dyn RedisPort>,
         queues: SqsModel,
-        archive: ArchiveModel,
+        store: StoreModel,
         clock: Clock,
     ) -> Self {
-        Self { number, gate, books, redis, queues, archive, clock }
+        Self { number, gate, books, redis, queues, store, clock }
     }
 
     pub(crate) fn number(&self) -> usize {
@@ -152,30 +154,30 @@ impl Port {
 
     async fn exchange(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
         let _at_work = AtWork::begin(&self.gate);
-        self.redis.wave(calls).await
+        self.redis.round_trip(calls).await
     }
 }
 
 #[async_trait]
-impl Wire for Port {
-    async fn wave(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+impl RedisPort for Port {
+    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        self.gate.pass(self.number, Point::BeforeWave).await;
+        self.gate.pass(self.number, Point::BeforeRoundTrip).await;
         if *self.gate.away.lock().unwrap() {
-            self.books.count("wave without redis");
+            self.books.count("round trip without redis");
             return Err(Unavailable::away());
         }
         for call in calls {
             self.books.asks(self.number, call);
         }
         let mut replies = self.exchange(calls).await;
-        if self.gate.pass(self.number, Point::AfterWave).await == Permit::Again {
+        if self.gate.pass(self.number, Point::AfterRoundTrip).await == Permit::Again {
             replies = self.exchange(calls).await;
         }
         if *self.gate.away.lock().unwrap() {
-            // It was done, and nobody will know.
+            // It was done, but its answer is lost.
             self.books.count("reply lost");
             return Err(Unavailable::away());
         }
@@ -190,17 +192,17 @@ impl Wire for Port {
 
 #[async_trait]
 impl Queue for Port {
-    async fn send(&self, lane: Lane, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
-        let failure = || Err(SendError::Unavailable("simulated".to_owned()));
+    async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+        let failure = || Err(SendError::unavailable("simulated"));
         let count = messages.len();
         for message in &messages {
-            self.books.sends(lane, message);
+            self.books.sends(queue_name, message);
         }
         if self.gate.pass(self.number, Point::BeforeSend).await == Permit::Fail {
             self.books.not_sent(&messages);
             return vec![failure(); count];
         }
-        let results = self.queues.send(lane, messages.clone()).await;
+        let results = self.queues.send(queue_name, messages.clone()).await;
         if self.gate.pass(self.number, Point::AfterSend).await == Permit::Fail {
             self.books.not_sent(&messages);
             return vec![failure(); count];
@@ -210,30 +212,65 @@ impl Queue for Port {
 }
 
 #[async_trait]
-impl Courier for Port {
-    async fn post(&self, message: &Message) -> Attempted {
+impl ReceiverClient for Port {
+    async fn post(&self, delivery: &Delivery) -> Attempted {
         self.gate.pass(self.number, Point::BeforePost).await;
         let at = self.clock.now();
-        let (answer, retry_after) = self.books.call(self.number, message);
+        let (answer, retry_after) = self.books.call(self.number, delivery);
         let lost = self.gate.pass(self.number, Point::AfterPost).await == Permit::Fail;
-        self.books.call_ended(self.number, message);
+        self.books.call_ended(self.number, delivery);
         let answer = if lost {
-            self.books.excuse(&message.payload);
+            self.books.excuse(&delivery.payload);
             Answer::Network
         } else {
             answer
         };
         let error = (!matches!(answer, Answer::Status(200))).then(|| format!("{answer:?}"));
-        Attempted { answer, at, ms: 1, retry_after, error }
+        Attempted { retry_after, error, ..Attempted::new(answer, at, 1) }
     }
 }
 
+/// The simulation has no operator: only filing stops at the gate.
 #[async_trait]
-impl Archive for Port {
-    async fn file(&self, letter: &DeadLetter) -> Result<Filed, ArchiveError> {
+impl DeadLetterStore for Port {
+    async fn file(&self, letter: &DeadLetter) -> Result<Filed, StoreError> {
         self.gate.pass(self.number, Point::BeforeFile).await;
-        let filed = self.archive.file(letter).await;
+        let filed = self.store.file(letter).await;
         self.gate.pass(self.number, Point::AfterFile).await;
         filed
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Kept>, StoreError> {
+        self.store.get(id).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Place>,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Listed, StoreError> {
+        self.store.list(filter, after, limit, now).await
+    }
+
+    async fn delete(&self, id: &str) -> Result<bool, StoreError> {
+        self.store.delete(id).await
+    }
+
+    async fn reserve(&self, id: &str, token: &str, now: Millis, until: Millis) -> Result<Reserved, StoreError> {
+        self.store.reserve(id, token, now, until).await
+    }
+
+    async fn redriven(&self, letter: &DeadLetter, at: Millis) -> Result<(), StoreError> {
+        self.store.redriven(letter, at).await
+    }
+
+    async fn release(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.store.release(letter).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
     }
 }

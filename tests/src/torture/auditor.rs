@@ -1,4 +1,4 @@
-//! Compares the books when the dust has settled.
+//! Compares the books when everything is finished.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,23 +11,23 @@ use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
 use crate::torture::{Blow, Books, Field, Weather};
 
-/// What an instance may hold at most. These are the binaries of the dev profile.
+/// The most memory that an instance may hold. These are binaries of the dev profile.
 const MOST_RSS: u64 = 64 * 1024 * 1024;
 
-/// How long a call may take, and what is done after it.
+/// How long a call may take, with its bookkeeping.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// How long before or after its end a fault may have hurt somebody.
+/// How long after its end a fault may have an effect.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-/// The outcome of a run.
-pub struct Page {
+/// The result of a run.
+pub struct Report {
     lines: Vec<(&'static str, String)>,
-    /// What must not have happened.
+    /// What happened and must not happen.
     pub breaches: Vec<String>,
 }
 
-impl fmt::Display for Page {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, figure) in &self.lines {
             writeln!(f, "{what:<34} {figure}")?;
@@ -39,14 +39,14 @@ impl fmt::Display for Page {
     }
 }
 
-/// What Redis and DynamoDB say.
+/// What Redis and DynamoDB hold.
 struct Stores {
     statuses: HashMap<String, HashMap<String, String>>,
     letters: Vec<Value>,
     sums: BTreeMap<String, u64>,
 }
 
-pub(crate) async fn audit(field: &Field) -> Page {
+pub(crate) async fn audit(field: &Field) -> Report {
     let listed = listed(field).await;
     let stores = Stores { statuses: statuses(field), letters: letters(field).await, sums: sums(field) };
     let idle = idle(field).await;
@@ -61,7 +61,7 @@ pub(crate) async fn audit(field: &Field) -> Page {
     audit.memory();
     audit.breaches.extend(idle);
     audit.listing(&listed);
-    audit.page(&[
+    audit.report(&[
         ("webhooks accepted", audit.books.told.len().to_string()),
         ("  delivered", delivered.to_string()),
         ("  archived", archived.to_string()),
@@ -96,14 +96,14 @@ impl Audit<'_> {
         self.field.receivers[receiver].temper
     }
 
-    /// Whether such a fault ended after a webhook was accepted, or shortly before: a
-    /// request that had to be repeated may have been queued at its first try.
+    /// Whether such a fault ended after a webhook was accepted, or shortly before. A
+    /// repeated request may have been queued at its first try.
     fn suffered(&self, id: &str, kind: impl Fn(Fault) -> bool) -> bool {
         let Some(told) = self.books.told.get(id) else { return false };
         self.books.faults.iter().any(|blow| kind(blow.fault) && blow.ended + AFTERMATH >= told.at)
     }
 
-    /// Whether Redis forgot after the last that was heard of a webhook.
+    /// Whether Redis lost data after the last call of a webhook.
     fn forgotten(&self, id: &str) -> bool {
         let last = self.got(id).iter().map(|call| call.at).max();
         let last = last.or_else(|| self.books.told.get(id).map(|told| told.at));
@@ -111,8 +111,8 @@ impl Audit<'_> {
         self.books.faults.iter().any(|blow| blow.fault.forgets() && after(blow))
     }
 
-    /// Whether a fault explains that a receiver got something twice: it hurt the first
-    /// time, or made Redis forget between the first and the last.
+    /// Whether a fault explains that a receiver got something twice: it came during the
+    /// first call, or Redis lost data between the first and the last.
     fn excuses(&self, got: &[Got]) -> bool {
         let mut accepted = got.iter().filter(|call| call.accepted()).map(|call| call.at);
         let Some(first) = accepted.next() else { return true };
@@ -123,7 +123,7 @@ impl Audit<'_> {
         })
     }
 
-    /// Every webhook that somebody holds a 202 for is delivered or archived.
+    /// Every webhook that was accepted is delivered or archived.
     fn every_webhook(&mut self) -> (usize, usize) {
         let (mut delivered, mut archived) = (0, 0);
         let mut lost = Vec::new();
@@ -140,7 +140,7 @@ impl Audit<'_> {
         (delivered, archived)
     }
 
-    /// Nothing arrives that was not accepted, or changed, or unsigned, or elsewhere.
+    /// Only accepted webhooks arrive, unchanged and signed, at their own receivers.
     fn nothing_else(&mut self) {
         for id in self.books.refused.iter().filter(|id| self.stores.statuses.contains_key(*id)) {
             self.breaches.push(format!("{id} was refused and has a status"));
@@ -154,7 +154,7 @@ impl Audit<'_> {
             let budget = match self.field.receivers[told.receiver].temper {
                 Temper::Missing => 1,
                 Temper::Throttling => 4,
-                // Probes that fail spend no attempt, and these have breakers that open.
+                // Their breakers open, and a probe that fails spends no attempt.
                 Temper::Healthy | Temper::Faulty | Temper::Slow => 4,
                 Temper::Flapping | Temper::Dead | Temper::Closing => usize::MAX,
             };
@@ -172,7 +172,7 @@ impl Audit<'_> {
         }
     }
 
-    /// Who answered 2xx twice to the same webhook, and who has no fault to blame.
+    /// How many webhooks got a 2xx twice, and for how many no fault explains it.
     fn duplicates(&mut self) -> (usize, usize) {
         let doubles: Vec<String> = self
             .books
@@ -189,7 +189,7 @@ impl Audit<'_> {
         (doubles.len(), count)
     }
 
-    /// A status says what happened; it is missing only where Redis has forgotten.
+    /// A status says what happened. It is missing only when Redis lost data.
     fn statuses(&mut self) -> (usize, usize) {
         let (mut wrong, mut forgotten) = (Vec::new(), 0);
         for id in self.books.told.keys() {
@@ -199,11 +199,11 @@ impl Audit<'_> {
             let archived = self.letter(id).is_some();
             let is_true = match status {
                 Some("delivered") => arrived,
-                // A duplicate may fail for good after a call whose answer was lost.
+                // The answer of a first call was lost, and a second call failed for good.
                 Some("failed") => archived && (!arrived || self.suffered(id, Fault::doubles)),
                 Some(_) | None => false,
             };
-            // What was finished when Redis forgot it may be missing, or as it was.
+            // Redis lost data after the delivery was finished.
             if !is_true && excused && (arrived || archived) && matches!(status, None | Some("pending" | "retrying")) {
                 forgotten += 1;
             } else if !is_true {
@@ -218,7 +218,7 @@ impl Audit<'_> {
         (count, forgotten)
     }
 
-    /// A dead letter has a reason that the receiver's book bears out.
+    /// The calls at the receiver explain the reason of each dead letter.
     fn letters(&mut self) {
         let mut wrong = Vec::new();
         let mut malformed = 0;
@@ -246,7 +246,7 @@ impl Audit<'_> {
                 wrong.push(format!("{id} is archived as {} after {} calls", letter["reason"], got.len()));
             }
         }
-        // A consumer that is killed after it sent one on sends it on again.
+        // A consumer that is killed after a send sends the same message again.
         let killed = self.books.faults.iter().any(|blow| blow.fault.doubles());
         if malformed < self.books.malformed || (malformed > self.books.malformed && !killed) {
             wrong.push(format!("{} unreadable messages were queued and {malformed} archived", self.books.malformed));
@@ -254,7 +254,7 @@ impl Audit<'_> {
         self.breaches.extend(wrong);
     }
 
-    /// Sums equal the books, or are lower where a process or Redis lost some.
+    /// Sums equal the books. They are lower when a process or Redis lost some.
     fn sums(&mut self) -> String {
         let sum = |name: &str| -> u64 {
             let named =
@@ -275,7 +275,7 @@ impl Audit<'_> {
         ] {
             let found = sum(name);
             shown.push(format!("{found}/{book}"));
-            // An accepted request that had to be repeated is queued, and counted, twice.
+            // A repeated request may be queued twice, and is counted twice then.
             let most = book + if name == "webhook_enqueued_total" { self.books.repeated * 40 } else { 0 };
             if found > most as u64 || (exact && found != book as u64) {
                 wrong.push(format!("{name} is {found}, and the books say {book}"));
@@ -285,7 +285,7 @@ impl Audit<'_> {
         shown.join(" ")
     }
 
-    /// The listing shows every record once, as it is.
+    /// The list of statuses shows each record once, with its status.
     fn listing(&mut self, listed: &[(String, String)]) {
         let shown: HashMap<&String, &String> = listed.iter().map(|(id, status)| (id, status)).collect();
         if shown.len() != listed.len() || shown.len() < self.stores.statuses.len() {
@@ -316,7 +316,7 @@ impl Audit<'_> {
         }
     }
 
-    fn page(&self, lines: &[(&'static str, String)]) -> Page {
+    fn report(&self, lines: &[(&'static str, String)]) -> Report {
         let mut all = vec![
             ("seed", self.field.plan.seed.to_string()),
             ("took", format!("{} s", self.field.began.elapsed().as_secs())),
@@ -335,7 +335,7 @@ impl Audit<'_> {
         let peaks: Vec<String> =
             self.books.peaks.iter().map(|(name, peak)| format!("{name} {}", peak / 1_048_576)).collect();
         all.push(("most memory of an instance, MiB", peaks.join(", ")));
-        Page { lines: all, breaches: self.breaches.clone() }
+        Report { lines: all, breaches: self.breaches.clone() }
     }
 }
 
@@ -366,7 +366,7 @@ fn sums(field: &Field) -> BTreeMap<String, u64> {
     sums
 }
 
-/// Every status, as clients list them.
+/// Every status, as the API lists them.
 async fn listed(field: &Field) -> Vec<(String, String)> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut listed = Vec::new();
@@ -392,7 +392,7 @@ async fn listed(field: &Field) -> Vec<(String, String)> {
 }
 
 async fn letters(field: &Field) -> Vec<Value> {
-    let client = field.stack().account().dynamodb();
+    let client = field.stack().dynamodb();
     let mut letters = Vec::new();
     let mut from: Option<HashMap<String, AttributeValue>> = None;
     loop {
@@ -408,7 +408,7 @@ async fn letters(field: &Field) -> Vec<Value> {
     }
 }
 
-/// While nothing happens, nothing grows: keys, connections, memory, descriptors.
+/// While nothing happens, keys, connections, memory and descriptors do not grow.
 async fn idle(field: &Field) -> Vec<String> {
     let look = || {
         let mut redis = field.redis.lock().unwrap().connect();

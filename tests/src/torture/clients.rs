@@ -1,5 +1,4 @@
-//! Clients that repeat a request, under the same `reference_id`, until they are told
-//! what became of it.
+//! Clients that repeat a request with the same `reference_id` until they get an answer.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +6,15 @@ use serde_json::{Value, json};
 
 use crate::torture::{Field, Told, Weather};
 
-/// Clients at once.
+/// How many clients there are.
 const CLIENTS: usize = 12;
-/// Tries before a client gives up, which it should not have to.
+/// Tries before a client gives up. That is a breach.
 const TRIES: usize = 120;
-/// No client may be kept waiting for longer.
+/// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Over how long the clients spread what they have, at least, so that every kind of
-/// fault meets some of it.
+/// The least time over which clients spread their webhooks, so that every kind of fault
+/// meets some of them.
 const SPREAD: Duration = Duration::from_secs(40);
 
 #[derive(Clone)]
@@ -23,7 +22,7 @@ struct Webhook {
     id: String,
     receiver: usize,
     payload: String,
-    /// With a header that no client may set.
+    /// Whether it has a header that no client may set.
     invalid: bool,
 }
 
@@ -68,7 +67,8 @@ impl<'f> Client<'f> {
         Webhook {
             id: format!("t-{}-{n}", self.number),
             receiver: self.rng.usize(..self.field.receivers.len()),
-            // Odd spacing, a number that no float holds, and an escape: bytes are kept.
+            // Odd spacing, a number that no float can hold, and an escape: a payload is
+            // delivered byte for byte.
             payload: format!(
                 "{{ \"n\":{n}, \"exact\":12345678901234567890123 ,\"é\":\"\\u00e9\",\"filler\":\"{filler}\"}}"
             ),
@@ -90,7 +90,7 @@ impl<'f> Client<'f> {
         self.field.receivers[webhook.receiver].url()
     }
 
-    /// Repeats what was not answered until everything is.
+    /// Repeats the webhooks that got no answer until all have one.
     async fn deliver(&mut self, mut open: Vec<Webhook>) {
         for attempt in 0..TRIES {
             let answers = self.ask(&open).await;
@@ -125,7 +125,7 @@ impl<'f> Client<'f> {
         self.field.books.open().told.insert(webhook.id, told);
     }
 
-    /// What each webhook was answered; none where no answer can be used.
+    /// The status of each webhook; none when there is no usable answer.
     async fn ask(&self, open: &[Webhook]) -> Vec<Option<u64>> {
         let api = self.field.stack().get("API_URL");
         if let [webhook] = open {

@@ -1,4 +1,4 @@
-//! Receivers with a temper of their own. Each notes what it got and how it answered.
+//! Receivers, each with its own temper. Each notes what it got and how it answered.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub(crate) enum Temper {
     Slow,
     /// Up for three seconds, down for three.
     Flapping,
-    /// Down from the third second on, until the others are done.
+    /// Down from the third second until all clients are served.
     Dead,
     /// Every third answer is 429 with `Retry-After`.
     Throttling,
@@ -50,7 +50,7 @@ impl Temper {
         Self::Missing,
     ];
 
-    /// The status to answer with, after a wait; none to hang up.
+    /// The status to answer with after a wait; none to close the connection.
     fn answer(self, age: Duration, recovered: bool, chance: f64) -> (Option<u16>, Duration) {
         let at_once = |status| (Some(status), Duration::ZERO);
         match self {
@@ -69,7 +69,7 @@ impl Temper {
     }
 }
 
-/// One request at a receiver.
+/// One request that a receiver got.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) receiver: usize,
@@ -120,7 +120,7 @@ impl Standing {
                         let id = header("webhook-id");
                         let wrong =
                             verify(&key, &id, &header("webhook-timestamp"), &header("webhook-signature"), &body).err();
-                        // Noted before the wait, after which nobody may be listening.
+                        // Noted before the wait: the caller may be gone after it.
                         let got = Got { receiver: number, at: Instant::now() + wait, status, wrong, body };
                         books.open().got.entry(id).or_default().push(got);
                         tokio::time::sleep(wait).await;
@@ -149,7 +149,7 @@ impl Standing {
         format!("http://{}/hook", self.address)
     }
 
-    /// From now on it answers 200, unless nothing is there.
+    /// From now on it answers 200, unless it always answers 404.
     pub(crate) fn recover(&self) {
         self.recovered.store(true, Ordering::SeqCst);
     }
@@ -160,7 +160,7 @@ fn key(secret: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &secret)
 }
 
-/// Standard Webhooks, as a receiver verifies it: five minutes old at most.
+/// Verifies a Standard Webhooks signature as receivers do: at most five minutes old.
 fn verify(key: &hmac::Key, id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), String> {
     let now = adapters::clock::Clock::system().now().as_secs();
     if timestamp.parse::<u64>().map_or(true, |at| at.abs_diff(now) > 300) {

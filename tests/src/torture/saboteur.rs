@@ -1,47 +1,47 @@
-//! Breaks things, as the seed says: every kind of fault once a round, in another
-//! order each time, until all clients are served.
+//! Injects faults: in each round every kind once, in an order that the seed decides, until
+//! all clients are served.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use adapters::sqs::{Lane, Outgoing, Queue as _};
+use adapters::aws::sqs::{Outgoing, Queue as _, QueueName};
 use bytes::Bytes;
+use domain::delivery::Delivery;
 use domain::identity::body_hash;
-use domain::message::{History, Message};
-use domain::time::Millis;
+use domain::message::Message;
 
 use crate::proxy::Trouble;
 use crate::torture::{Blow, Field, Plan, Told, Weather};
 
-/// Where the binaries are that `make build` makes.
+/// The folder of the binaries that `make build` makes.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
 
-/// Something that is done to the system.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     KillDeliver,
     KillEnqueue,
     KillArchive,
-    /// Redis ends and comes back with nothing.
+    /// Redis ends and comes back empty.
     RedisEmpty,
-    /// Redis ends and comes back with all that it had.
+    /// Redis ends and comes back with all its data.
     RedisKept,
-    /// Redis ends and comes back as it was some time ago.
+    /// Redis ends and comes back with older data.
     RedisStale,
-    /// Redis answers later than anybody waits.
+    /// Redis answers after the time limit of its clients.
     RedisSlow,
-    /// Redis swallows everything.
+    /// Redis does not answer.
     RedisAway,
-    /// Redis has no room for anything new.
+    /// Redis has no memory left.
     RedisFull,
-    /// The local AWS ends, and with it every instance, and comes back.
+    /// The local AWS ends with all instances, and comes back.
     AwsRestart,
-    /// Other binaries take the place of these, or these of the others.
+    /// The functions get the binaries of the other version.
     Upgrade,
-    /// Messages that are, or were, in the queue already.
+    /// Messages are put into a queue a second time.
     Duplicates,
-    /// Messages that nobody can read.
+    /// Unreadable messages are put into the queues.
     Malformed,
 }
 
@@ -73,23 +73,23 @@ impl Fault {
         }
     }
 
-    /// Whether it may make a receiver get something twice.
+    /// Whether a receiver may get something twice because of it.
     pub(crate) fn doubles(self) -> bool {
         self.disturbs() && !matches!(self, Self::KillEnqueue | Self::KillArchive)
     }
 
-    /// Whether it does more than put messages into queues.
+    /// Whether it disturbs a process or Redis.
     fn disturbs(self) -> bool {
         !matches!(self, Self::Duplicates | Self::Malformed)
     }
 
-    /// Whether Redis forgets by it.
+    /// Whether Redis loses data.
     pub(crate) fn forgets(self) -> bool {
         matches!(self, Self::RedisEmpty | Self::RedisStale)
     }
 }
 
-/// Faults come until every client is served, each kind at least once.
+/// Injects faults until every client is served, each kind at least once.
 pub(crate) async fn sabotage(field: &Field) {
     let mut rng = fastrand::Rng::with_seed(field.plan.seed);
     let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
@@ -100,7 +100,7 @@ pub(crate) async fn sabotage(field: &Field) {
             tokio::time::sleep(Duration::from_secs_f64(rng.f64() * 2.0 + 0.5)).await;
             field.weigh();
             let began = Instant::now();
-            // What a fault draws depends on who is there; the next one's draws do not.
+            // What one fault draws must not change what the next one draws.
             if inflict(field, *kind, &mut rng.fork()).await {
                 field.books.open().faults.push(Blow { fault: *kind, began, ended: Instant::now() });
             }
@@ -111,10 +111,10 @@ pub(crate) async fn sabotage(field: &Field) {
         rounds += 1;
     }
     let hit: Vec<Fault> = field.books.open().faults.iter().map(|blow| blow.fault).collect();
-    // One of them may find nobody at home, but not all.
+    // One kind may meet no instance, but not all.
     let killed = |kind: &Fault| matches!(kind, Fault::KillDeliver | Fault::KillEnqueue | Fault::KillArchive);
     if kinds.iter().any(killed) && !hit.iter().any(killed) {
-        field.books.breach("nobody was ever killed".to_owned());
+        field.books.breach("no instance was killed".to_owned());
     }
 }
 
@@ -156,17 +156,16 @@ async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) -> bool {
         }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
-            for lane in [Lane::Delivery, Lane::Retry] {
+            for queue_name in [QueueName::Delivery, QueueName::Retry] {
                 let bodies = ["broken {", "{\"v\":1}", "\u{7f}nothing"].map(str::to_owned);
-                send(field, lane, bodies.to_vec(), |books| books.malformed += 1).await;
+                send(field, queue_name, bodies.to_vec(), |books| books.malformed += 1).await;
             }
         }
     }
     true
 }
 
-/// Kills what runs now and what is started instead, some times: one moment alone is
-/// likely to meet nobody at work.
+/// Kills the instances of a function several times, since a single moment often meets none.
 async fn kill(field: &Field, function: &str, rng: &mut fastrand::Rng) -> bool {
     let mut killed = 0;
     for _ in 0..5 {
@@ -196,40 +195,35 @@ pub(crate) fn mend(field: &Field) {
 async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
     let mut known: Vec<(String, Told)> =
         field.books.open().told.iter().map(|(id, told)| (id.clone(), told.clone())).collect();
-    // A map's order is not the seed's.
+    // The order of a map does not follow the seed.
     known.sort_by(|a, b| a.0.cmp(&b.0));
     let chosen = rng.choose_multiple(known.iter(), 10);
     let bodies = chosen.into_iter().map(|(id, told)| message(field, id, told).encode().unwrap()).collect();
-    send(field, Lane::Delivery, bodies, |books| books.duplicated += 1).await;
+    send(field, QueueName::Delivery, bodies, |books| books.duplicated += 1).await;
 }
 
 fn message(field: &Field, id: &str, told: &Told) -> Message {
     let url = field.receivers[told.receiver].url();
     let now = adapters::clock::Clock::system().now();
-    Message {
+    let delivery = Delivery {
         id: id.to_owned(),
         body_hash: body_hash(&url, &told.payload, &BTreeMap::new(), None, None),
         url,
         payload: Bytes::from(told.payload.clone()),
-        headers: BTreeMap::new(),
-        event_type: None,
         correlation_id: "by-hand".to_owned(),
         accepted_at: now,
         deadline: now.after(Duration::from_secs(86_400)),
-        attempt: 0,
-        hop: 0,
-        parked: 0,
-        not_before: Millis(0),
-        history: History::default(),
-    }
+        ..Delivery::default()
+    };
+    Message { delivery, ..Message::default() }
 }
 
-async fn send(field: &Field, lane: Lane, bodies: Vec<String>, count: fn(&mut super::Books)) {
+async fn send(field: &Field, queue_name: QueueName, bodies: Vec<String>, count: fn(&mut super::Books)) {
     let messages = bodies.into_iter().map(|body| Outgoing::new(body, "by-hand".to_owned(), 0)).collect();
-    for result in field.queues().send(lane, messages).await {
+    for result in field.queues().send(queue_name, messages).await {
         match result {
             Ok(()) => count(&mut field.books.open()),
-            Err(error) => field.books.breach(format!("the queue did not take a message by hand: {error}")),
+            Err(error) => field.books.breach(format!("the queue did not take a message of the saboteur: {error}")),
         }
     }
 }

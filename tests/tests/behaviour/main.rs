@@ -1,0 +1,23 @@
+//! Behaviour: the real functions on a real Redis with real receivers, and models of SQS and
+//! DynamoDB, in virtual time.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
+
+mod accepting;
+mod archiving;
+mod breaking;
+mod cluster;
+mod cold_starts;
+mod delivering;
+mod health;
+mod hostile_receivers;
+mod limits;
+mod metrics;
+mod operating;
+mod redis_recovery;
+mod redriving;
+mod secrets;
+mod sending;
+mod simulation;
+mod storm;
+mod without_redis;

@@ -1,0 +1,15 @@
+//! Contracts: the rules in Lua against those in Rust, models against the real services, the
+//! configuration, the template and the OpenAPI document.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
+
+mod breaker_contract;
+mod configuration;
+mod deployment;
+mod events;
+mod openapi;
+mod parameters;
+mod queue_contract;
+mod record_contract;
+mod store_contract;
+mod template;

@@ -1,0 +1,14 @@
+//! Deployed: the real binaries, alone and as the template deploys them to the local AWS.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
+
+mod binaries;
+mod contract;
+mod dependencies;
+mod end_to_end;
+mod faults;
+mod logs;
+mod permissions;
+mod prometheus;
+mod runbook;
+mod torture;

@@ -1,0 +1,93 @@
+//! The deployed stack with IAM enforced: a missing permission fails a delivery, and a caller
+//! without permission is refused.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::receiver::Receiver;
+use tests::stack::{OwnStack, Stack};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A signed call of one of the stack's users, or an unsigned call.
+fn call(stack: &Stack, user: Option<&str>, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
+    let mut curl = Command::new("curl");
+    // A signature needs the API's host name. The local AWS answers /health of that name
+    // itself, so unsigned calls use the path.
+    let api = stack.get("API_URL");
+    let id = api.trim_start_matches("http://").split('.').next().unwrap();
+    let by_path = format!("{}/_aws/execute-api/{id}/$default", stack.get("AWS_ENDPOINT_URL"));
+    let base = if user.is_some() { api } else { &by_path };
+    curl.args(["-s", "-X", method, "-w", "\n%{http_code}", &format!("{base}{path}")]);
+    if let Some(user) = user {
+        curl.args(["--aws-sigv4", &format!("aws:amz:{}:execute-api", stack.get("AWS_REGION"))]);
+        curl.args(["--user", stack.get(user)]);
+    }
+    if let Some(body) = body {
+        curl.args(["-H", "content-type: application/json", "-d", body]);
+    }
+    let output = curl.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (answer, code) = said.rsplit_once('\n').unwrap();
+    (code.parse().unwrap(), serde_json::from_str(answer).unwrap_or_else(|_| Value::String(answer.to_owned())))
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
+    let own = OwnStack::start_guarded(&["RetryBaseS=1"]);
+    let (stack, receiver) = (own.stack(), Receiver::start().await);
+    let operator = Some("OPERATOR_USER");
+    let get = |path: &str| call(stack, operator, "GET", path, None);
+    let post = |path: &str, body: &str| call(stack, operator, "POST", path, Some(body));
+
+    let webhook = |id: &str| json!({"webhook_url": receiver.url("/"), "payload": 1, "reference_id": id}).to_string();
+    for stranger in [None, Some("STRANGER_USER")] {
+        for (method, path) in
+            [("POST", "/webhooks"), ("GET", "/webhook-statuses"), ("GET", "/metrics"), ("GET", "/nope")]
+        {
+            let body = (method == "POST").then(|| webhook("no"));
+            assert_eq!(call(stack, stranger, method, path, body.as_deref()).0, 403, "{stranger:?} {path}");
+        }
+    }
+    // enqueue and deliver send to all three queues.
+    receiver.answer([200u16]);
+    assert_eq!(post("/webhooks", &webhook("fine")).0, 202);
+    let status = |id: &str, wanted: &str| get(&format!("/webhook-statuses/{id}")).1["status"] == wanted;
+    until("delivered", || status("fine", "delivered")).await;
+    receiver.answer([500u16, 200]);
+    assert_eq!(post("/webhooks/batch", &format!("{{\"webhooks\": [{}]}}", webhook("again"))).0, 200);
+    until("retried", || status("again", "delivered")).await;
+    receiver.answer([410u16]);
+    assert_eq!(post("/webhooks", &webhook("gone")).0, 202);
+    // archive writes to the table. operate reads it and sends to the retry queue.
+    until("filed", || get("/dead-letters/gone").0 == 200).await;
+    let origin = receiver.origin().replace(':', "%3A").replace('/', "%2F");
+    let (code, page) = get(&format!("/dead-letters?destination={origin}"));
+    assert_eq!((code, &page["dead_letters"][0]["webhook_id"]), (200, &json!("gone")), "{page}");
+    assert_eq!(get("/dead-letters").1["dead_letters"].as_array().unwrap().len(), 1);
+    receiver.always(200u16);
+    assert_eq!(post("/dead-letters/gone/redrive", "{}").0, 202);
+    until("redriven", || status("gone", "delivered")).await;
+    assert_eq!(call(stack, operator, "DELETE", "/dead-letters/gone", None).0, 204);
+    assert_eq!(get("/circuit-breakers").0, 200);
+    assert_eq!(post("/webhook-cleanup?dry_run=true", "").1["complete"], true);
+    // health and metrics: they read every queue and the table. /health needs no signature.
+    let (code, health) = call(stack, None, "GET", "/health", None);
+    assert_eq!((code, &health["status"]), (200, &json!("healthy")), "{health}");
+    let (code, metrics) = get("/metrics");
+    assert_eq!(code, 200);
+    for queue in ["delivery", "retry", "dead_letter"] {
+        assert!(metrics.as_str().unwrap().contains(&format!("queue_messages{{queue=\"{queue}\"")), "{queue}");
+    }
+    assert_eq!(receiver.count(), 5);
+}
