@@ -22,7 +22,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
 use domain::dead_letter::{DeadLetter, ERROR_CODE, ERROR_MESSAGE};
 use domain::identity::is_another_body;
-use domain::message::{Envelope, LateOutcome, Message};
+use domain::message::{Envelope, LateOutcome, LateOutcomes, Message};
 use domain::reason::Reason;
 use domain::record::{Ending, NewRecord, Record, Settlement, short_error};
 use domain::status::{Lifetimes, Status};
@@ -107,7 +107,9 @@ impl Archivist {
         for (record, received) in records.iter().enumerate() {
             match self.read(record, received) {
                 Ok(Item::Filing(filing)) => filings.push(*filing),
-                Ok(Item::LateOutcome(outcome)) => late_outcomes.push((record, *outcome)),
+                Ok(Item::LateOutcomes(late)) => {
+                    late_outcomes.extend(late.outcomes.into_iter().map(|outcome| (record, outcome)))
+                }
                 Ok(Item::Newer) => {
                     tracing::warn!(message_id = %received.message_id, outcome = "left", "left for a newer archivist");
                     failed.insert(record);
@@ -138,7 +140,7 @@ impl Archivist {
         let failed_at = if named.is_some() { received.sent_at.unwrap_or(now) } else { now };
         let error = received.error_message.as_deref();
         Ok(match Envelope::decode(&received.body) {
-            Ok(Envelope::LateOutcome(outcome)) => Item::LateOutcome(outcome),
+            Ok(Envelope::LateOutcomes(late)) => Item::LateOutcomes(late),
             Ok(Envelope::Deliver(message)) => {
                 // Without a reason SQS moved it here: it came back again and again.
                 let reason = named.unwrap_or(Reason::Crashed);
@@ -205,7 +207,8 @@ impl Archivist {
             }
             Filed::Known => Ok(Filing { known: true, ..filing }),
             Filed::Foreign => {
-                let filing = Filing { letter: filing.letter.apart(), settle: None, ..filing };
+                // Its delivery's record is its own all the same.
+                let filing = Filing { letter: filing.letter.apart(), ..filing };
                 let known = self.store.file(&filing.letter).await.map_err(fail)? != Filed::Written;
                 if !known {
                     count(&filing.letter);
@@ -284,7 +287,7 @@ fn count(letter: &DeadLetter) {
 
 enum Item {
     Filing(Box<Filing>),
-    LateOutcome(Box<LateOutcome>),
+    LateOutcomes(Box<LateOutcomes>),
     /// Written by a newer version: whoever can read it will file it.
     Newer,
 }
@@ -316,7 +319,15 @@ fn judge(filing: Filing, record: Option<Record>) -> Option<Filing> {
     if is_another_body(&record.details.body_hash, &letter.body_hash) {
         return Some(Filing { letter: filing.letter.apart(), settle: None, ..filing });
     }
-    if record.status == Status::Delivered || record.hop > letter.hop {
+    // A record of an earlier life of this id says nothing about this delivery.
+    let recorded_at = record.details.accepted_at;
+    let went_on = match record.status {
+        Status::Delivered => recorded_at >= letter.accepted_at,
+        Status::Pending | Status::Retrying | Status::Failed => {
+            recorded_at == letter.accepted_at && record.hop > letter.hop
+        }
+    };
+    if went_on {
         tracing::info!(
             webhook_id = %letter.webhook_id,
             hop = letter.hop,

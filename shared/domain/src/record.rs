@@ -98,7 +98,10 @@ pub enum Removal {
 pub enum Reservation {
     /// The id was free, or an earlier request reserved it for the same body and
     /// did not get its message into the queue: send it.
-    Reserved,
+    Reserved {
+        /// When the delivery was accepted: what every message of the reservation says.
+        accepted_at: Millis,
+    },
     /// It is queued, or further.
     Known {
         /// Where it stands.

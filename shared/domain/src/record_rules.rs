@@ -20,16 +20,18 @@ use crate::time::Millis;
 /// [`Reason::Crashed`](crate::dead_letter::Reason::Crashed).
 pub const MAX_CRASHES: u32 = 4;
 
-/// Reserves an id for a new delivery. The record tells a repeated request from
-/// another body under the same id. A record without `reserved` is queued.
+/// Reserves an id for a new delivery. The record tells a repeated request from another
+/// body under the same id. A record without `reserved` is queued. A repeated request whose
+/// message may not be queued was accepted when the first one was, so that all messages of
+/// one reservation say the same.
 pub fn reserve(record: &mut Option<Record>, now: Millis, new_record: &NewRecord) -> Reservation {
     match record {
         None => {
             *record = Some(Record { reserved: true, ..Record::begun(new_record, now) });
-            Reservation::Reserved
+            Reservation::Reserved { accepted_at: new_record.accepted_at }
         }
         Some(found) if found.is_foreign(new_record) => Reservation::Conflict,
-        Some(found) if found.reserved => Reservation::Reserved,
+        Some(found) if found.reserved => Reservation::Reserved { accepted_at: found.details.accepted_at },
         Some(found) => {
             Reservation::Known { status: found.status, correlation_id: found.details.correlation_id.clone() }
         }
@@ -66,20 +68,32 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     if found.lease.as_ref().is_some_and(|lease| lease.token == claim.token) {
         return verdict(found.crashes);
     }
-    match found.status {
-        Status::Delivered => return Grant::Done,
-        Status::Failed if found.hop >= claim.hop && !found.unknown => return Grant::Done,
-        Status::Failed | Status::Pending | Status::Retrying => {}
+    let accepted_at = claim.new_record.accepted_at;
+    if accepted_at > found.details.accepted_at {
+        if let Some(lease) = found.lease.as_ref().filter(|lease| lease.until > now) {
+            return Grant::Busy(now.until(lease.until));
+        }
+        // All messages of one reservation were accepted at one instant. So the id was used
+        // again after this record was gone, and a Redis that was restored has it still.
+        *found = Record::begun(&claim.new_record, now);
+    }
+    if found.status == Status::Delivered {
+        return Grant::Done;
+    }
+    if accepted_at < found.details.accepted_at && !found.reserved {
+        // The id was used again, and that delivery is queued: it carries on.
+        return Grant::Stale;
+    }
+    if found.status == Status::Failed && found.hop >= claim.hop && !found.unknown {
+        return Grant::Done;
     }
     if found.hop > claim.hop {
         return Grant::Stale;
     }
     if let Some(lease) = &found.lease {
-        // A successor is only sent when its attempt has ended, so a higher hop
-        // voids the lease, unless that hop was claimed twice, or belongs to an
-        // earlier life of this id that is redriven now.
-        let earlier_life = found.details.accepted_at != claim.new_record.accepted_at;
-        if lease.until > now && (found.hop == claim.hop || lease.firm || earlier_life) {
+        // A successor is only sent when its attempt has ended, so a higher hop voids the
+        // lease, unless that hop was claimed twice.
+        if lease.until > now && (found.hop == claim.hop || lease.firm) {
             return Grant::Busy(now.until(lease.until));
         }
         if found.hop == claim.hop {
@@ -104,6 +118,8 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         found.status = Status::waiting(found.details.attempts);
     }
     found.show(&claim.new_record);
+    // A later request that is only reserved may have failed: this message carries it too.
+    found.details.accepted_at = found.details.accepted_at.min(accepted_at);
     found.reserved = false;
     found.next_attempt_at = None;
     let firm = found.claimed == Some(claim.hop);
@@ -147,7 +163,9 @@ pub fn settle(
     }
     // A 2xx is a fact whoever reports it; anything else may be old news.
     let others = !held && found.lease.as_ref().is_some_and(|lease| lease.until > now);
-    let outdated = found.hop > *hop
+    // So is what happened to an earlier delivery under this id.
+    let outdated = new_record.accepted_at < found.details.accepted_at
+        || found.hop > *hop
         || (found.hop == *hop && others)
         || (found.hop == *hop
             && found.status == Status::Failed
@@ -264,7 +282,8 @@ pub fn abandon(record: &mut Option<Record>, now: Millis, before: Millis) -> bool
 pub fn redrive(record: &mut Option<Record>, now: Millis, new_record: &NewRecord, hop: u32, due: Millis) -> Status {
     let known = record.is_some();
     let found = record.get_or_insert_with(|| Record::begun(new_record, now));
-    if !known || (found.status == Status::Failed && found.hop < hop && !found.is_foreign(new_record)) {
+    let is_current = !found.is_foreign(new_record) && new_record.accepted_at >= found.details.accepted_at;
+    if !known || (found.status == Status::Failed && found.hop < hop && is_current) {
         found.status = Status::Pending;
         found.details.attempts = 0;
         found.details.expires_at = new_record.expires_at;
@@ -469,11 +488,64 @@ mod tests {
         assert_eq!(record, before);
     }
 
+    fn accepted(at: u64) -> NewRecord {
+        NewRecord { accepted_at: Millis(at), ..new_record() }
+    }
+
+    fn claim_accepted(at: u64, token: &str, hop: u32) -> Claim {
+        Claim { new_record: accepted(at), ..claim_of(token, hop) }
+    }
+
+    #[test]
+    fn late_news_of_an_earlier_life_of_an_id_changes_nothing() {
+        let mut record = None;
+        claim(&mut record, Millis(200), &claim_accepted(200, "b", 0));
+        settle(&mut record, Millis(201), &accepted(200), &settle_of("b", 0, retrying()));
+        let before = record.clone();
+        for ending in [failed(), retrying()] {
+            let reply = settle(&mut record, Millis(300), &accepted(100), &settle_of("a", 1, ending));
+            assert_eq!((reply, &record), (SettlementReply::Stale, &before));
+        }
+        assert_eq!(claim(&mut record, Millis(301), &claim_accepted(200, "c", 1)), Grant::Granted);
+        let reply = settle(&mut record, Millis(302), &accepted(100), &settle_of("a", 1, delivered()));
+        assert_eq!(reply, SettlementReply::Recorded, "a 2xx is a fact");
+    }
+
+    #[test]
+    fn a_message_of_an_earlier_life_gives_way_to_one_that_is_queued() {
+        let mut record = None;
+        reserve(&mut record, Millis(200), &accepted(200));
+        let before = record.clone();
+        assert_eq!(claim(&mut record, Millis(201), &claim_accepted(100, "a", 1)), Grant::Granted, "it may be alone");
+        record = before;
+        confirm(&mut record, Millis(201), &accepted(200));
+        assert_eq!(claim(&mut record, Millis(202), &claim_accepted(100, "a", 1)), Grant::Stale);
+        assert_eq!(claim(&mut record, Millis(203), &claim_accepted(200, "b", 0)), Grant::Granted);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_life_does_not_stop_a_later_one() {
+        for ending in [delivered(), failed(), retrying()] {
+            let mut record = None;
+            claim(&mut record, Millis(100), &claim_accepted(100, "a", 3));
+            assert_eq!(
+                claim(&mut record, Millis(150), &claim_accepted(101, "b", 0)),
+                Grant::Busy(Duration::from_millis(50))
+            );
+            settle(&mut record, Millis(160), &accepted(100), &settle_of("a", 3, ending));
+            assert_eq!(claim(&mut record, Millis(170), &claim_accepted(101, "b", 0)), Grant::Granted);
+            let record = record.unwrap();
+            assert_eq!((record.hop, record.details.accepted_at), (0, Millis(101)));
+        }
+    }
+
     #[test]
     fn a_reservation_is_resumed_until_it_is_queued() {
         let mut record = None;
-        assert_eq!(reserve(&mut record, Millis(0), &new_record()), Reservation::Reserved);
-        assert_eq!(reserve(&mut record, Millis(1), &new_record()), Reservation::Reserved);
+        let reserved = Reservation::Reserved { accepted_at: Millis(7) };
+        assert_eq!(reserve(&mut record, Millis(7), &accepted(7)), reserved);
+        assert_eq!(reserve(&mut record, Millis(8), &accepted(8)), reserved, "all of its messages say the same");
+        record.as_mut().unwrap().details.accepted_at = Millis(0);
         assert_eq!(confirm(&mut record, Millis(2), &new_record()), Status::Pending);
         assert!(matches!(reserve(&mut record, Millis(3), &new_record()), Reservation::Known { .. }));
         assert!(!forget(&mut record, &new_record()), "a queued delivery is never forgotten");

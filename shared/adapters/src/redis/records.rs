@@ -9,16 +9,15 @@ use domain::record::{
 };
 use domain::record_rules::{MAX_CRASHES, OUTCOME_UNKNOWN};
 use domain::status::{Lifetimes, Status};
-use domain::time::Millis;
+use domain::time::{Millis, whole_ms};
 use redis::{FromRedisValue as _, Value};
 
 use super::query::{Query, words};
 use super::script::{Args, Script};
 use super::transport::Call;
 
-/// How long a reservation lives whose message may never have been queued, in ms.
-const RESERVATION_MS: u64 = 15 * 60 * 1000;
-
+/// How long a reservation lives whose message may never have been queued.
+const RESERVATION: Duration = Duration::from_secs(15 * 60);
 /// What a record that should have ended long ago still gets.
 const SHORTEST_LIFE: Duration = Duration::from_secs(3600);
 
@@ -47,14 +46,23 @@ pub fn key(id: &str) -> String {
 
 /// `domain::record_rules::reserve` for the delivery `id`.
 pub fn reserve(id: &str, new_record: &NewRecord) -> Query<Reservation> {
-    let args = Args::new().with(&new_record.body_hash).with(RESERVATION_MS);
+    let args = Args::new().with(&new_record.body_hash).with(whole_ms(RESERVATION));
     query(&RESERVE, id, with_fields(args, new_record), |words| match words {
-        ["reserved"] => Some(Reservation::Reserved),
+        ["reserved", accepted_at] => Some(Reservation::Reserved { accepted_at: Millis(accepted_at.parse().ok()?) }),
         ["conflict"] => Some(Reservation::Conflict),
         ["known", status, correlation_id] => {
             Some(Reservation::Known { status: status.parse().ok()?, correlation_id: (*correlation_id).to_owned() })
         }
         _ => None,
+    })
+}
+
+/// What [`reserve`] would answer, without reserving anything.
+pub fn look_up(id: &str, new_record: &NewRecord) -> Query<Reservation> {
+    let new_record = new_record.clone();
+    read(id).map(move |stored| {
+        let mut copy = stored.map(|stored| stored.record);
+        domain::record_rules::reserve(&mut copy, new_record.accepted_at, &new_record)
     })
 }
 
@@ -163,7 +171,7 @@ pub fn set_missing_ttl(id: &str, record: &Record, now: Millis, lifetimes: Lifeti
     let life = Duration::from_millis(lifetimes.of(record.status));
     let left = life.saturating_sub(age).max(SHORTEST_LIFE);
     let mut expire = redis::cmd("PEXPIRE");
-    expire.arg(key(id)).arg(domain::time::whole_ms(left)).arg("NX");
+    expire.arg(key(id)).arg(whole_ms(left)).arg("NX");
     Query::one("set missing ttl", expire, |value| Some(value == Value::Int(1)))
 }
 

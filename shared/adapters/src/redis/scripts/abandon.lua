@@ -1,4 +1,4 @@
--- domain::ledger::abandon. ARGV: the deadline of what is given up, in ms, its
+-- domain::record_rules::abandon. ARGV: the deadline of what is given up, in ms, its
 -- error, and the ttl of its record in ms.
 local key, before, ttl = KEYS[1], whole(ARGV[1], 'before'), whole(ARGV[3], 'ttl')
 local found = redis.call('HMGET', key, 'status', 'expires_at', 'lease_until', 'webhook_url')

@@ -1,29 +1,45 @@
--- domain::ledger::claim. ARGV: token, hop, lease in ms, body hash, crashes that
+-- domain::record_rules::claim. ARGV: token, hop, lease in ms, body hash, crashes that
 -- end it, ttl of an unfinished record in ms, status and attempts of a waiting
--- delivery, its deadline, then the birth's fields in pairs.
+-- delivery, its deadline, then the fields that a
+-- record begins with, in pairs.
 local key, token, hash = KEYS[1], ARGV[1], ARGV[4]
 local hop, lease = whole(ARGV[2], 'hop'), whole(ARGV[3], 'lease')
 local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
 local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 
+local accepted = whole(born('created_at', 10), 'created_at')
+
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at')
+  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
+local created = tonumber(found[11] or 0)
 local function verdict() return crashes >= limit and 'crashed' or 'granted' end
 
 if status then
   if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
   if holder == token then return verdict() end
-  if status == 'delivered' then return 'done' end
+  if accepted > created then
+    local left = holder and tonumber(found[5]) - now or 0
+    if left > 0 then return {'busy', left} end
+    -- All messages of one reservation were accepted at one instant. So the id was used
+    -- again after this record was gone, and a Redis that was restored has it still.
+    found, status, holder, at_hop, crashes = {}, nil, nil, 0, 0
+  elseif status == 'delivered' then
+    return 'done'
+  elseif accepted < created and not found[12] then
+    -- The id was used again, and that delivery is queued: it carries on.
+    return 'stale'
+  end
+end
+if status then
   if status == 'failed' and at_hop >= hop and not found[9] then return 'done' end
   if at_hop > hop then return 'stale' end
   if holder then
-    -- A successor is only sent when its attempt has ended, so a higher hop voids
-    -- the lease, unless that hop was claimed twice, or belongs to an earlier life
-    -- of this id.
+    -- A successor is only sent when its attempt has ended, so a higher hop voids the
+    -- lease, unless that hop was claimed twice.
     local left = tonumber(found[5]) - now
-    if left > 0 and (at_hop == hop or found[7] or found[11] ~= born('created_at', 10)) then return {'busy', left} end
+    if left > 0 and (at_hop == hop or found[7]) then return {'busy', left} end
     if at_hop == hop then crashes = crashes + 1 end
   end
 else
@@ -42,6 +58,8 @@ if found[9] and hop == at_hop then
   redis.call('HSET', key, 'status', tonumber(redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
 end
 if status and not found[10] then show(key, 10) end
+-- A later request that is only reserved may have failed: this message carries it too.
+if status and accepted < created then redis.call('HSET', key, 'created_at', text_of(accepted)) end
 redis.call('HDEL', key, 'reserved', 'next_attempt_at', 'crashes', 'firm', 'unknown')
 redis.call('HSET', key, 'lease', token, 'lease_until', text_of(now + lease), 'claimed', text_of(hop))
 if found[8] and tonumber(found[8]) == hop then redis.call('HSET', key, 'firm', '1') end

@@ -1,4 +1,4 @@
--- domain::ledger::confirm. ARGV: body hash, ttl of an unfinished record in ms,
+-- domain::record_rules::confirm. ARGV: body hash, ttl of an unfinished record in ms,
 -- then the birth's fields in pairs. Answers the record's status.
 local key, hash, ttl = KEYS[1], ARGV[1], whole(ARGV[2], 'ttl')
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'reserved')

@@ -1,4 +1,4 @@
--- domain::ledger::forget. ARGV: body hash.
+-- domain::record_rules::forget. ARGV: body hash.
 local key, hash = KEYS[1], ARGV[1]
 local found = redis.call('HMGET', key, 'reserved', 'body_hash')
 local theirs = found[2]

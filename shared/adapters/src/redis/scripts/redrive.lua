@@ -1,12 +1,14 @@
--- domain::ledger::redrive. ARGV: hop, due, body hash, ttl of an unfinished record
--- in ms, its deadline, then the birth's fields in pairs. Answers the record's status.
+-- domain::record_rules::redrive. ARGV: hop, due, body hash, ttl of an unfinished record
+-- in ms, its deadline, then the fields that a record begins with, in pairs. Answers the record's status.
 local key, hop, due, hash = KEYS[1], whole(ARGV[1], 'hop'), whole(ARGV[2], 'due'), ARGV[3]
 local ttl, expires_at = whole(ARGV[4], 'ttl'), ARGV[5]
-local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'webhook_url')
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'webhook_url', 'created_at')
 local status, theirs = found[1], found[2]
 if status then
   local foreign = theirs and hash ~= '' and theirs ~= hash
-  if foreign or status ~= 'failed' or tonumber(found[3] or 0) >= hop then return status end
+  -- The id was used again since: that delivery is not this one.
+  local older = tonumber(born('created_at', 6) or 0) < tonumber(found[5] or 0)
+  if foreign or older or status ~= 'failed' or tonumber(found[3] or 0) >= hop then return status end
   if not found[4] then show(key, 6) end
 else
   clear(key)

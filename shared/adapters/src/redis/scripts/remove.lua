@@ -1,4 +1,4 @@
--- domain::ledger::remove. ARGV: the last change of what goes, in ms.
+-- domain::record_rules::remove. ARGV: the last change of what goes, in ms.
 local key, before = KEYS[1], whole(ARGV[1], 'before')
 local found = redis.call('HMGET', key, 'status', 'updated_at', 'lease_until', 'webhook_url')
 local status = found[1]

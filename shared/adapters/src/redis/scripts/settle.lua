@@ -1,11 +1,11 @@
--- domain::ledger::settle. ARGV: token, hop, ending, body hash, ttl in ms, how
+-- domain::record_rules::settle. ARGV: token, hop, ending, body hash, ttl in ms, how
 -- many arguments set fields, those in pairs (an empty value removes its field),
 -- then the birth's fields in pairs.
 local key, token, ending, hash = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
 local hop, ttl, count = whole(ARGV[2], 'hop'), whole(ARGV[5], 'ttl'), whole(ARGV[6], 'count')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'settled', 'attempts',
-  'unknown', 'webhook_url')
+  'unknown', 'webhook_url', 'created_at')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
 if not status then
@@ -29,8 +29,11 @@ else
   if status == 'delivered' then return ending == 'delivered' and 'recorded' or 'stale' end
   -- A 2xx is a fact whoever reports it; anything else may be old news.
   if ending ~= 'delivered' then
+    -- So is what happened to an earlier delivery under this id.
+    local older = tonumber(born('created_at', 7 + count) or 0) < tonumber(found[10] or 0)
     local others = holder and holder ~= token and tonumber(found[5]) > now
-    if at_hop > hop
+    if older
+      or at_hop > hop
       or (at_hop == hop and others)
       or (at_hop == hop and status == 'failed' and not found[8] and ending == 'failed') then
       return 'stale'
