@@ -6,14 +6,16 @@ use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::{QueryError, Trip};
 use adapters::telemetry::chain;
-use domain::breaker::{Breaker, State};
+use domain::breaker::{Breaker, State, breaker_name};
+use domain::destination::Destination;
 use domain::object::parsed;
 use domain::time::Millis;
 use lambda_http::Body;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::Operate;
-use crate::request::{self, ORIGIN, origin};
+use crate::request::{self, ORIGIN};
 
 impl Operate {
     /// Every breaker that changed within a day, the last changed first; those in one
@@ -38,8 +40,9 @@ impl Operate {
 
     /// Closes one by hand. What was parked comes when it is due.
     pub(crate) async fn reset(&self, body: &Body, correlation_id: &str) -> Result<Value, Problem> {
-        let destination = destination(body)?;
+        let url = named(body)?;
         let now = self.clock.now();
+        let destination = self.breaker_of(&url).await?;
         let mut trip = Trip::default();
         let reset = trip.add(breakers::reset(&destination));
         // An entry that is missing shows with the next change.
@@ -56,18 +59,34 @@ impl Operate {
     }
 }
 
+impl Operate {
+    /// The breaker that a URL names: the one of its path if there is one, else the one of
+    /// its destination.
+    async fn breaker_of(&self, url: &Url) -> Result<String, Problem> {
+        let (of_path, of_destination) = (breaker_name(url), Destination::of(url).as_str().to_owned());
+        if of_path == of_destination {
+            return Ok(of_destination);
+        }
+        let found = breakers::read(&of_path).run(self.redis.as_ref()).await.map_err(|error| {
+            tracing::error!(destination = %of_path, code = error.code(), error = %chain(&error), "a circuit breaker cannot be read");
+            away()
+        })?;
+        Ok(if found.is_some() { of_path } else { of_destination })
+    }
+}
+
 fn away() -> Problem {
     Problem::unavailable("Circuit breakers cannot be read now; deliveries go on.")
 }
 
-/// The destination that a request names, in its normal form.
-fn destination(body: &Body) -> Result<String, Problem> {
+/// The URL that a request names.
+fn named(body: &Body) -> Result<Url, Problem> {
     let mut reader = request::object(body, &["destination"])?;
     reader.required("destination");
-    let read = |raw| parsed::<String>(raw).and_then(|text| origin(&text));
-    let destination = reader.optional("destination", read, ORIGIN);
+    let read = |raw| parsed::<String>(raw).and_then(|text| request::http_url(&text));
+    let url = reader.optional("destination", read, ORIGIN);
     let faults = reader.finish();
-    destination.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
+    url.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
 }
 
 fn view(destination: &str, breaker: &Breaker, now: Millis) -> Value {

@@ -11,12 +11,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
+use url::Url;
 
+use crate::destination::Destination;
 use crate::outcome::HealthSignal;
 use crate::time::Millis;
 
 /// How many reports are remembered, so that a re-sent one counts once.
 pub const REMEMBERED: usize = 32;
+
+/// How many paths are remembered whose probes failed.
+pub const MAX_FAILED_PATHS: usize = 8;
 
 /// When a breaker opens and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +44,30 @@ pub struct BreakerPolicies {
 }
 
 impl BreakerPolicies {
-    /// The policy of a destination.
-    pub fn of(&self, destination: &str) -> BreakerPolicy {
-        self.overrides.get(destination).copied().unwrap_or(self.general)
+    /// The policy of a breaker.
+    pub fn of(&self, breaker: &str) -> BreakerPolicy {
+        self.overrides.get(breaker).copied().unwrap_or(self.general)
     }
+
+    /// The name of the breaker that calls to `url` ask: the destination, or the longest
+    /// exception that names a path above the URL's.
+    pub fn breaker_of(&self, url: &Url) -> String {
+        let destination = Destination::of(url);
+        let covering = self.overrides.keys().filter(|name| covers(name, destination.as_str(), url.path()));
+        covering.max_by_key(|name| name.len()).map_or_else(|| destination.as_str().to_owned(), Clone::clone)
+    }
+}
+
+/// Whether the breaker `name` watches a path of a destination: whole segments count.
+fn covers(name: &str, destination: &str, path: &str) -> bool {
+    let Some(prefix) = name.strip_prefix(destination).filter(|prefix| prefix.starts_with('/')) else { return false };
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The name of a breaker as it is written in settings and requests: a destination, and a
+/// path if `url` has one.
+pub fn breaker_name(url: &Url) -> String {
+    format!("{}{}", Destination::of(url).as_str(), url.path().trim_end_matches('/'))
 }
 
 /// Where a breaker stands.
@@ -86,6 +111,17 @@ pub struct Probe {
     pub token: String,
     /// When its holder can no longer be alive.
     pub until: Millis,
+    /// What it calls; see [`Caller::path`].
+    pub path: String,
+}
+
+/// The delivery that is to be the next probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which delivery.
+    pub id: String,
+    /// Whether it is likely to fail: it did before, or a probe to its path did.
+    pub is_suspect: bool,
 }
 
 /// A breaker, `circuit_breaker:<destination>` in Redis. One that is not there is
@@ -107,7 +143,9 @@ pub struct Breaker {
     /// The probe that is out.
     pub probe: Option<Probe>,
     /// The delivery that waits exactly until `retry_at`.
-    pub candidate: Option<String>,
+    pub candidate: Option<Candidate>,
+    /// Paths whose probes failed since it opened, the last ones.
+    pub failed_paths: VecDeque<String>,
     /// Tokens of the last reports that could change something.
     pub reported: VecDeque<String>,
 }
@@ -158,41 +196,60 @@ pub struct ProbeTimes {
     pub call: Duration,
 }
 
-/// Asks to call. `id` is the delivery, `token` this receive of it.
-pub fn admit(
-    breaker: &mut Breaker,
-    now: Millis,
-    id: &str,
-    token: &str,
-    times: ProbeTimes,
-    policy: &BreakerPolicy,
-) -> Admission {
+/// A delivery that asks to call.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Which delivery.
+    pub id: &'a str,
+    /// This receive of its message.
+    pub token: &'a str,
+    /// Whether an attempt of it failed before. One that always fails must not keep a
+    /// destination's other deliveries waiting, so it yields to one that has not failed.
+    pub has_failed: bool,
+    /// A short name for the path that it calls, without spaces. A path whose probe failed
+    /// yields to the destination's other paths.
+    pub path: &'a str,
+    /// How long it holds the place of the probe.
+    pub times: ProbeTimes,
+}
+
+/// Asks to call.
+pub fn admit(breaker: &mut Breaker, now: Millis, caller: Caller<'_>, policy: &BreakerPolicy) -> Admission {
     let probing = |breaker: &Breaker| {
         Admission::Admitted(Pass::Probe {
             epoch: breaker.epoch,
-            token: token.to_owned(),
+            token: caller.token.to_owned(),
             reset_ms: breaker.reset_ms.unwrap_or(policy.reset_ms),
         })
     };
+    let is_suspect = caller.has_failed || breaker.failed_paths.iter().any(|path| path == caller.path);
     match breaker.state {
         State::Closed => return Admission::Admitted(Pass::Regular { epoch: breaker.epoch }),
         State::Open => {
             let retry_at = breaker.retry_at.unwrap_or_default();
+            let candidate = breaker.candidate.as_ref();
+            let yields = |candidate: &Candidate| candidate.id != caller.id && is_suspect && !candidate.is_suspect;
             if now < retry_at {
-                let first = breaker.candidate.as_deref().is_none_or(|candidate| candidate == id);
+                let first = candidate
+                    .is_none_or(|candidate| candidate.id == caller.id || (candidate.is_suspect && !is_suspect));
                 if first {
-                    breaker.candidate = Some(id.to_owned());
+                    breaker.candidate = Some(Candidate { id: caller.id.to_owned(), is_suspect });
                 }
                 return Admission::Refused { wait: now.until(retry_at), first };
+            }
+            // A candidate that is not suspect is on its way, and is given the time of a call.
+            let reserved_until = retry_at.after(caller.times.call);
+            if now < reserved_until && candidate.is_some_and(yields) {
+                return Admission::Refused { wait: now.until(reserved_until), first: false };
             }
         }
         State::HalfOpen => {
             if let Some(probe) = &breaker.probe {
-                if probe.token == token {
+                if probe.token == caller.token {
                     return probing(breaker);
                 }
                 if now < probe.until {
-                    let wait = now.until(probe.until).min(times.call);
+                    let wait = now.until(probe.until).min(caller.times.call);
                     return Admission::Refused { wait, first: false };
                 }
             }
@@ -201,8 +258,8 @@ pub fn admit(
     breaker.state = State::HalfOpen;
     breaker.epoch += 1;
     breaker.candidate = None;
-    let until = now.after(times.lease);
-    breaker.probe = Some(Probe { token: token.to_owned(), until });
+    let until = now.after(caller.times.lease);
+    breaker.probe = Some(Probe { token: caller.token.to_owned(), until, path: caller.path.to_owned() });
     probing(breaker)
 }
 
@@ -250,8 +307,8 @@ pub fn report_probe(
     signal: HealthSignal,
     policy: &BreakerPolicy,
 ) {
-    let ours = breaker.probe.as_ref().is_some_and(|probe| probe.token == token);
-    if breaker.state != State::HalfOpen || breaker.epoch != epoch || !ours {
+    let Some(probe) = breaker.probe.clone().filter(|probe| probe.token == token) else { return };
+    if breaker.state != State::HalfOpen || breaker.epoch != epoch {
         return;
     }
     match signal {
@@ -259,6 +316,12 @@ pub fn report_probe(
         HealthSignal::Unhealthy | HealthSignal::Throttled => {
             let reset = next_reset_ms(breaker.reset_ms.unwrap_or(policy.reset_ms), policy);
             open(breaker, now, reset);
+            if !breaker.failed_paths.contains(&probe.path) {
+                breaker.failed_paths.push_back(probe.path);
+                if breaker.failed_paths.len() > MAX_FAILED_PATHS {
+                    breaker.failed_paths.pop_front();
+                }
+            }
         }
         HealthSignal::Neutral => breaker.probe = None,
     }
@@ -311,8 +374,9 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    fn times(lease_ms: u64, call_ms: u64) -> ProbeTimes {
-        ProbeTimes { lease: Duration::from_millis(lease_ms), call: Duration::from_millis(call_ms) }
+    fn caller<'a>(id: &'a str, token: &'a str, lease_ms: u64, call_ms: u64) -> Caller<'a> {
+        let times = ProbeTimes { lease: Duration::from_millis(lease_ms), call: Duration::from_millis(call_ms) };
+        Caller { id, token, has_failed: false, path: "p", times }
     }
 
     const POLICY: BreakerPolicy = BreakerPolicy { failure_threshold: 5, reset_ms: 60_000, reset_max_ms: 900_000 };
@@ -326,9 +390,29 @@ mod tests {
     }
 
     fn probe(breaker: &mut Breaker, now: u64, token: &str) -> u64 {
-        let answer = admit(breaker, Millis(now), "d", token, times(10_000, 10_000), &POLICY);
+        let answer = admit(breaker, Millis(now), caller("d", token, 10_000, 10_000), &POLICY);
         let Admission::Admitted(Pass::Probe { epoch, .. }) = answer else { panic!("{answer:?}") };
         epoch
+    }
+
+    #[test]
+    fn a_path_may_have_a_breaker_of_its_own() {
+        let names = ["https://a.example", "https://a.example/hooks", "https://a.example/hooks/slow"];
+        let overrides = names.map(|name| (name.to_owned(), POLICY)).into_iter().collect();
+        let policies = BreakerPolicies { general: POLICY, overrides };
+        for (url, wanted) in [
+            ("https://a.example/", "https://a.example"),
+            ("https://a.example/hooksy", "https://a.example"),
+            ("https://a.example/hooks", "https://a.example/hooks"),
+            ("https://A.example:443/hooks/x?y", "https://a.example/hooks"),
+            ("https://a.example/hooks/slow/x", "https://a.example/hooks/slow"),
+            ("https://a.example.org/hooks", "https://a.example.org"),
+            ("https://a.example:8443/hooks", "https://a.example:8443"),
+        ] {
+            assert_eq!(policies.breaker_of(&Url::parse(url).unwrap()), wanted, "{url}");
+        }
+        assert_eq!(breaker_name(&Url::parse("HTTPS://a.example:443/hooks/").unwrap()), "https://a.example/hooks");
+        assert_eq!(breaker_name(&Url::parse("https://a.example").unwrap()), "https://a.example");
     }
 
     #[test]
@@ -379,18 +463,59 @@ mod tests {
         let mut breaker = tripped();
         probe(&mut breaker, 60_000, "p");
         let wait = Duration::from_millis(25);
-        let answer = admit(&mut breaker, Millis(60_001), "e", "q", times(60_000, 25), &POLICY);
+        let answer = admit(&mut breaker, Millis(60_001), caller("e", "q", 60_000, 25), &POLICY);
         assert_eq!(answer, Admission::Refused { wait, first: false });
     }
 
     #[test]
     fn an_open_one_refuses_and_only_the_first_waits_exactly() {
         let mut breaker = tripped();
-        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), id, "t", times(1, 1), &POLICY);
+        let mut ask = |id: &str| admit(&mut breaker, Millis(20_000), caller(id, "t", 1, 1), &POLICY);
         let wait = Duration::from_secs(40);
         assert_eq!(ask("x"), Admission::Refused { wait, first: true });
         assert_eq!(ask("y"), Admission::Refused { wait, first: false });
         assert_eq!(ask("x"), Admission::Refused { wait, first: true });
+    }
+
+    #[test]
+    fn a_delivery_that_failed_yields_to_one_that_has_not() {
+        let mut breaker = tripped();
+        let failed = |id| Caller { has_failed: true, ..caller(id, id, 60_000, 25_000) };
+        let fresh = |id| caller(id, id, 60_000, 25_000);
+        let mut ask = |now, caller| admit(&mut breaker, Millis(now), caller, &POLICY);
+        let refused = |wait_ms, first| Admission::Refused { wait: Duration::from_millis(wait_ms), first };
+        assert_eq!(ask(20_000, failed("x")), refused(40_000, true));
+        assert_eq!(ask(20_000, failed("y")), refused(40_000, false));
+        assert_eq!(ask(20_000, fresh("z")), refused(40_000, true), "it becomes the candidate");
+        assert_eq!(ask(20_000, fresh("w")), refused(40_000, false));
+        assert_eq!(ask(60_000, failed("x")), refused(25_000, false), "the candidate is on its way");
+        assert!(matches!(ask(60_001, fresh("z")), Admission::Admitted(Pass::Probe { .. })));
+    }
+
+    #[test]
+    fn a_path_whose_probe_failed_yields_to_the_others() {
+        let mut breaker = tripped();
+        let on = |id, path| Caller { path, ..caller(id, id, 60_000, 25_000) };
+        let Admission::Admitted(Pass::Probe { epoch, .. }) =
+            admit(&mut breaker, Millis(60_000), on("x", "bad"), &POLICY)
+        else {
+            panic!("no probe")
+        };
+        report_probe(&mut breaker, Millis(60_001), "x", epoch, BAD, &POLICY);
+        let mut first = |id, path| match admit(&mut breaker, Millis(70_000), on(id, path), &POLICY) {
+            Admission::Refused { first, .. } => first,
+            Admission::Admitted(_) => panic!("it is open"),
+        };
+        assert_eq!([first("y", "bad"), first("z", "good"), first("w", "bad")], [true, true, false]);
+    }
+
+    #[test]
+    fn a_candidate_that_does_not_come_holds_nobody_up_for_long() {
+        let mut breaker = tripped();
+        let failed = |id| Caller { has_failed: true, ..caller(id, id, 60_000, 25_000) };
+        admit(&mut breaker, Millis(20_000), caller("z", "z", 60_000, 25_000), &POLICY);
+        let answer = admit(&mut breaker, Millis(85_000), failed("x"), &POLICY);
+        assert!(matches!(answer, Admission::Admitted(Pass::Probe { .. })));
     }
 
     #[test]
@@ -401,7 +526,7 @@ mod tests {
             let mut breaker = tripped();
             let epoch = probe(&mut breaker, 60_000, "p");
             assert!(matches!(
-                admit(&mut breaker, Millis(60_001), "e", "q", times(1, 1), &POLICY),
+                admit(&mut breaker, Millis(60_001), caller("e", "q", 1, 1), &POLICY),
                 Admission::Refused { .. }
             ));
             report_probe(&mut breaker, Millis(61_000), "p", epoch, signal, &POLICY);
@@ -427,7 +552,7 @@ mod tests {
         let mut breaker = tripped();
         let lost = probe(&mut breaker, 60_000, "p");
         assert!(matches!(
-            admit(&mut breaker, Millis(69_999), "e", "q", times(10_000, 10_000), &POLICY),
+            admit(&mut breaker, Millis(69_999), caller("e", "q", 10_000, 10_000), &POLICY),
             Admission::Refused { .. }
         ));
         let epoch = probe(&mut breaker, 70_000, "q");
@@ -478,7 +603,7 @@ mod tests {
         probe(&mut breaker, 60_000, "p");
         // A failover whose clock is two seconds behind.
         assert!(matches!(
-            admit(&mut breaker, Millis(58_000), "e", "q", times(10_000, 10_000), &POLICY),
+            admit(&mut breaker, Millis(58_000), caller("e", "q", 10_000, 10_000), &POLICY),
             Admission::Refused { .. }
         ));
         probe(&mut breaker, 70_000, "q");

@@ -33,9 +33,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The receiver's origin; `None` when the URL cannot be read, which the receiver
-    /// client reports.
+    /// The receiver's URL; `None` when it cannot be read, which the receiver client
+    /// reports.
+    pub fn parsed_url(&self) -> Option<Url> {
+        Url::parse(&self.url).ok()
+    }
+
+    /// The receiver's origin; `None` when the URL cannot be read.
     pub fn destination(&self) -> Option<Destination> {
-        Url::parse(&self.url).ok().map(|url| Destination::of(&url))
+        self.parsed_url().map(|url| Destination::of(&url))
     }
 }

@@ -80,25 +80,41 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, policy: 
 }
 
 /// The step after a probe that failed; `None` when the probe did not fail. The breaker
-/// stays open, and the delivery, which only happened to be chosen, keeps its attempts.
-/// It comes back after `wait`, or at its deadline, where it expires.
-pub fn after_failed_probe(message: &Message, attempted: &Attempted, now: Millis, wait: Duration) -> Option<NextStep> {
+/// stays open.
+///
+/// The first failed probe of a delivery, which only happened to be chosen, spends no
+/// attempt. From the second on each spends one: a delivery that always fails would
+/// otherwise keep the destination's others waiting until its deadline. It comes back after
+/// `wait`, or at its deadline, where it expires.
+pub fn after_failed_probe(
+    message: &Message,
+    attempted: &Attempted,
+    now: Millis,
+    wait: Duration,
+    policy: &RetryPolicy,
+) -> Option<NextStep> {
     let (Disposition::Retry { class, .. }, HealthSignal::Unhealthy | HealthSignal::Throttled) =
         (attempted.outcome.disposition(), attempted.outcome.health_signal())
     else {
         return None;
     };
+    let spends = message.has_probed();
+    let calls = message.attempts.saturating_add(u8::from(spends));
+    if calls > policy.max_retries {
+        return Some(give_up_after(message, attempted, Reason::RetriesExhausted));
+    }
     let wait = wait.max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
     let due = now.after(wait).min(message.delivery.deadline);
     let ending = Ending::Retrying {
-        attempts: u32::from(message.attempts),
+        attempts: u32::from(calls),
         code: attempted.code(),
         class,
         error: short_error(&format!("circuit breaker probe failed: {}", attempted.error())),
         duration_ms: attempted.ms,
         next_attempt_at: due,
     };
-    Some(NextStep::Retry { successor: Box::new(message.probed(in_history(attempted), due)), ending })
+    let successor = message.probed(in_history(attempted), spends, due);
+    Some(NextStep::Retry { successor: Box::new(successor), ending })
 }
 
 /// Gives a delivery up without an attempt.
@@ -144,6 +160,7 @@ fn in_history(attempted: &Attempted) -> Attempt {
 mod tests {
     use super::*;
     use crate::delivery::Delivery;
+    use crate::message::History;
     use crate::outcome::Answer;
     use bytes::Bytes;
 
@@ -162,6 +179,10 @@ mod tests {
             ..Delivery::default()
         };
         Message { delivery, attempts: attempt, hop: u32::from(attempt), ..Message::default() }
+    }
+
+    fn history(count: u32) -> History {
+        History { count, attempts: Vec::new() }
     }
 
     fn step(attempt: u8, code: u16, deadline: u64) -> NextStep {
@@ -193,11 +214,39 @@ mod tests {
     #[test]
     fn a_failed_probe_is_told_and_not_spent() {
         let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(500), Millis(1), 2) };
-        let step = after_failed_probe(&message(2, 99_000), &attempted, Millis(0), Duration::from_secs(120));
+        let message = Message { history: history(2), ..message(2, 99_000) };
+        let step = after_failed_probe(&message, &attempted, Millis(0), Duration::from_secs(120), &policy());
         let Some(NextStep::Retry { successor, ending }) = step else { panic!("no retry") };
-        assert_eq!((successor.attempts, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 1));
+        assert_eq!((successor.attempts, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 3));
         assert_eq!(successor.not_before, Millis(99_000), "it comes back at its deadline, and expires");
         assert!(matches!(ending, Ending::Retrying { attempts: 2, .. }));
+    }
+
+    #[test]
+    fn from_the_second_failed_probe_on_each_spends_an_attempt() {
+        let attempted = Attempted::new(Answer::Status(500), Millis(1), 2);
+        let mut next = Message { history: history(1), ..message(1, u64::MAX) };
+        let mut spent = Vec::new();
+        let given_up = loop {
+            match after_failed_probe(&next, &attempted, Millis(0), Duration::from_secs(120), &policy()) {
+                Some(NextStep::Retry { successor, .. }) => next = *successor,
+                Some(NextStep::GiveUp(given_up)) => break given_up,
+                other => panic!("{other:?}"),
+            }
+            spent.push(next.attempts);
+        };
+        assert_eq!(spent, [1, 2, 3]);
+        assert_eq!((given_up.reason, given_up.message.attempts), (Reason::RetriesExhausted, 4));
+        assert_eq!(given_up.message.history.count, 5, "four attempts and one probe that was free");
+    }
+
+    #[test]
+    fn a_probe_that_did_not_fail_is_an_attempt_like_any_other() {
+        for code in [200, 404, 408, 425] {
+            let attempted = Attempted::new(Answer::Status(code), Millis(1), 2);
+            let step = after_failed_probe(&message(0, u64::MAX), &attempted, Millis(0), Duration::ZERO, &policy());
+            assert_eq!(step, None, "{code}");
+        }
     }
 
     #[test]

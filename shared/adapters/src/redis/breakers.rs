@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::breaker::{Admission, Breaker, BreakerPolicy, Pass, Probe, ProbeTimes, REMEMBERED, State};
+use domain::breaker::{
+    Admission, Breaker, BreakerPolicy, Caller, Candidate, MAX_FAILED_PATHS, Pass, Probe, REMEMBERED, State,
+};
 use domain::outcome::HealthSignal;
 use domain::time::{Millis, whole_ms};
 use redis::FromRedisValue as _;
@@ -46,14 +48,17 @@ pub fn closed_epoch(destination: &str) -> Query<Option<u64>> {
 }
 
 /// `domain::breaker::admit`.
-pub fn admit(destination: &str, id: &str, token: &str, times: ProbeTimes, policy: &BreakerPolicy) -> Query<Admission> {
+pub fn admit(destination: &str, caller: Caller<'_>, policy: &BreakerPolicy) -> Query<Admission> {
+    let Caller { id, token, has_failed, path, times } = caller;
     let args = Args::new()
         .with(id)
         .with(token)
         .with(whole_ms(times.lease))
         .with(policy.reset_ms)
         .with(LIFE_MS)
-        .with(whole_ms(times.call));
+        .with(whole_ms(times.call))
+        .with(u8::from(has_failed))
+        .with(path);
     let token = token.to_owned();
     Query::one("admit", Call::Script { script: &ADMIT, key: key(destination), args }, move |value| {
         let words = words(value)?;
@@ -106,7 +111,8 @@ pub fn report_probe(
         .with(letter(signal))
         .with(policy.reset_ms)
         .with(policy.reset_max_ms)
-        .with(LIFE_MS);
+        .with(LIFE_MS)
+        .with(MAX_FAILED_PATHS);
     changed_state(Call::Script { script: &REPORT_PROBE, key: key(destination), args })
 }
 
@@ -212,12 +218,16 @@ pub(super) mod field {
     pub(crate) const PROBE: &str = "probe";
     pub(crate) const PROBE_UNTIL: &str = "probe_until";
     pub(crate) const CANDIDATE: &str = "candidate";
+    pub(crate) const CANDIDATE_SUSPECT: &str = "candidate_suspect";
+    pub(crate) const PROBE_PATH: &str = "probe_path";
+    pub(crate) const FAILED_PATHS: &str = "failed_paths";
     pub(crate) const REPORTED: &str = "reported";
 }
 
 /// Reads a breaker from a Redis hash; fields that cannot be read count as absent.
 pub fn from_fields(fields: &BTreeMap<String, String>) -> Breaker {
     let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+    let list = |name: &str| fields.get(name).into_iter().flat_map(|list| list.split(' ')).map(str::to_owned).collect();
     let probe = fields.get(field::PROBE).cloned().zip(number(field::PROBE_UNTIL));
     Breaker {
         state: fields.get(field::STATE).and_then(|name| name.parse().ok()).unwrap_or_default(),
@@ -226,8 +236,15 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Breaker {
         opened_at: number(field::OPENED_AT).map(Millis),
         retry_at: number(field::RETRY_AT).map(Millis),
         reset_ms: number(field::RESET_MS),
-        probe: probe.map(|(token, until)| Probe { token, until: Millis(until) }),
-        candidate: fields.get(field::CANDIDATE).cloned(),
-        reported: fields.get(field::REPORTED).into_iter().flat_map(|list| list.split(' ')).map(str::to_owned).collect(),
+        probe: probe.map(|(token, until)| Probe {
+            token,
+            until: Millis(until),
+            path: fields.get(field::PROBE_PATH).cloned().unwrap_or_default(),
+        }),
+        candidate: fields
+            .get(field::CANDIDATE)
+            .map(|id| Candidate { id: id.clone(), is_suspect: fields.contains_key(field::CANDIDATE_SUSPECT) }),
+        reported: list(field::REPORTED),
+        failed_paths: list(field::FAILED_PATHS),
     }
 }

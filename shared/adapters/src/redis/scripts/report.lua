@@ -29,7 +29,7 @@ tokens[#tokens + 1] = token
 if #tokens > remembered then table.remove(tokens, 1) end
 redis.call('HSET', key, 'state', 'closed', 'failures', text_of(failures), 'reported', table.concat(tokens, ' '))
 if opens then
-  redis.call('HDEL', key, 'probe', 'probe_until', 'candidate')
+  redis.call('HDEL', key, 'probe', 'probe_until', 'probe_path', 'candidate', 'candidate_suspect')
   redis.call('HSET', key, 'state', 'open', 'epoch', text_of(epoch + 1), 'opened_at', text_of(now),
     'retry_at', text_of(now + reset), 'reset_ms', text_of(reset))
 end
