@@ -6,7 +6,9 @@ use std::time::Duration;
 use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::Trip;
-use domain::breaker::{Admission, Pass, ProbeTimes, State};
+use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State};
+use domain::delivery::Delivery;
+use domain::identity::sha256_hex;
 use domain::message::Message;
 use domain::record::Ending;
 
@@ -22,6 +24,8 @@ pub(crate) struct Admitted {
     pub(crate) message: Box<Message>,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
+    /// The name of the breaker that watches over it.
+    pub(crate) breaker: String,
     pub(crate) claim: HeldClaim,
     /// The right to call.
     pub(crate) pass: Pass,
@@ -29,8 +33,8 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     fn new(claimed: Claimed, pass: Pass) -> Self {
-        let Claimed { record, message, destination, claim, .. } = claimed;
-        Self { record, message, destination, claim, pass }
+        let Claimed { record, message, destination, breaker, claim, .. } = claimed;
+        Self { record, message, destination, breaker, claim, pass }
     }
 }
 
@@ -46,13 +50,15 @@ pub(crate) async fn admit(
     let mut trip = Trip::default();
     let mut asking = Vec::new();
     for next in claimed {
-        match next.breaker {
+        match next.seen {
             BreakerSeen::Closed(epoch) => admitted.push(Admitted::new(next, Pass::Regular { epoch })),
             BreakerSeen::Unreadable => admitted.push(Admitted::new(next, Pass::Blind)),
             BreakerSeen::NotClosed => {
-                let policy = context.breakers.of(&next.destination);
-                let query = breakers::admit(&next.destination, &next.claim.id, &next.claim.token, times, &policy);
-                asking.push((trip.add(query), next));
+                let policy = context.breakers.of(&next.breaker);
+                let has_failed = next.message.history.count > 0;
+                let path = short_path(&next.message.delivery);
+                let caller = Caller { id: &next.claim.id, token: &next.claim.token, has_failed, path: &path, times };
+                asking.push((trip.add(breakers::admit(&next.breaker, caller, &policy)), next));
             }
         }
     }
@@ -61,7 +67,7 @@ pub(crate) async fn admit(
     }
     let mut replies = batch.round_trip(context, trip).await;
     for (ticket, next) in asking {
-        match usable(ticket.take(&mut replies), &next.destination) {
+        match usable(ticket.take(&mut replies), &next.breaker) {
             Some(Admission::Admitted(pass)) => {
                 if matches!(pass, Pass::Probe { .. }) {
                     metrics::breaker_changed(State::HalfOpen);
@@ -73,6 +79,12 @@ pub(crate) async fn admit(
         }
     }
     admitted
+}
+
+/// A short name for the path of a receiver's URL.
+fn short_path(delivery: &Delivery) -> String {
+    let url = delivery.parsed_url();
+    sha256_hex(url.as_ref().map_or("", |url| url.path()).as_bytes()).chars().take(8).collect()
 }
 
 fn park(context: &Context, refused: Claimed, wait: Duration, first: bool) -> Decided {

@@ -86,24 +86,24 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
     let step = step_after(context, &admitted, &attempted);
     metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
-    let Admitted { record, destination, claim, pass, .. } = admitted;
+    let Admitted { record, breaker, claim, pass, .. } = admitted;
     let decision = match step {
         NextStep::Delivered { ending } => Decision::Delivered { claim, ending },
         NextStep::Retry { successor, ending } => Decision::Retry { claim, successor, ending },
         NextStep::GiveUp(given_up) => Decision::GiveUp { claim, given_up },
         NextStep::Keep => Decision::Release(claim),
     };
-    let report = BreakerReport { destination, pass, signal: attempted.outcome.health_signal() };
+    let report = BreakerReport { breaker, pass, signal: attempted.outcome.health_signal() };
     Decided { record, decision, report: Some(report) }
 }
 
 fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> NextStep {
-    let Admitted { message, destination, pass, .. } = admitted;
+    let Admitted { message, breaker, pass, .. } = admitted;
     let now = context.clock.now();
     if let Pass::Probe { reset_ms, .. } = pass {
-        let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(destination)));
+        let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(breaker)));
         let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
-        if let Some(step) = after_failed_probe(message, attempted, now, wait) {
+        if let Some(step) = after_failed_probe(message, attempted, now, wait, &context.retry) {
             return step;
         }
     }

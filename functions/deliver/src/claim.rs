@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use adapters::redis::query::Trip;
+use adapters::redis::query::{Replies, Ticket, Trip};
 use adapters::redis::{breakers, heartbeats, records};
-use domain::message::{LateOutcome, Message};
+use domain::breaker::State;
+use domain::destination::Destination;
+use domain::message::{LateOutcome, LateOutcomes, LateReport, Message};
 use domain::next_step::give_up;
 use domain::reason::Reason;
 use domain::record::{Claim, Grant, SettlementReply};
 use domain::time::{Millis, whole_ms};
 
-use crate::context::{Batch, Context, token, usable};
+use crate::context::{Batch, Context, tell_change, token, usable};
 use crate::decision::{Decided, Decision, HeldClaim};
 use crate::read::Due;
 
@@ -23,8 +25,10 @@ pub(crate) struct Claimed {
     pub(crate) message: Box<Message>,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
+    /// The name of the breaker that watches over it.
+    pub(crate) breaker: String,
     pub(crate) claim: HeldClaim,
-    pub(crate) breaker: BreakerSeen,
+    pub(crate) seen: BreakerSeen,
 }
 
 /// What was seen of a breaker.
@@ -54,38 +58,34 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
         let id = message.delivery.id.clone();
         let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
         let claim = HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false };
-        let destination = message.delivery.destination().map(|to| to.as_str().to_owned()).unwrap_or_default();
-        wanted.push((grant, Claimed { record, message, destination, claim, breaker: BreakerSeen::Unreadable }));
+        let url = message.delivery.parsed_url();
+        let destination = url.as_ref().map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
+        let breaker = url.as_ref().map(|url| context.breakers.breaker_of(url)).unwrap_or_default();
+        wanted.push((grant, Claimed { record, message, destination, breaker, claim, seen: BreakerSeen::Unreadable }));
     }
-    let mut late = Vec::with_capacity(late_outcomes.len());
-    for (record, outcome) in late_outcomes {
-        let LateOutcome { id, new_record, settlement, .. } = outcome.as_ref();
-        let settled = trip.add(records::settle(id, new_record, settlement, context.lifetimes));
-        late.push((record, outcome, settled));
-    }
-    let destinations: BTreeSet<String> = wanted.iter().map(|(_, next)| next.destination.clone()).collect();
-    let epochs = trip.add_all(destinations.iter().map(|destination| breakers::closed_epoch(destination)));
+    let late: Vec<_> = late_outcomes
+        .into_iter()
+        .map(|(record, outcomes)| (record, LateTickets::begin(context, &mut trip, *outcomes, now)))
+        .collect();
+    let names: BTreeSet<String> = wanted.iter().map(|(_, next)| next.breaker.clone()).collect();
+    let epochs = trip.add_all(names.iter().map(|name| breakers::closed_epoch(name)));
     let heartbeat = trip.add(heartbeats::beat("deliver", now));
     let mut replies = batch.round_trip(context, trip).await;
 
-    let breakers: BTreeMap<String, BreakerSeen> = destinations
-        .into_iter()
-        .zip(epochs)
-        .map(|(destination, epoch)| {
-            let seen = BreakerSeen::of(usable(epoch.take(&mut replies), &destination));
-            (destination, seen)
-        })
-        .collect();
-    for (record, outcome, settled) in late {
-        let settled = usable(settled.take(&mut replies), &outcome.id);
-        decided.push(Decided::new(record, after_recording(*outcome, settled, now)));
+    let mut seen = BTreeMap::new();
+    for (name, epoch) in names.into_iter().zip(epochs) {
+        let epoch = usable(epoch.take(&mut replies), &name);
+        seen.insert(name, BreakerSeen::of(epoch));
+    }
+    for (record, tickets) in late {
+        decided.push(Decided::new(record, tickets.end(&mut replies, now)));
     }
     usable(heartbeat.take(&mut replies), "heartbeat");
     let mut claimed = Vec::with_capacity(wanted.len());
     for (grant, mut next) in wanted {
         let grant = usable(grant.take(&mut replies), &next.claim.id);
         next.claim.is_known = grant.is_some();
-        next.breaker = breakers.get(&next.destination).copied().unwrap_or(BreakerSeen::Unreadable);
+        next.seen = seen.get(&next.breaker).copied().unwrap_or(BreakerSeen::Unreadable);
         claimed.extend(judge(context, batch, grant.unwrap_or(Grant::Granted), next, decided));
     }
     claimed
@@ -101,16 +101,60 @@ impl BreakerSeen {
     }
 }
 
-/// What becomes of a late outcome after the attempt to record it.
-fn after_recording(outcome: LateOutcome, settled: Option<SettlementReply>, now: Millis) -> Decision {
-    match settled {
-        Some(SettlementReply::Recorded) => Decision::Recorded(Box::new(outcome)),
-        Some(SettlementReply::Stale | SettlementReply::Foreign) => Decision::Outdated,
-        None if now >= outcome.deadline => {
-            tracing::error!(webhook_id = %outcome.id, outcome = "unrecorded", "a late outcome was never recorded");
-            Decision::Outdated
+/// Late outcomes that are being recorded.
+struct LateTickets {
+    outcomes: Vec<(LateOutcome, Ticket<SettlementReply>)>,
+    reports: Vec<(LateReport, Ticket<Option<State>>)>,
+    /// The message that they came in, without them.
+    rest: LateOutcomes,
+}
+
+impl LateTickets {
+    fn begin(context: &Context, trip: &mut Trip, late: LateOutcomes, now: Millis) -> Self {
+        let rest = late.emptied();
+        let LateOutcomes { outcomes, reports, .. } = late;
+        let settle = |outcome: LateOutcome| {
+            let LateOutcome { id, new_record, settlement } = &outcome;
+            let ticket = trip.add(records::settle(id, new_record, settlement, context.lifetimes));
+            (outcome, ticket)
+        };
+        let outcomes = outcomes.into_iter().map(settle).collect();
+        let touched = reports.iter().filter(|report| report.may_open()).map(|report| report.breaker.as_str());
+        drop(trip.add(breakers::enter(touched, now)));
+        let report = |report: LateReport| {
+            let ticket = trip.add(context.report(&report));
+            (report, ticket)
+        };
+        let reports = reports.into_iter().map(report).collect();
+        Self { outcomes, reports, rest }
+    }
+
+    /// What became of them. What Redis did not take is tried again until its deadline.
+    fn end(self, replies: &mut Replies, now: Millis) -> Decision {
+        let mut recorded = Box::new(self.rest.clone());
+        let mut left = self.rest;
+        for (outcome, ticket) in self.outcomes {
+            match usable(ticket.take(replies), &outcome.id) {
+                Some(SettlementReply::Recorded) => recorded.outcomes.push(outcome),
+                Some(SettlementReply::Stale | SettlementReply::Foreign) => {}
+                None => left.outcomes.push(outcome),
+            }
         }
-        None => Decision::RecordLater(Box::new(outcome.delayed(now))),
+        for (report, ticket) in self.reports {
+            match usable(ticket.take(replies), &report.breaker) {
+                Some(Some(state)) => tell_change(&report.breaker, state),
+                Some(None) => {}
+                None => left.reports.push(report),
+            }
+        }
+        if now >= left.deadline {
+            for outcome in &left.outcomes {
+                tracing::error!(webhook_id = %outcome.id, outcome = "unrecorded", "a late outcome was never recorded");
+            }
+            return Decision::Late { recorded, left: None };
+        }
+        let left = (!left.is_empty()).then(|| Box::new(left.delayed(now)));
+        Decision::Late { recorded, left }
     }
 }
 

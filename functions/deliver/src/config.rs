@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adapters::aws::account::Account;
-use adapters::aws::secrets::SigningSource;
+use adapters::aws::secrets::{SigningSource, StoredSecret};
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
 use adapters::config::{self, Lives};
@@ -27,6 +27,8 @@ pub struct Config {
     pub queues: QueueUrls,
     /// How receivers are called.
     pub receiver_client: ReceiverClientConfig,
+    /// Where more certificate authorities are kept to trust for receivers.
+    pub receiver_ca: Option<StoredSecret>,
     /// What webhooks are signed with.
     pub signing: SigningSource,
     /// How retries are spaced.
@@ -47,6 +49,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let account = config::account(reader);
     let queues = config::queues(reader);
     let receiver_client = config::receiver_client(reader);
+    let receiver_ca = config::receiver_ca(reader);
     let signing = config::signing(reader);
     let retry = config::retry(reader);
     let breakers = config::breakers(reader);
@@ -54,7 +57,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let lives = config::lives(reader);
     check_timing(reader, receiver_client.timeout, lives);
     let signing = signing?;
-    Ok(Config { account, queues, receiver_client, signing, retry, breakers, parking, lives })
+    Ok(Config { account, queues, receiver_client, receiver_ca, signing, retry, breakers, parking, lives })
 }
 
 /// A message must not come back while its attempt may still be running, and an attempt

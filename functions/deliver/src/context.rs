@@ -1,20 +1,27 @@
 //! What every phase works with: clients and settings, and what one batch remembers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::http::sender::ReceiverClient;
-use adapters::redis::query::{Replies, ReplyError, Trip};
+use adapters::metrics;
+use adapters::redis::breakers;
+use adapters::redis::query::{Query, Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
-use domain::breaker::BreakerPolicies;
+use domain::breaker::{BreakerPolicies, State};
+use domain::message::{LateReport, ReportedCalls};
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 
+/// How long Redis is left alone after a failure; doubled by every further one.
+const SHORTEST_AWAY: Duration = Duration::from_secs(1);
+/// It is never left alone for longer: what happens meanwhile is recorded late.
+const LONGEST_AWAY: Duration = Duration::from_secs(5);
 /// A lease outlives its holder by this much.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -28,8 +35,66 @@ pub(crate) struct Context {
     pub(crate) breakers: BreakerPolicies,
     pub(crate) parking: Parking,
     pub(crate) lifetimes: Lifetimes,
+    /// How Redis was doing lately.
+    pub(crate) redis_health: RedisHealth,
     /// What one attempt may take, with the bookkeeping after it.
     pub(crate) attempt_budget: Duration,
+}
+
+impl Context {
+    /// The report of calls to their breaker.
+    pub(crate) fn report(&self, report: &LateReport) -> Query<Option<State>> {
+        let LateReport { breaker, token, epoch, calls } = report;
+        let policy = self.breakers.of(breaker);
+        match calls {
+            ReportedCalls::Regular(signals) => breakers::report(breaker, token, *epoch, signals, &policy),
+            ReportedCalls::Probe(signal) => breakers::report_probe(breaker, token, *epoch, *signal, &policy),
+        }
+    }
+}
+
+/// How Redis was doing lately, over all batches of this process. A Redis that is silent
+/// costs each batch half a second, so it is left alone for a while after a failure, and
+/// then one batch tries it again.
+#[derive(Default)]
+pub(crate) struct RedisHealth(Mutex<Away>);
+
+#[derive(Default)]
+struct Away {
+    until: Millis,
+    /// How often in a row it failed.
+    failures: u32,
+}
+
+impl RedisHealth {
+    fn is_away(&self, now: Millis) -> bool {
+        now < self.lock().until
+    }
+
+    fn note(&self, now: Millis, succeeded: bool) {
+        let mut away = self.lock();
+        if succeeded {
+            *away = Away::default();
+        } else {
+            away.until = now.after(SHORTEST_AWAY.saturating_mul(1 << away.failures.min(8)).min(LONGEST_AWAY));
+            away.failures += 1;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Away> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of a breaker that a report has changed.
+pub(crate) fn tell_change(breaker: &str, state: State) {
+    metrics::breaker_changed(state);
+    let to = state.as_str();
+    match state {
+        State::Open => tracing::warn!(destination = breaker, to, "circuit breaker opened"),
+        State::Closed => tracing::warn!(destination = breaker, to, "circuit breaker closed"),
+        State::HalfOpen => tracing::warn!(destination = breaker, to, "circuit breaker half-open"),
+    }
 }
 
 /// What one invocation remembers.
@@ -53,12 +118,17 @@ impl Batch {
     /// One round trip. After the first failure Redis is left alone for the rest of the
     /// batch, and there are no replies.
     pub(crate) async fn round_trip(&mut self, context: &Context, trip: Trip) -> Replies {
-        if self.redis_failed {
+        let now = context.clock.now();
+        if self.redis_failed || trip.is_empty() || context.redis_health.is_away(now) {
             return Replies::default();
         }
         match trip.run(context.redis.as_ref()).await {
-            Ok(replies) => replies,
+            Ok(replies) => {
+                context.redis_health.note(now, true);
+                replies
+            }
             Err(error) => {
+                context.redis_health.note(context.clock.now(), false);
                 tracing::error!(code = error.code(), error = %chain(&error), "Redis is away; delivering goes on without it");
                 self.redis_failed = true;
                 Replies::default()

@@ -3,7 +3,7 @@
 
 use adapters::metrics::DeliveryResult;
 use domain::breaker::Pass;
-use domain::message::{LateOutcome, Message};
+use domain::message::{LateOutcomes, Message};
 use domain::next_step::GivenUp;
 use domain::outcome::HealthSignal;
 use domain::record::{Ending, NewRecord, Settlement};
@@ -23,8 +23,6 @@ pub(crate) struct Decided {
 pub(crate) enum Decision {
     /// Acknowledge it: a later message carries the delivery on, or it is finished.
     Superseded,
-    /// Acknowledge it: a late outcome that a newer record does not need.
-    Outdated,
     /// The message stays in its queue. There is no lease to give back.
     Keep,
     /// The message stays in its queue, and its lease is given back.
@@ -44,10 +42,9 @@ pub(crate) enum Decision {
     ReusedId(Box<Message>),
     /// It cannot be read, and the dead-letter queue gets its text.
     Malformed { body: String, error: String },
-    /// A late outcome that cannot be recorded yet, and is queued again.
-    RecordLater(Box<LateOutcome>),
-    /// A late outcome that is recorded; its index entry follows.
-    Recorded(Box<LateOutcome>),
+    /// Late outcomes: index entries follow for those that are `recorded`, and what is
+    /// `left` is queued again.
+    Late { recorded: Box<LateOutcomes>, left: Option<Box<LateOutcomes>> },
 }
 
 /// A claim that this invocation holds, as its settlement names it.
@@ -70,10 +67,11 @@ impl HeldClaim {
     }
 }
 
-/// How one call went, for its destination's breaker.
+/// How one call went, for the breaker that watches over its receiver.
 #[derive(Clone, Debug)]
 pub(crate) struct BreakerReport {
-    pub(crate) destination: String,
+    /// The breaker's name.
+    pub(crate) breaker: String,
     pub(crate) pass: Pass,
     pub(crate) signal: HealthSignal,
 }
@@ -95,13 +93,11 @@ impl Decided {
             | Decision::Park { claim, .. }
             | Decision::GiveUp { claim, .. } => Decision::Release(claim),
             Decision::Superseded
-            | Decision::Outdated
             | Decision::Keep
             | Decision::Wait(_)
             | Decision::ReusedId(_)
             | Decision::Malformed { .. }
-            | Decision::RecordLater(_)
-            | Decision::Recorded(_) => Decision::Keep,
+            | Decision::Late { .. } => Decision::Keep,
         };
     }
 }
@@ -112,7 +108,6 @@ impl Decision {
         match self {
             Self::Keep | Self::Release(_) => true,
             Self::Superseded
-            | Self::Outdated
             | Self::Wait(_)
             | Self::Delivered { .. }
             | Self::Retry { .. }
@@ -120,8 +115,7 @@ impl Decision {
             | Self::GiveUp { .. }
             | Self::ReusedId(_)
             | Self::Malformed { .. }
-            | Self::RecordLater(_)
-            | Self::Recorded(_) => false,
+            | Self::Late { .. } => false,
         }
     }
 
@@ -133,12 +127,7 @@ impl Decision {
             Self::Retry { .. } => Some(DeliveryResult::Retried),
             Self::Park { .. } => Some(DeliveryResult::Parked),
             Self::GiveUp { .. } | Self::ReusedId(_) | Self::Malformed { .. } => Some(DeliveryResult::DeadLettered),
-            Self::Outdated
-            | Self::Keep
-            | Self::Release(_)
-            | Self::Wait(_)
-            | Self::RecordLater(_)
-            | Self::Recorded(_) => None,
+            Self::Keep | Self::Release(_) | Self::Wait(_) | Self::Late { .. } => None,
         }
     }
 
@@ -151,13 +140,11 @@ impl Decision {
             Self::GiveUp { claim, given_up } => Some((claim, given_up.ending.clone())),
             Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
             Self::Superseded
-            | Self::Outdated
             | Self::Keep
             | Self::Wait(_)
             | Self::ReusedId(_)
             | Self::Malformed { .. }
-            | Self::RecordLater(_)
-            | Self::Recorded(_) => None,
+            | Self::Late { .. } => None,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::admit::admit;
 use crate::attempt::Attempts;
 use crate::claim::claim;
 use crate::config::{BOOKKEEPING, Config};
-use crate::context::{Batch, Context};
+use crate::context::{Batch, Context, RedisHealth};
 use crate::finish::finish;
 use crate::read::read;
 
@@ -60,6 +60,7 @@ impl Deliver {
             breakers: config.breakers.clone(),
             parking: config.parking,
             lifetimes: config.lives.records,
+            redis_health: RedisHealth::default(),
             attempt_budget: config.receiver_client.timeout + BOOKKEEPING,
         };
         Self { context }

@@ -7,7 +7,7 @@
 use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
 use adapters::telemetry::chain;
 use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS};
-use domain::message::{LateOutcome, Message};
+use domain::message::{LateOutcome, LateOutcomes, Message};
 use domain::next_step::GivenUp;
 use domain::reason::Reason;
 use domain::time::Millis;
@@ -45,25 +45,24 @@ pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
 
 /// Queues what could not be recorded. Trouble here never causes a second call: what
 /// cannot be queued either is logged and let go.
-pub(crate) async fn queue_late_outcomes(context: &Context, outcomes: Vec<LateOutcome>) {
+pub(crate) async fn queue_late_outcomes(context: &Context, late: Vec<LateOutcomes>) {
     let now = context.clock.now();
-    let mut messages = Vec::with_capacity(outcomes.len());
-    for (place, outcome) in outcomes.iter().enumerate() {
-        match late_outcome(outcome, now) {
+    let mut messages = Vec::with_capacity(late.len());
+    for (place, outcomes) in late.iter().enumerate() {
+        match late_outcomes(outcomes, now) {
             Ok(message) => messages.push((place, message)),
-            Err(error) => {
-                tracing::error!(webhook_id = %outcome.id, error = %chain(&error), "a late outcome cannot be written");
-            }
+            Err(error) => tracing::error!(error = %chain(&error), "late outcomes cannot be written"),
         }
     }
     for place in send_to(context, LATE_OUTCOME_QUEUE, messages).await {
-        let LateOutcome { id, new_record, .. } = &outcomes[place];
-        tracing::error!(
-            webhook_id = %id,
-            correlation_id = %new_record.correlation_id,
-            outcome = "unrecorded",
-            "neither Redis nor the queue took an outcome"
-        );
+        for LateOutcome { id, new_record, .. } in &late[place].outcomes {
+            tracing::error!(
+                webhook_id = %id,
+                correlation_id = %new_record.correlation_id,
+                outcome = "unrecorded",
+                "neither Redis nor the queue took an outcome"
+            );
+        }
     }
 }
 
@@ -105,19 +104,20 @@ fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_
                 ..Outgoing::new(body.clone(), String::new(), 0)
             },
         )),
-        Decision::RecordLater(outcome) => late_outcome(outcome, now).map(|message| (LATE_OUTCOME_QUEUE, message)),
+        Decision::Late { left: Some(left), .. } => {
+            late_outcomes(left, now).map(|message| (LATE_OUTCOME_QUEUE, message))
+        }
         Decision::Superseded
-        | Decision::Outdated
         | Decision::Keep
         | Decision::Release(_)
         | Decision::Delivered { .. }
-        | Decision::Recorded(_) => return None,
+        | Decision::Late { left: None, .. } => return None,
     };
     Some(addressed)
 }
 
 fn successor(message: &Message, now: Millis) -> Result<Addressed, serde_json::Error> {
-    let outgoing = Outgoing::new(message.encode()?, group(message), delay_s(now, message.not_before));
+    let outgoing = Outgoing::new(message.encode()?, group(message), delay_s(now, message.due()));
     Ok((QueueName::Retry, outgoing))
 }
 
@@ -127,8 +127,8 @@ fn dead_letter(message: &Message, reason: Reason, error: &str) -> Result<Address
     Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
 }
 
-fn late_outcome(outcome: &LateOutcome, now: Millis) -> Result<Outgoing, serde_json::Error> {
-    Ok(Outgoing::new(outcome.encode()?, String::new(), delay_s(now, outcome.not_before)))
+fn late_outcomes(late: &LateOutcomes, now: Millis) -> Result<Outgoing, serde_json::Error> {
+    Ok(Outgoing::new(late.encode()?, String::new(), delay_s(now, late.not_before)))
 }
 
 fn group(message: &Message) -> String {

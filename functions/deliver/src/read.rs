@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use domain::message::json::Malformed;
-use domain::message::{Envelope, LateOutcome, Message};
+use domain::message::{Envelope, LateOutcomes, Message};
 use domain::time::Millis;
 
 use crate::decision::{Decided, Decision};
@@ -19,7 +19,7 @@ pub(crate) struct Due {
     /// Deliveries, each with its record of the batch.
     pub(crate) deliveries: Vec<(usize, Box<Message>)>,
     /// Late outcomes, each with its record of the batch.
-    pub(crate) late_outcomes: Vec<(usize, Box<LateOutcome>)>,
+    pub(crate) late_outcomes: Vec<(usize, Box<LateOutcomes>)>,
 }
 
 /// Reads a batch.
@@ -39,10 +39,12 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
             }
             // The hop stays the same, because nothing was claimed: a higher hop would void
             // the lease of another message of this delivery that is due already.
-            Ok(Envelope::Deliver(message)) if message.not_before > now => decide(Decision::Wait(message)),
+            Ok(Envelope::Deliver(message)) if message.due() > now => decide(Decision::Wait(message)),
             Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
-            Ok(Envelope::LateOutcome(late)) if late.not_before > now => decide(Decision::RecordLater(late)),
-            Ok(Envelope::LateOutcome(late)) => due.late_outcomes.push((record, late)),
+            Ok(Envelope::LateOutcomes(late)) if late.not_before > now => {
+                decide(Decision::Late { recorded: Box::new(late.emptied()), left: Some(late) });
+            }
+            Ok(Envelope::LateOutcomes(late)) => due.late_outcomes.push((record, late)),
         }
     }
     due

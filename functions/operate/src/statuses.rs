@@ -7,6 +7,7 @@ use adapters::redis::query::{QueryError, Replies, Ticket, Trip};
 use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
 use domain::place::Place;
+use domain::record::Record;
 use domain::status::Status;
 use domain::time::Millis;
 use serde_json::{Value, json};
@@ -51,11 +52,32 @@ impl Page {
 impl Operate {
     /// One record.
     pub(crate) async fn status(&self, id: &str) -> Result<Value, Problem> {
-        let stored = records::read(id).run(self.redis.as_ref()).await.map_err(|error| unreadable(&error))?;
+        let mut trip = Trip::default();
+        let stored = trip.add(records::read(id));
+        let entered = trip.add(indexes::entered_in(id));
+        let mut replies = self.round_trip(trip).await?;
         let stored = stored
+            .take(&mut replies)
+            .map_err(|error| unreadable(&error.into()))?
             .filter(|stored| stored.record.is_shown())
             .ok_or_else(|| Problem::not_found("There is no webhook with this id, or its record has expired."))?;
+        if entered.take(&mut replies).is_ok_and(|entered| !entered.contains(&stored.record.status)) {
+            self.enter_unlisted(id, &stored.record).await;
+        }
         Ok(view(id, &stored, self.clock.now()))
+    }
+
+    /// Enters a record that stands in no listing: a Redis that was full, or restored from a
+    /// snapshot, may have it without its index entry, and a listing cannot find that out.
+    async fn enter_unlisted(&self, id: &str, record: &Record) {
+        let place = Place { at: record.updated_at, id: id.to_owned() };
+        let entered = indexes::enter_lost(record.status, &place).run(self.redis.as_ref()).await;
+        match entered {
+            Ok(_) => tracing::info!(webhook_id = %id, "a record that was in no listing is entered"),
+            Err(error) => {
+                tracing::warn!(webhook_id = %id, code = error.code(), error = %chain(&error), "a record is in no listing");
+            }
+        }
     }
 
     /// A page of records, newest first, in at most three round trips: indexes,

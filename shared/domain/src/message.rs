@@ -8,16 +8,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Delivery;
-use crate::outcome::ErrorClass;
+use crate::outcome::{ErrorClass, HealthSignal};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
+use crate::webhook::MAX_LIFE;
 
 /// How many attempts a history keeps of its beginning, and of its end.
 const KEPT: usize = 10;
 /// The longest error text kept of one attempt, in characters.
 const MAX_ERROR: usize = 200;
-/// The longest wait of a late outcome between two tries.
-const LATE_OUTCOME_CAP: Duration = Duration::from_secs(900);
+/// The longest wait of a late outcome between two tries. It is far shorter than the life of
+/// a delivered record, so that a duplicate of it still meets that record.
+const LATE_OUTCOME_CAP: Duration = Duration::from_secs(300);
 
 /// A delivery under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +44,25 @@ pub enum Envelope {
     /// A delivery to make.
     Deliver(Box<Message>),
     /// What happened while Redis was away, to be recorded.
-    LateOutcome(Box<LateOutcome>),
+    LateOutcomes(Box<LateOutcomes>),
 }
 
-/// What happened to a delivery while Redis was away.
+/// What one batch could not tell Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateOutcomes {
+    /// What happened to deliveries.
+    pub outcomes: Vec<LateOutcome>,
+    /// How calls went, for circuit breakers.
+    pub reports: Vec<LateReport>,
+    /// When it is no longer worth recording.
+    pub deadline: Millis,
+    /// How often it was queued.
+    pub hop: u32,
+    /// Not to be tried earlier.
+    pub not_before: Millis,
+}
+
+/// What happened to one delivery while Redis was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateOutcome {
     /// The webhook id.
@@ -54,12 +71,41 @@ pub struct LateOutcome {
     pub new_record: NewRecord,
     /// What happened.
     pub settlement: Settlement,
-    /// When it is no longer worth recording.
-    pub deadline: Millis,
-    /// How often it was queued.
-    pub hop: u32,
-    /// Not to be tried earlier.
-    pub not_before: Millis,
+}
+
+/// How calls went that began in one epoch of a circuit breaker. It counts only in that
+/// epoch, however late it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LateReport {
+    /// The breaker's name.
+    pub breaker: String,
+    /// Fresh for every report of regular calls; the probe's own for a probe.
+    pub token: String,
+    /// The epoch in which the calls began.
+    pub epoch: u64,
+    /// How they went.
+    pub calls: ReportedCalls,
+}
+
+/// How calls went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportedCalls {
+    /// Regular calls, in the order in which they ended.
+    Regular(Vec<HealthSignal>),
+    /// The probe.
+    Probe(HealthSignal),
+}
+
+impl LateReport {
+    /// Whether it may change the breaker in a way that lists should show.
+    pub fn may_open(&self) -> bool {
+        match &self.calls {
+            ReportedCalls::Regular(signals) => signals.contains(&HealthSignal::Unhealthy),
+            ReportedCalls::Probe(_) => true,
+        }
+    }
 }
 
 /// One attempt that ended.
@@ -144,23 +190,52 @@ impl Message {
         Self { parked: self.parked.saturating_add(1), ..self.successor(due) }
     }
 
-    /// The next message of this delivery after it was a probe that failed: the
-    /// history has the attempt, and the retry budget does not count it.
+    /// The next message of this delivery after it was a probe that failed. The history
+    /// has the attempt; the retry budget counts it if it `spends` one.
     #[must_use = "a successor that is not sent loses the delivery"]
-    pub fn probed(&self, attempt: Attempt, due: Millis) -> Self {
+    pub fn probed(&self, attempt: Attempt, spends: bool, due: Millis) -> Self {
         let mut next = self.parked(due);
+        next.attempts = next.attempts.saturating_add(u8::from(spends));
         next.history.push(attempt);
         next
     }
+
+    /// Whether it was a probe before that failed and spent no attempt: then its history
+    /// has more attempts than the budget counts.
+    pub fn has_probed(&self) -> bool {
+        self.history.count > u32::from(self.attempts)
+    }
+
+    /// When it is to be worked on: an instant beyond the deadline is the deadline, where it
+    /// expires.
+    pub fn due(&self) -> Millis {
+        self.not_before.min(self.delivery.deadline)
+    }
 }
 
-impl LateOutcome {
-    /// The next message of this outcome. Its wait grows with every one: 5 s,
-    /// doubled up to 15 minutes.
+impl LateOutcomes {
+    /// What a batch could not tell Redis at `now`, to be tried for seven days.
+    pub fn new(outcomes: Vec<LateOutcome>, reports: Vec<LateReport>, now: Millis) -> Self {
+        Self { outcomes, reports, deadline: now.after(MAX_LIFE), hop: 0, not_before: now }
+    }
+
+    /// The same message without what is in it.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self { outcomes: Vec::new(), reports: Vec::new(), ..*self }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.reports.is_empty()
+    }
+
+    /// The next message of these outcomes. Its wait grows with every one: 15 s, doubled
+    /// up to 5 minutes.
     #[must_use = "an outcome that is not sent leaves its status untrue"]
-    pub fn delayed(&self, now: Millis) -> Self {
-        let wait = Duration::from_secs(5 << self.hop.min(8)).min(LATE_OUTCOME_CAP);
-        Self { hop: self.hop.saturating_add(1), not_before: now.after(wait), ..self.clone() }
+    pub fn delayed(self, now: Millis) -> Self {
+        let wait = Duration::from_secs(15 << self.hop.min(6)).min(LATE_OUTCOME_CAP);
+        Self { hop: self.hop.saturating_add(1), not_before: now.after(wait), ..self }
     }
 }
 

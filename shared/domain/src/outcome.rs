@@ -120,7 +120,8 @@ pub enum Pace {
 }
 
 /// What the answer says about the receiver's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HealthSignal {
     /// It is alive.
     Healthy,

@@ -172,6 +172,19 @@ fn at(score: f64) -> Millis {
     Millis(score.max(0.0) as u64)
 }
 
+/// The statuses whose index has an entry of this delivery.
+pub fn entered_in(id: &str) -> Query<Vec<Status>> {
+    let score = |status: Status| {
+        let mut command = redis::cmd("ZSCORE");
+        command.arg(key(status)).arg(id);
+        command.into()
+    };
+    Query::several("index entries", Status::iter().map(score).collect(), |replies| {
+        let entered = Status::iter().zip(replies).filter(|(_, value)| *value != Value::Nil);
+        Some(entered.map(|(status, _)| status).collect())
+    })
+}
+
 /// The records of entries, one query each.
 pub fn records(entries: &[Entry]) -> impl Iterator<Item = Query<Option<StoredRecord>>> {
     entries.iter().map(|entry| records::read(&entry.place.id))

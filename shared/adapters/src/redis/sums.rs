@@ -26,10 +26,3 @@ pub fn read(function: &str) -> Query<BTreeMap<String, String>> {
     command.arg(key(function));
     Query::one("read sums", command, |value| BTreeMap::from_redis_value(value).ok())
 }
-
-/// Removes marks of instances that ended.
-pub fn forget(function: &str, marks: &[String]) -> Query<()> {
-    let mut command = redis::cmd("HDEL");
-    command.arg(key(function)).arg(marks);
-    Query::write("forget marks", vec![command.into()])
-}

@@ -11,14 +11,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Envelope, History, LateOutcome, Message};
+use super::{Envelope, History, LateOutcome, LateOutcomes, LateReport, Message};
 use crate::delivery::Delivery;
 use crate::identity::is_webhook_id;
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
 
-/// The schema's version.
-pub const VERSION: u8 = 1;
+/// The version of deliveries to one URL.
+const VERSION: u8 = 1;
+/// The version of what 0.1 does not read: its consumers leave it in the queue.
+const VERSION_2: u8 = 2;
 
 /// Why a queue's message cannot be read. It never shows the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +46,7 @@ pub enum Malformed {
 impl Malformed {
     /// Whether a newer consumer can read it, so that it should be left for one.
     pub fn is_newer_version(&self) -> bool {
-        matches!(self, Self::Version(version) if *version > VERSION)
+        matches!(self, Self::Version(version) if *version > VERSION_2)
     }
 }
 
@@ -92,6 +94,58 @@ struct MessageV1<'a> {
     payload: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum KindV2 {
+    Outcomes,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct LateOutcomesV2 {
+    v: u8,
+    kind: KindV2,
+    deadline: Millis,
+    hop: u32,
+    not_before: Millis,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outcomes: Vec<OutcomeV2>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reports: Vec<LateReport>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct OutcomeV2 {
+    id: String,
+    url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    correlation_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    body_hash: String,
+    accepted_at: Millis,
+    expires_at: Millis,
+    attempts: u32,
+    settlement: Settlement,
+}
+
+impl From<OutcomeV2> for LateOutcome {
+    fn from(fields: OutcomeV2) -> Self {
+        let OutcomeV2 { url, event_type, correlation_id, body_hash, accepted_at, expires_at, attempts, .. } = fields;
+        let new_record = NewRecord { url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts };
+        Self { id: fields.id, new_record, settlement: fields.settlement }
+    }
+}
+
+impl From<&LateOutcome> for OutcomeV2 {
+    fn from(outcome: &LateOutcome) -> Self {
+        let LateOutcome { id, new_record, settlement } = outcome.clone();
+        let NewRecord { url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts } = new_record;
+        Self { id, url, event_type, correlation_id, body_hash, accepted_at, expires_at, attempts, settlement }
+    }
+}
+
 /// A payload of `null` is a payload: only a missing field is `None`.
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -103,15 +157,15 @@ impl Envelope {
     /// # Errors
     /// [`Malformed`] when it is not a message of this schema and version.
     pub fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let fields: MessageV1<'_> =
-            serde_json::from_slice(body).map_err(|error| match serde_json::from_slice(body) {
-                // Another version may have other fields.
-                Ok(Head { v }) if v != VERSION => Malformed::Version(v),
-                _ => shape(&error),
-            })?;
-        if fields.v != VERSION {
-            return Err(Malformed::Version(fields.v));
-        }
+        let fields = match serde_json::from_slice::<MessageV1<'_>>(body) {
+            Ok(fields) if fields.v == VERSION => fields,
+            Ok(fields) => return Self::decode_other(fields.v, body),
+            // Another version may have other fields.
+            Err(error) => match serde_json::from_slice(body) {
+                Ok(Head { v }) if v != VERSION => return Self::decode_other(v, body),
+                _ => return Err(shape(&error)),
+            },
+        };
         if !is_webhook_id(&fields.id) {
             return Err(Malformed::Field("id"));
         }
@@ -134,8 +188,9 @@ impl Envelope {
                 not_before: fields.not_before,
                 history: fields.history,
             }))),
-            (Kind::Outcome, None, Some(settlement)) => Ok(Self::LateOutcome(Box::new(LateOutcome {
-                new_record: NewRecord {
+            // Written by 0.1.
+            (Kind::Outcome, None, Some(settlement)) => {
+                let new_record = NewRecord {
                     url: fields.url,
                     correlation_id: fields.correlation_id,
                     event_type: fields.event_type,
@@ -143,18 +198,39 @@ impl Envelope {
                     accepted_at: fields.accepted_at,
                     expires_at: fields.expires_at.unwrap_or(fields.deadline),
                     attempts: u32::from(fields.attempt),
-                },
-                id: fields.id,
-                settlement,
-                deadline: fields.deadline,
-                hop: fields.hop,
-                not_before: fields.not_before,
-            }))),
+                };
+                Ok(Self::LateOutcomes(Box::new(LateOutcomes {
+                    outcomes: vec![LateOutcome { id: fields.id, new_record, settlement }],
+                    reports: Vec::new(),
+                    deadline: fields.deadline,
+                    hop: fields.hop,
+                    not_before: fields.not_before,
+                })))
+            }
             (Kind::Deliver, None, _) => Err(Malformed::Field("payload")),
             (Kind::Outcome, _, None) => Err(Malformed::Field("settlement")),
             (Kind::Deliver, _, Some(_)) => Err(Malformed::Field("settlement")),
             (Kind::Outcome, Some(_), _) => Err(Malformed::Field("payload")),
         }
+    }
+}
+
+impl Envelope {
+    fn decode_other(version: u8, body: &Bytes) -> Result<Self, Malformed> {
+        if version != VERSION_2 {
+            return Err(Malformed::Version(version));
+        }
+        let fields: LateOutcomesV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        if !fields.outcomes.iter().all(|outcome| is_webhook_id(&outcome.id)) {
+            return Err(Malformed::Field("id"));
+        }
+        Ok(Self::LateOutcomes(Box::new(LateOutcomes {
+            outcomes: fields.outcomes.into_iter().map(LateOutcome::from).collect(),
+            reports: fields.reports,
+            deadline: fields.deadline,
+            hop: fields.hop,
+            not_before: fields.not_before,
+        })))
     }
 }
 
@@ -200,32 +276,20 @@ impl Message {
     }
 }
 
-impl LateOutcome {
-    /// The outcome as a queue carries it.
+impl LateOutcomes {
+    /// The outcomes as a queue carries them.
     ///
     /// # Errors
-    /// Never: all its parts are serializable.
+    /// Never: all their parts are serializable.
     pub fn encode(&self) -> Result<String, serde_json::Error> {
-        let new_record = &self.new_record;
-        serde_json::to_string(&MessageV1 {
-            v: VERSION,
-            kind: Kind::Outcome,
-            id: self.id.clone(),
-            url: new_record.url.clone(),
-            event_type: new_record.event_type.clone(),
-            correlation_id: new_record.correlation_id.clone(),
-            body_hash: new_record.body_hash.clone(),
-            accepted_at: new_record.accepted_at,
+        serde_json::to_string(&LateOutcomesV2 {
+            v: VERSION_2,
+            kind: KindV2::Outcomes,
             deadline: self.deadline,
-            attempt: u8::try_from(new_record.attempts).unwrap_or(u8::MAX),
             hop: self.hop,
-            parked: 0,
             not_before: self.not_before,
-            history: History::default(),
-            headers: BTreeMap::new(),
-            expires_at: Some(new_record.expires_at),
-            settlement: Some(self.settlement.clone()),
-            payload: None,
+            outcomes: self.outcomes.iter().map(OutcomeV2::from).collect(),
+            reports: self.reports.clone(),
         })
     }
 }
@@ -233,6 +297,8 @@ impl LateOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::ReportedCalls;
+    use crate::outcome::HealthSignal;
     use crate::record::Ending;
     use proptest::prelude::*;
 
@@ -273,22 +339,46 @@ mod tests {
         assert!(body.as_ptr_range().contains(&message.delivery.payload.as_ptr()));
     }
 
-    #[test]
-    fn a_report_survives_the_queue() {
-        let before = LateOutcome {
+    fn late_outcome() -> LateOutcome {
+        let ending = Ending::Delivered { attempts: 1, code: 200, duration_ms: 12 };
+        LateOutcome {
             id: "order-1".into(),
             new_record: message("1").new_record(),
-            settlement: Settlement {
-                token: "t".into(),
-                hop: 1,
-                ending: Ending::Delivered { attempts: 1, code: 200, duration_ms: 12 },
-            },
+            settlement: Settlement { token: "t".into(), hop: 1, ending },
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_queue() {
+        let report = |calls| LateReport { breaker: "https://a.example".into(), token: "r".into(), epoch: 7, calls };
+        let before = LateOutcomes {
+            outcomes: vec![late_outcome(), late_outcome()],
+            reports: vec![
+                report(ReportedCalls::Regular(vec![HealthSignal::Unhealthy, HealthSignal::Throttled])),
+                report(ReportedCalls::Probe(HealthSignal::Healthy)),
+            ],
             deadline: Millis(99),
             hop: 5,
             not_before: Millis(9),
         };
         let body = Bytes::from(before.encode().unwrap());
-        assert_eq!(Envelope::decode(&body), Ok(Envelope::LateOutcome(Box::new(before))));
+        assert_eq!(Envelope::decode(&body), Ok(Envelope::LateOutcomes(Box::new(before))));
+    }
+
+    #[test]
+    fn an_outcome_that_0_1_wrote_is_read() {
+        let body = r#"{"v":1,"kind":"outcome","id":"order-1","url":"https://a.example/x","event_type":"order.paid",
+            "correlation_id":"c-1","body_hash":"h","accepted_at":1,"deadline":99,"attempt":1,"hop":5,"parked":0,
+            "not_before":9,"history":{"count":0,"attempts":[]},"expires_at":2,"settlement":{"token":"t","hop":1,
+            "ending":{"delivered":{"attempts":1,"code":200,"duration_ms":12}}}}"#;
+        let wanted = LateOutcomes {
+            outcomes: vec![late_outcome()],
+            reports: Vec::new(),
+            deadline: Millis(99),
+            hop: 5,
+            not_before: Millis(9),
+        };
+        assert_eq!(Envelope::decode(&Bytes::from(body)), Ok(Envelope::LateOutcomes(Box::new(wanted))));
     }
 
     #[test]
@@ -304,9 +394,10 @@ mod tests {
             changed.as_object_mut().unwrap().remove(field);
             Envelope::decode(&Bytes::from(changed.to_string())).unwrap_err()
         };
-        assert_eq!(with("v", 2.into()), Malformed::Version(2));
+        assert_eq!(with("v", 3.into()), Malformed::Version(3));
+        assert!(matches!(with("v", 2.into()), Malformed::Shape { .. }));
         assert_eq!(Envelope::decode(&Bytes::from_static(b"{\"v\":3,\"new\":1}")), Err(Malformed::Version(3)));
-        assert!(Malformed::Version(2).is_newer_version() && !Malformed::Version(0).is_newer_version());
+        assert!(Malformed::Version(3).is_newer_version() && !Malformed::Version(0).is_newer_version());
         assert_eq!(with("id", "a.b".into()), Malformed::Field("id"));
         assert_eq!(without("payload"), Malformed::Field("payload"));
         for error in [with("attempt", "secret".into()), with("extra", 1.into()), without("url"), without("v")] {

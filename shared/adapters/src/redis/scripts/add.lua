@@ -1,7 +1,9 @@
 -- Adds to sums, each batch once. ARGV: who adds, the number of its batch, then
 -- fields and what to add, in pairs; what has a point is added as a fraction. The
 -- mark is written first: a field that cannot be added to is lost, and nothing is
--- added twice.
+-- added twice. A process leaves its mark behind when it ends. So every batch looks at
+-- ten fields by chance and removes the marks that are a day old: a process makes one
+-- mark and sends at least one batch, and old marks stay a tenth of the fields.
 local key, mark, batch = KEYS[1], '_batch:' .. ARGV[1], whole(ARGV[2], 'batch')
 local last = tonumber(string.match(redis.call('HGET', key, mark) or '', '^%d+'))
 if last and last >= batch then return 0 end
@@ -16,4 +18,10 @@ for i = 3, finish, 2 do
   local reply = redis.pcall(how, key, ARGV[i], ARGV[i + 1])
   if type(reply) == 'table' and reply.err then refused = ARGV[i] end
 end
+local seen, old = redis.call('HRANDFIELD', key, 10, 'WITHVALUES'), {}
+for i = 1, #seen - 1, 2 do
+  local at = tonumber(string.match(seen[i + 1], '^%d+ (%d+)$'))
+  if string.sub(seen[i], 1, 7) == '_batch:' and (not at or now - at > 86400000) then old[#old + 1] = seen[i] end
+end
+if #old > 0 then redis.call('HDEL', key, unpack(old)) end
 return refused or 1
