@@ -19,5 +19,5 @@ pub struct Config {
 /// # Errors
 /// Never: the reader has the faults.
 pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
-    Ok(Config { lives: config::lives(reader), queues: config::optional_queues(reader) })
+    Ok(Config { lives: config::lives(reader), queues: config::optional_queues(reader, config::account) })
 }

@@ -2,5 +2,6 @@
 
 pub mod account;
 pub mod dynamodb;
+mod http_client;
 pub mod secrets;
 pub mod sqs;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use domain::address::Guard;
-use domain::breaker::{BreakerPolicies, BreakerPolicy};
-use domain::destination::Destination;
+use domain::breaker::{BreakerPolicies, BreakerPolicy, breaker_name};
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;
 use domain::signature::Signer;
@@ -23,9 +23,11 @@ use url::Url;
 use crate::aws::account::Account;
 use crate::aws::secrets::{SigningSource, StoredSecret};
 use crate::aws::sqs::QueueUrls;
+use crate::clock::Clock;
 use crate::config::reader::{Faulted, Reader};
-use crate::http::sender::{ReceiverClientConfig, certificates};
+use crate::http::sender::ReceiverClientConfig;
 use crate::redis::transport::RedisConfig;
+use crate::tls::certificates;
 
 /// A payload above this would not fit a dead letter (DynamoDB items have 400 KB).
 const LARGEST_PAYLOAD: u64 = 307_200;
@@ -44,29 +46,36 @@ pub fn stack(reader: &mut Reader<'_>) -> String {
     reader.required("STACK_NAME").to_owned()
 }
 
-/// Where AWS is and who is calling.
+/// Where AWS is, and who is calling: the role of the function, whose credentials Lambda
+/// puts into the environment.
 pub fn account(reader: &mut Reader<'_>) -> Account {
     let session = reader.optional("AWS_SESSION_TOKEN").map(str::to_owned);
+    let (id, secret) = (reader.required("AWS_ACCESS_KEY_ID"), reader.required("AWS_SECRET_ACCESS_KEY"));
+    account_of(reader, SharedCredentialsProvider::new(Credentials::new(id, secret, session, None, "environment")))
+}
+
+/// Where AWS is, for a process that gets its credentials elsewhere.
+pub fn account_of(reader: &mut Reader<'_>, credentials: SharedCredentialsProvider) -> Account {
     Account {
         region: reader.required("AWS_REGION").to_owned(),
-        credentials: Credentials::new(
-            reader.required("AWS_ACCESS_KEY_ID"),
-            reader.required("AWS_SECRET_ACCESS_KEY"),
-            session,
-            None,
-            "environment",
-        ),
+        credentials,
         endpoint: reader.optional("AWS_ENDPOINT_URL").map(str::to_owned),
+        clock: Clock::system(),
     }
 }
 
 /// Where Redis is.
 pub fn redis(reader: &mut Reader<'_>) -> RedisConfig {
+    redis_as(reader, account)
+}
+
+/// Where Redis is. `account` says who reads its password.
+pub fn redis_as(reader: &mut Reader<'_>, account: impl FnOnce(&mut Reader<'_>) -> Account) -> RedisConfig {
     let config = RedisConfig {
         url: reader.required("REDIS_URL").to_owned(),
         cluster: reader.flag("REDIS_CLUSTER"),
         ca_pem: reader.optional("REDIS_CA_PEM").map(str::to_owned),
-        secret: stored_secret(reader, "REDIS_SECRET_ARN"),
+        secret: stored_secret(reader, "REDIS_SECRET_ARN", account),
     };
     if !config.url.is_empty() && !config.is_usable() {
         reader.fault("REDIS_URL", "must be a redis:// or rediss:// URL, and REDIS_CA_PEM certificates in PEM");
@@ -83,8 +92,11 @@ pub fn queues(reader: &mut Reader<'_>) -> QueueUrls {
     }
 }
 
-/// Where the queues are, if they are told.
-pub fn optional_queues(reader: &mut Reader<'_>) -> Option<(Account, QueueUrls)> {
+/// Where the queues are, if they are told. `account` says who asks them.
+pub fn optional_queues(
+    reader: &mut Reader<'_>,
+    account: impl FnOnce(&mut Reader<'_>) -> Account,
+) -> Option<(Account, QueueUrls)> {
     reader.optional("DELIVERY_QUEUE_URL")?;
     Some((account(reader), queues(reader)))
 }
@@ -149,8 +161,12 @@ pub fn receiver_client(reader: &mut Reader<'_>) -> ReceiverClientConfig {
     ReceiverClientConfig { timeout, connect_timeout, guard: guard(reader), extra_roots_pem }
 }
 
-/// A secret that is kept elsewhere, if its ARN is given.
-fn stored_secret(reader: &mut Reader<'_>, name: &str) -> Option<StoredSecret> {
+/// A secret that is kept elsewhere, if its ARN is given. `account` says who reads it.
+fn stored_secret(
+    reader: &mut Reader<'_>,
+    name: &str,
+    account: impl FnOnce(&mut Reader<'_>) -> Account,
+) -> Option<StoredSecret> {
     let arn = reader.optional(name)?.trim().to_owned();
     if !arn.starts_with("arn:") {
         reader.fault(name, "must be the ARN of a secret");
@@ -158,12 +174,21 @@ fn stored_secret(reader: &mut Reader<'_>, name: &str) -> Option<StoredSecret> {
     Some(StoredSecret::new(account(reader), arn))
 }
 
+/// Where more certificate authorities are kept to trust for receivers, if anywhere.
+pub fn receiver_ca(reader: &mut Reader<'_>) -> Option<StoredSecret> {
+    let stored = stored_secret(reader, "RECEIVER_CA_SECRET_ARN", account)?;
+    if reader.optional("RECEIVER_CA_PEM").is_some() {
+        reader.fault("RECEIVER_CA_PEM", "must not stand beside RECEIVER_CA_SECRET_ARN");
+    }
+    Some(stored)
+}
+
 /// What webhooks are signed with.
 ///
 /// # Errors
 /// When there is nothing to sign with; the reader has the fault.
 pub fn signing(reader: &mut Reader<'_>) -> Result<SigningSource, Faulted> {
-    let stored = stored_secret(reader, "SIGNING_SECRETS_ARN");
+    let stored = stored_secret(reader, "SIGNING_SECRETS_ARN", account);
     match (stored, reader.optional("SIGNING_SECRETS")) {
         (Some(_), Some(_)) => Err(reader.refuse("SIGNING_SECRETS", "must not stand beside SIGNING_SECRETS_ARN")),
         (Some(stored), None) => Ok(SigningSource::Stored(stored)),
@@ -211,15 +236,15 @@ pub fn breakers(reader: &mut Reader<'_>) -> BreakerPolicies {
             for (destination, exception) in exceptions {
                 match (Url::parse(&destination), exception.policy(general)) {
                     (Ok(url), Some(policy)) if url.has_host() => {
-                        overrides.insert(Destination::of(&url).as_str().to_owned(), policy);
+                        overrides.insert(breaker_name(&url), policy);
                     }
-                    _ => reader.fault("BREAKER_OVERRIDES", "names no origin, or a number out of range"),
+                    _ => reader.fault("BREAKER_OVERRIDES", "names no URL, or a number out of range"),
                 }
             }
         }
         Err(_) => reader.fault(
             "BREAKER_OVERRIDES",
-            "must be JSON: {\"https://host\": {\"failure_threshold\": n, \"reset_timeout_s\": n}}",
+            "must be JSON: {\"https://host/path\": {\"failure_threshold\": n, \"reset_timeout_s\": n}}",
         ),
     }
     BreakerPolicies { general, overrides }

@@ -2,5 +2,6 @@
 
 pub mod answer;
 pub mod body;
+mod connector;
 pub mod query;
 pub mod sender;

@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod process;
 pub mod redis;
 pub mod telemetry;
+pub(crate) mod tls;

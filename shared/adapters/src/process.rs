@@ -11,8 +11,9 @@ use crate::config;
 use crate::config::reader::{ConfigError, Environment, Faulted, Reader};
 use crate::metrics::meter::{Meter, Success};
 use crate::metrics::sums::Metered;
-use crate::redis::transport::{Redis, RedisPort};
+use crate::redis::transport::{Redis, RedisConfig, RedisPort};
 use crate::telemetry::{self, chain};
+use crate::tls;
 
 /// A delivery is some hundred short-lived pieces of memory. Handing them out is a
 /// quarter of its cost with the system's allocator, and a tenth with this one.
@@ -50,7 +51,23 @@ pub fn begin() -> Environment {
     fastrand::seed(high ^ low);
     let environment = Environment::of_process();
     telemetry::init(environment.log_level());
+    tls::prepare();
     environment
+}
+
+/// Reads what every function needs, the stack's name and where Redis is, and what `read`
+/// takes.
+///
+/// # Errors
+/// Every fault at once.
+pub fn settings<C>(
+    environment: &Environment,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<C, Faulted>,
+) -> Result<(String, RedisConfig, C), ConfigError> {
+    environment.read(|reader| {
+        let (stack, redis) = (config::stack(reader), config::redis(reader));
+        Ok((stack, redis, read(reader)?))
+    })
 }
 
 impl<C> Process<C> {
@@ -71,12 +88,9 @@ impl<C> Process<C> {
         environment: &Environment,
         read: impl FnOnce(&mut Reader<'_>) -> Result<C, Faulted>,
     ) -> Result<Self, StartError> {
-        let (stack, redis, config) = environment.read(|reader| {
-            let (stack, redis) = (config::stack(reader), config::redis(reader));
-            Ok((stack, redis, read(reader)?))
-        })?;
+        let (stack, redis, config) = settings(environment, read)?;
         let clock = Clock::system();
-        let meter = Meter::new(function, &stack, clock.clone()).installed();
+        let meter = Meter::new(function, &stack, clock.clone()).of_version(environment.published_version()).installed();
         let redis = meter.wrap(Redis::open(&redis, clock.clone())?);
         Ok(Self { stack, config, clock, meter, redis })
     }

@@ -1,5 +1,7 @@
 //! Which headers a client may add to its webhooks.
 
+use std::borrow::Cow;
+
 use crate::fault::{Fault, pointer_token, refused_by_sqs};
 
 /// Most headers a client may add.
@@ -68,7 +70,8 @@ pub fn vet(base: &str, name: &str, value: &str) -> Result<String, Fault> {
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
         return fault("a header name is 1 to 128 characters of an HTTP token");
     }
-    if FORBIDDEN.contains(&lower.as_str()) || FORBIDDEN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+    let folded = folded(&lower);
+    if FORBIDDEN.contains(&&*folded) || FORBIDDEN_PREFIXES.iter().any(|prefix| folded.starts_with(prefix)) {
         return fault("this header cannot be set by a client");
     }
     if value.len() > MAX_VALUE {
@@ -83,6 +86,16 @@ pub fn vet(base: &str, name: &str, value: &str) -> Result<String, Fault> {
         return fault("a header value does not begin or end with white space");
     }
     Ok(lower)
+}
+
+/// The name as a receiver may read it. CGI and its heirs (WSGI, Rack, PHP) turn a name
+/// into a variable in which a hyphen and an underscore are one character, and some
+/// servers do so with every other punctuation: `webhook_id` would be read as `webhook-id`.
+fn folded(lower: &str) -> Cow<'_, str> {
+    if lower.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Cow::Borrowed(lower);
+    }
+    Cow::Owned(lower.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
@@ -118,6 +131,28 @@ mod tests {
             "x-amz-date",
         ] {
             assert!(vet("", name, "x").is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_receiver_may_fold_into_a_forbidden_one_cannot_be_set() {
+        for name in [
+            "webhook_signature",
+            "Webhook_Id",
+            "webhook-signature_",
+            "content_length",
+            "content_type",
+            "transfer_encoding",
+            "user_agent",
+            "x_forwarded_for",
+            "x_correlation-id",
+            "webhook.signature",
+            "webhook!id",
+        ] {
+            assert!(vet("", name, "x").is_err(), "{name}");
+        }
+        for name in ["x_tenant", "x.tenant", "web_hook", "contents", "x_y-z"] {
+            assert_eq!(vet("", name, "x").unwrap(), name);
         }
     }
 

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::address::Guard;
-use crate::fault::{Fault, pointer_token, refused_by_sqs};
+use crate::fault::{Fault, Faults, pointer_token, refused_by_sqs};
 use crate::headers;
 use crate::identity;
-use crate::json::Fields;
+use crate::json::{each_field, elements};
 use crate::object::ObjectReader;
 use crate::time::Millis;
 
@@ -21,6 +21,10 @@ pub const MAX_URL: usize = 2048;
 pub const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most webhooks in one batch.
 pub const MAX_BATCH: usize = 100;
+/// Headers that are looked at one by one. More are too many in any case.
+const MAX_VETTED_HEADERS: usize = 100;
+/// What is wrong with an `expires_at` that has passed.
+const PAST: &str = "lies in the past";
 
 const FIELDS: &[&str] = &["webhook_url", "payload", "reference_id", "event_type", "headers", "expires_at"];
 
@@ -39,6 +43,10 @@ pub struct Webhook<'a> {
     pub headers: BTreeMap<String, String>,
     /// When it is no longer worth delivering.
     pub expires_at: Option<Millis>,
+    /// The fault of a webhook whose `expires_at` has passed. A request that is repeated may
+    /// come so late. It is taken as the duplicate of a delivery that is known, and for
+    /// nothing else.
+    pub expired: Option<Fault>,
 }
 
 /// What a webhook is judged by.
@@ -59,36 +67,48 @@ pub enum Rejection {
         bytes: usize,
     },
     /// Everything that is wrong with it.
-    Invalid(Vec<Fault>),
+    Invalid(Faults),
+}
+
+impl Rejection {
+    /// The same, with `most` of its faults.
+    #[must_use]
+    pub fn first(self, most: usize) -> Self {
+        match self {
+            Self::Invalid(faults) => Self::Invalid(faults.first(most)),
+            Self::TooLarge { bytes } => Self::TooLarge { bytes },
+        }
+    }
 }
 
 /// The webhooks of a batch request, each still to be read.
 ///
 /// # Errors
 /// Every fault of the envelope.
-pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Vec<Fault>> {
-    let mut reader = ObjectReader::open("", raw, &["webhooks"], "the request").map_err(|fault| vec![fault])?;
-    let webhooks = reader.required("webhooks").map(|value| serde_json::from_str::<Vec<&RawValue>>(value.get()));
+pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Faults> {
+    let mut reader = ObjectReader::open("", raw, &["webhooks"], "the request").map_err(Faults::from)?;
+    let webhooks = reader.required("webhooks").map(|value| elements(value, MAX_BATCH));
     match webhooks {
         None => {}
         Some(Err(_)) => reader.fault("webhooks", "must be an array"),
-        Some(Ok(items)) if !(1..=MAX_BATCH).contains(&items.len()) => {
+        Some(Ok((_, count))) if !(1..=MAX_BATCH).contains(&count) => {
             reader.fault("webhooks", "a batch has 1 to 100 webhooks");
         }
-        Some(Ok(items)) if reader.is_sound() => return Ok(items),
+        Some(Ok((items, _))) if reader.is_sound() => return Ok(items),
         Some(Ok(_)) => {}
     }
     Err(reader.finish())
 }
 
-/// Reads one webhook. Faults point below `base`, `""` when it is the request.
+/// Reads one webhook. Faults point below `base`, `""` when it is the request. One that has
+/// an id and whose only fault is that it has expired is given with that fault.
 ///
 /// # Errors
 /// [`Rejection::Invalid`] with every fault; [`Rejection::TooLarge`] when the
 /// payload's size is the only one.
 pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Result<Webhook<'a>, Rejection> {
     let mut reader =
-        ObjectReader::open(base, raw, FIELDS, "a webhook").map_err(|fault| Rejection::Invalid(vec![fault]))?;
+        ObjectReader::open(base, raw, FIELDS, "a webhook").map_err(|fault| Rejection::Invalid(fault.into()))?;
     reader.required("webhook_url");
     let url = reader.text("webhook_url").and_then(|url| vetted_url(&mut reader, url, rules));
     let payload = payload(&mut reader);
@@ -104,15 +124,22 @@ pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Re
     );
     let headers = extra_headers(base, &mut reader);
     let expires_at = expires_at(&mut reader, now);
+    let expired = expires_at.filter(|at| *at <= now).map(|_| Fault::at(format!("{base}/expires_at"), PAST));
 
     match (url, payload) {
         (Some(url), Some(payload)) if reader.is_sound() => {
-            if payload.len() > rules.max_payload_bytes {
-                return Err(Rejection::TooLarge { bytes: payload.len() });
+            let is_too_large = payload.len() > rules.max_payload_bytes;
+            match expired {
+                // An id that is made now is not known.
+                Some(fault) if reference_id.is_none() || is_too_large => Err(Rejection::Invalid(fault.into())),
+                None if is_too_large => Err(Rejection::TooLarge { bytes: payload.len() }),
+                expired => Ok(Webhook { reference_id, url, payload, event_type, headers, expires_at, expired }),
             }
-            Ok(Webhook { reference_id, url, payload, event_type, headers, expires_at })
         }
-        _ => Err(Rejection::Invalid(reader.finish())),
+        _ => {
+            expired.into_iter().for_each(|fault| reader.faults(fault));
+            Err(Rejection::Invalid(reader.finish()))
+        }
     }
 }
 
@@ -142,8 +169,26 @@ pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
     if url.host_str().is_some_and(|host| host.len() > 253) {
         return Err("a host name has at most 253 characters".to_owned());
     }
+    if url.domain().is_some_and(|name| !is_host_name(name)) {
+        return Err(
+            "a host name is labels of letters, digits, hyphens and underscores, with dots between them".to_owned()
+        );
+    }
     guard.vet_literal(&url).map_err(|forbidden| forbidden.to_string())?;
     Ok(url)
+}
+
+/// Whether a request can be made for this host name, and a certificate be checked for
+/// it. The URL standard takes more (`a{b`, `a!b`, `a..b`), and all of that would be
+/// accepted, to fail at every attempt.
+fn is_host_name(name: &str) -> bool {
+    // The dot at the end of an absolute name.
+    name.strip_suffix('.').unwrap_or(name).split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    })
 }
 
 fn is_event_type(text: &str) -> bool {
@@ -176,26 +221,32 @@ fn payload<'a>(reader: &mut ObjectReader<'a>) -> Option<&'a str> {
 fn extra_headers(base: &str, reader: &mut ObjectReader<'_>) -> BTreeMap<String, String> {
     let mut accepted = BTreeMap::new();
     let Some(raw) = reader.raw("headers") else { return accepted };
-    let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(raw.get()) else {
+    let (mut fields, mut count, mut total) = (Vec::new(), 0, 0);
+    let read = each_field(raw, |name, raw| {
+        count += 1;
+        total += name.len() + raw.get().len();
+        if count <= MAX_VETTED_HEADERS {
+            fields.push((name.to_owned(), raw));
+        }
+    });
+    if read.is_err() {
         reader.fault("headers", "must be an object of strings");
         return accepted;
-    };
-    if fields.len() > headers::MAX_HEADERS {
+    }
+    if count > headers::MAX_HEADERS {
         reader.fault("headers", "at most 20 headers");
     }
-    let mut total = 0;
     for (name, raw) in fields {
-        total += name.len() + raw.get().len();
         let pointer = format!("{base}/headers/{}", pointer_token(&name));
         let Ok(value) = serde_json::from_str::<String>(raw.get()) else {
-            reader.faults([Fault::at(pointer, "must be a string")]);
+            reader.faults(Fault::at(pointer, "must be a string"));
             continue;
         };
         match headers::vet(base, &name, &value) {
-            Err(fault) => reader.faults([fault]),
+            Err(fault) => reader.faults(fault),
             Ok(lower) => {
                 if accepted.insert(lower, value).is_some() {
-                    reader.faults([Fault::at(pointer, "duplicate header")]);
+                    reader.faults(Fault::at(pointer, "duplicate header"));
                 }
             }
         }
@@ -210,7 +261,6 @@ fn expires_at(reader: &mut ObjectReader<'_>, now: Millis) -> Option<Millis> {
     let text = reader.text("expires_at")?;
     let message = match Millis::parse_rfc3339(&text) {
         None => "must be a date and time in RFC 3339, after 1970",
-        Some(at) if at <= now => "lies in the past",
         Some(at) if at > now.after(MAX_LIFE) => "lies more than 7 days ahead",
         Some(at) => return Some(at),
     };
@@ -222,6 +272,7 @@ fn expires_at(reader: &mut ObjectReader<'_>, now: Millis) -> Option<Millis> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rustls_pki_types::ServerName;
 
     const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -232,7 +283,9 @@ mod tests {
     fn faults(text: &str) -> Vec<(String, String)> {
         let raw: &RawValue = serde_json::from_str(text).unwrap();
         match read("", raw, NOW, &rules()) {
-            Err(Rejection::Invalid(faults)) => faults.into_iter().map(|f| (f.pointer, f.message)).collect(),
+            Err(Rejection::Invalid(faults)) => {
+                faults.told().iter().map(|f| (f.pointer.clone(), f.message.clone())).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -312,10 +365,23 @@ mod tests {
             "http://0x7f.1/",
             "http://169.254.169.254/",
             "http://[::1]:9/",
+            "http://a{b/",
+            "http://a}b.example/",
+            "http://a`b.example/",
+            "http://a\"b.example/",
+            "https://a!b.example/",
+            "https://a,b.example/",
+            "https://a..example/",
+            "https://.example/",
+            "https://-a.example/",
+            "https://a-.example/",
+            &format!("https://{}.example/", "a".repeat(64)),
         ] {
             assert!(read_url(&url.replace("\\n", "\n"), &Guard::default()).is_err(), "{url}");
         }
-        for url in ["https://a.example", "http://a.example:8080/x?y=z#f", "https://bücher.example/"] {
+        for url in
+            ["https://a.example", "http://a.example:8080/x?y=z#f", "https://bücher.example/", "https://a_b.example./"]
+        {
             assert!(read_url(url, &Guard::default()).is_ok(), "{url}");
         }
     }
@@ -373,6 +439,22 @@ mod tests {
                 prop_assert!(url.has_host() && url.username().is_empty() && url.password().is_none());
                 prop_assert!(matches!(url.scheme(), "http" | "https"));
                 prop_assert!(refused_by_sqs(&text).is_none());
+            }
+        }
+
+        /// The sender's own types: what is accepted with a 202 can be called.
+        #[test]
+        fn every_url_that_is_read_can_be_called(
+            host in "[!-~]{1,12}|[a-z0-9{}`\"_.-]{1,12}|\\PC{1,6}|([a-z0-9-]{1,70}\\.){1,3}[a-z]{1,3}\\.?",
+            port in "|:[0-9]{1,5}",
+            rest in "|[/?#][!-~]{0,20}|[/?#]\\PC{0,9}",
+        ) {
+            let text = format!("https://{host}{port}{rest}");
+            if let Ok(url) = read_url(&text, &Guard::allowing(vec!["::/0".parse().unwrap(), "0.0.0.0/0".parse().unwrap()])) {
+                let uri = http::Uri::try_from(url.as_str());
+                prop_assert_eq!(uri.as_ref().ok().and_then(http::Uri::host), url.host_str(), "{}", url);
+                let name = url.host_str().unwrap().trim_start_matches('[').trim_end_matches(']');
+                prop_assert!(ServerName::try_from(name).is_ok(), "{url}: no certificate can be checked");
             }
         }
 

@@ -4,22 +4,29 @@
 
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_types::SdkConfig;
 
+use super::http_client::http_client;
+use crate::clock::Clock;
+
+/// How long a connection to AWS may take to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// Where and as whom AWS is called.
 #[derive(Clone)]
 pub struct Account {
     /// The region's name.
     pub region: String,
-    /// Who is calling; as long-lived as the process that Lambda started.
-    pub credentials: Credentials,
+    /// Who is calling.
+    pub credentials: SharedCredentialsProvider,
     /// Another endpoint than the region's, for a local AWS.
     pub endpoint: Option<String>,
+    /// Tells how long its clients were idle.
+    pub clock: Clock,
 }
 
 impl std::fmt::Debug for Account {
@@ -36,16 +43,17 @@ impl Account {
     /// to report.
     fn shared(&self) -> SdkConfig {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(1))
+            .connect_timeout(CONNECT)
             .operation_attempt_timeout(Duration::from_secs(2))
             .operation_timeout(Duration::from_secs(4))
             .build();
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
-            .credentials_provider(SharedCredentialsProvider::new(self.credentials.clone()))
+            .credentials_provider(self.credentials.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .timeout_config(timeouts);
+            .timeout_config(timeouts)
+            .http_client(http_client(CONNECT, &self.clock));
         config.set_endpoint_url(self.endpoint.clone());
         config.build()
     }

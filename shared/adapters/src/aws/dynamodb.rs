@@ -33,7 +33,7 @@ pub enum Filed {
     Written,
     /// It was there already, or something newer: nothing is changed.
     Known,
-    /// Another body is filed under this id; file it apart.
+    /// Another body is filed under this id and stays; file this one apart.
     Foreign,
 }
 
@@ -113,7 +113,8 @@ impl StoreError {
 /// its in-memory twin passes the same contract test.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
-    /// Files a dead letter unless its id holds a newer one or another body.
+    /// Files a dead letter, if it takes the place of what is filed under its id
+    /// ([`DeadLetter::takes_place_of`]).
     async fn file(&self, letter: &DeadLetter) -> Result<Filed, StoreError>;
 
     /// One dead letter.
@@ -341,7 +342,8 @@ impl DeadLetterStore for Table {
             .set_item(Some(self.item(letter)?))
             .condition_expression(
                 "attribute_not_exists(id) OR (body_hash = :hash AND \
-                 (accepted_at < :at OR (accepted_at = :at AND hop < :hop)))",
+                 (accepted_at < :at OR (accepted_at = :at AND hop < :hop))) OR \
+                 (body_hash <> :hash AND accepted_at < :at AND attribute_exists(redriven_at))",
             )
             .expression_attribute_values(":hash", text(&letter.body_hash))
             .expression_attribute_values(":at", number(letter.accepted_at.0))

@@ -1,5 +1,5 @@
 //! Secrets from Secrets Manager. Signing secrets are read when a process starts and
-//! again every few minutes, so that a rotation needs no deployment.
+//! again within five minutes, so that a rotation needs no deployment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,13 +7,19 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use domain::signature::{SecretError, Signer};
 use domain::time::Millis;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::account::Account;
 use crate::clock::Clock;
 use crate::telemetry::chain;
 
-/// How old signing secrets may become before they are read again.
+/// How old signing secrets become before they are read again beside the work.
+const AGING: Duration = Duration::from_secs(240);
+/// How old they may be when an invocation begins, unless they cannot be read.
 const FRESH: Duration = Duration::from_secs(300);
+/// How long an invocation waits for newer ones.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// When they are asked for again that could not be read.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -84,7 +90,19 @@ pub struct Keyring {
 
 struct State {
     signer: Arc<Signer>,
+    /// When they were read.
+    read_at: Millis,
+    /// When they are read again.
     due: Millis,
+}
+
+impl State {
+    async fn read(stored: &StoredSecret, clock: &Clock) -> Result<Self, SecretsError> {
+        // What is changed while they are read may not be in the answer.
+        let read_at = clock.now();
+        let signer = Arc::new(Signer::parse(&stored.read().await?)?);
+        Ok(Self { signer, read_at, due: read_at.after(AGING) })
+    }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -94,7 +112,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Keyring {
     /// Secrets that never change.
     pub fn given(signer: Signer) -> Self {
-        let state = State { signer: Arc::new(signer), due: Millis(u64::MAX) };
+        let state = State { signer: Arc::new(signer), read_at: Millis(u64::MAX), due: Millis(u64::MAX) };
         Self { stored: None, clock: Clock::system(), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -107,32 +125,56 @@ impl Keyring {
             SigningSource::Given(signer) => return Ok(Self::given(signer)),
             SigningSource::Stored(stored) => stored,
         };
-        let signer = Arc::new(Signer::parse(&stored.read().await?)?);
-        let state = Arc::new(Mutex::new(State { signer, due: clock.now().after(FRESH) }));
+        let state = Arc::new(Mutex::new(State::read(&stored, &clock).await?));
         Ok(Self { stored: Some(stored), clock, state })
+    }
+
+    /// To be called when an invocation begins. Between two invocations a process may be
+    /// frozen for long, and then nothing is read beside the work. So secrets that are too
+    /// old are read now, and the invocation waits a moment for that. What cannot be read or
+    /// used leaves the ones that are known.
+    pub async fn freshen(&self) {
+        let age = lock(&self.state).read_at.until(self.clock.now());
+        if age < FRESH {
+            return;
+        }
+        let Some(renewal) = self.begin_renewal() else { return };
+        // It goes on beside the work if it takes longer.
+        if timeout(PATIENCE, renewal).await.is_err() {
+            tracing::warn!(age_s = age.as_secs(), "signing secrets are not renewed in time; the known ones are used");
+        }
     }
 
     /// The secrets to sign with now. When they have become old they are read again
     /// beside the work, and no attempt waits for that; what cannot be read or used
     /// leaves the ones that are known.
     pub fn signer(&self) -> Arc<Signer> {
+        drop(self.begin_renewal());
+        Arc::clone(&lock(&self.state).signer)
+    }
+
+    /// Reads the secrets again beside the work, if that is due.
+    fn begin_renewal(&self) -> Option<JoinHandle<()>> {
+        let stored = self.stored.clone()?;
         let now = self.clock.now();
         let mut state = lock(&self.state);
-        if let Some(stored) = self.stored.as_ref().filter(|_| state.due <= now) {
-            // Nobody else asks meanwhile.
-            state.due = now.after(AGAIN);
-            let (keyring, stored) = (self.clone(), stored.clone());
-            tokio::spawn(async move { keyring.renew(&stored).await });
+        if state.due > now {
+            return None;
         }
-        Arc::clone(&state.signer)
+        // Nobody else asks meanwhile.
+        state.due = now.after(AGAIN);
+        let keyring = self.clone();
+        Some(tokio::spawn(async move { keyring.renew(&stored).await }))
     }
 
     async fn renew(&self, stored: &StoredSecret) {
-        let reading = async { Ok::<_, SecretsError>(Signer::parse(&stored.read().await?)?) };
-        match reading.await {
-            Ok(signer) => {
-                let due = self.clock.now().after(FRESH);
-                *lock(&self.state) = State { signer: Arc::new(signer), due };
+        match State::read(stored, &self.clock).await {
+            Ok(renewed) => {
+                let mut state = lock(&self.state);
+                // One that was frozen on its way comes late.
+                if renewed.read_at > state.read_at {
+                    *state = renewed;
+                }
             }
             Err(error) => {
                 tracing::error!(code = error.code(), error = %chain(&error), "signing secrets are not renewed")

@@ -50,6 +50,11 @@ impl Environment {
         self.0.get("AWS_LAMBDA_LOG_LEVEL").map_or("info", String::as_str)
     }
 
+    /// The function's version, if it is a published one.
+    pub fn published_version(&self) -> Option<String> {
+        self.0.get("AWS_LAMBDA_FUNCTION_VERSION").filter(|version| *version != "$LATEST").cloned()
+    }
+
     /// Reads what `read` takes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! problem details (RFC 9457).
 
 use crate::telemetry::chain;
-use domain::fault::Fault;
+use domain::fault::{Fault, Faults};
 use domain::identity::is_correlation_id;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -32,7 +32,7 @@ pub struct Problem {
     code: &'static str,
     title: &'static str,
     detail: String,
-    errors: Vec<Fault>,
+    errors: Faults,
     retry_after_s: Option<u16>,
     allow: Option<&'static str>,
 }
@@ -50,7 +50,7 @@ struct Body<'a> {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_s: None, allow: None }
+        Self { status, code, title, detail: detail.into(), errors: Faults::default(), retry_after_s: None, allow: None }
     }
 
     /// 400: the body is not JSON.
@@ -80,11 +80,14 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
     }
 
-    /// 422: every fault of the request.
-    pub fn invalid(errors: Vec<Fault>) -> Self {
-        let detail = match errors.len() {
-            1 => "The request has 1 fault.".to_owned(),
-            count => format!("The request has {count} faults."),
+    /// 422: every fault of the request. If there are too many, the first ones are listed and
+    /// the others counted.
+    pub fn invalid(errors: impl Into<Faults>) -> Self {
+        let errors = errors.into();
+        let detail = match (errors.count(), errors.told().len()) {
+            (1, _) => "The request has 1 fault.".to_owned(),
+            (count, told) if told < count => format!("The request has {count} faults. The first {told} are listed."),
+            (count, _) => format!("The request has {count} faults."),
         };
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is invalid", detail) }
     }
@@ -106,7 +109,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             correlation_id,
-            errors: &self.errors,
+            errors: self.errors.told(),
         };
         serde_json::to_value(body).unwrap_or_default()
     }
@@ -182,12 +185,23 @@ mod tests {
 
     #[test]
     fn a_problem_names_every_fault() {
-        let problem = Problem::invalid(vec![Fault::at("/a", "x"), Fault::at("/b", "y")]);
+        let mut faults = Faults::from(Fault::at("/a", "x"));
+        faults.append(Fault::at("/b", "y").into());
+        let problem = Problem::invalid(faults);
         let body = problem.to_json("c");
         assert_eq!(body["status"], 422);
         assert_eq!(body["errors"][1]["pointer"], "/b");
         assert_eq!(body["detail"], "The request has 2 faults.");
         assert_eq!(problem.response("c").headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn a_problem_lists_the_first_faults_and_counts_them_all() {
+        let mut faults = Faults::default();
+        (0..1234).for_each(|_| faults.add(|| Fault::at("/a", "x")));
+        let body = Problem::invalid(faults.first(20)).to_json("c");
+        assert_eq!(body["errors"].as_array().unwrap().len(), 20);
+        assert_eq!(body["detail"], "The request has 1234 faults. The first 20 are listed.");
     }
 
     #[test]

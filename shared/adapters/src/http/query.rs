@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::fault::{Fault, pointer_token};
+use domain::fault::{Fault, Faults, pointer_token};
 use domain::place::Place;
 use domain::time::Millis;
 use url::form_urlencoded;
@@ -17,13 +17,13 @@ const UNKNOWN: &str = "unknown parameter";
 #[derive(Debug)]
 pub struct QueryString {
     left: BTreeMap<String, String>,
-    faults: Vec<Fault>,
+    faults: Faults,
 }
 
 impl QueryString {
     /// Takes a query string apart.
     pub fn of(text: &str) -> Self {
-        let mut query = Self { left: BTreeMap::new(), faults: Vec::new() };
+        let mut query = Self { left: BTreeMap::new(), faults: Faults::default() };
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             if query.left.contains_key(name.as_ref()) {
                 query.fault(&name, "duplicate parameter");
@@ -35,7 +35,7 @@ impl QueryString {
     }
 
     fn fault(&mut self, name: &str, message: impl Into<String>) {
-        self.faults.push(Fault::at(format!("/{}", pointer_token(name)), message));
+        self.faults.add(|| Fault::at(format!("/{}", pointer_token(name)), message));
     }
 
     /// A parameter as `read` understands it; `wants` says what that is.

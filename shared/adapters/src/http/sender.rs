@@ -1,15 +1,13 @@
 //! The HTTP call to a receiver: one attempt, bounded in time, memory and
 //! addresses. What its answer means is decided in `domain::outcome`.
 
-use std::error::Error as _;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::address::{Forbidden, Guard};
+use domain::address::Guard;
 use domain::delivery::Delivery;
 use domain::headers::vet;
 use domain::identity::traceparent;
@@ -18,27 +16,44 @@ use domain::retry::parse_retry_after;
 use domain::signature::Signer;
 use domain::time::{Millis, whole_ms};
 use domain::webhook::read_url;
-use futures_util::future::BoxFuture;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls_platform_verifier::Verifier;
+use h2::Reason;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
-use crate::aws::secrets::Keyring;
+use super::connector::{
+    Allowance, ConnectError, Connector, OpenCount, STREAM_WINDOW, is_exhaustion, most_open, system_errors,
+    system_lookup,
+};
+use crate::aws::secrets::{Keyring, SecretsError, StoredSecret};
 use crate::clock::Clock;
+use crate::telemetry::chain;
+use crate::tls;
+
+pub use super::connector::Lookup;
 
 /// How much of an answer's body is read, so that the connection can be reused.
 const READ: usize = 16 * 1024;
 /// How much of it is kept.
 const KEPT: usize = 2 * 1024;
+/// How long the body of a success is waited for. The head has said everything, and the
+/// rest only frees the connection: a new one costs less than an invocation that waits.
+const AFTER_SUCCESS: Duration = Duration::from_millis(50);
+/// How long the body of a failure is waited for. It may say what was wrong.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// A pool that was not used for so long may be full of dead connections: the
 /// process may have been frozen, and its own timers with it.
 const STALE: Duration = Duration::from_secs(10);
 /// Most header fields in an answer.
 const MAX_HEADERS: usize = 100;
+/// Most bytes of an answer's head.
+const MAX_HEAD: usize = 64 * 1024;
+/// The same over HTTP/2, unpacked.
+const MAX_HEAD_HTTP2: u32 = 64 * 1024;
 
 /// Makes attempts. A trait because the simulation scripts its receivers in
 /// virtual time; everything else runs the real one.
@@ -61,49 +76,31 @@ pub struct ReceiverClientConfig {
     pub extra_roots_pem: Option<String>,
 }
 
-/// How names become addresses: all that a name has, asked for once an attempt.
-pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
-
-/// The machine's own resolver.
-fn system_lookup() -> Lookup {
-    Arc::new(|name| {
-        Box::pin(async move {
-            let addresses = tokio::net::lookup_host((name, 0)).await?;
-            Ok(addresses.map(|address| address.ip()).collect())
-        })
-    })
+impl ReceiverClientConfig {
+    /// The same, with the certificate authorities that a secret holds, if there is one.
+    ///
+    /// # Errors
+    /// When the secret cannot be read, or holds no certificates.
+    pub async fn with_roots_of(self, secret: Option<&StoredSecret>) -> Result<Self, ReceiverClientError> {
+        let Some(secret) = secret else { return Ok(self) };
+        let pem = secret.read().await?;
+        tls::certificates(&pem).ok_or(ReceiverClientError::Roots)?;
+        Ok(Self { extra_roots_pem: Some(pem), ..self })
+    }
 }
 
-/// Reads certificates in PEM; `None` when there are none or one is broken.
-pub(crate) fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let bundle: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()?;
-    (!bundle.is_empty()).then_some(bundle)
-}
-
-/// TLS for every connection to a receiver. It is made once: reading the machine's
-/// certificate authorities costs as much as a hundred deliveries.
-fn tls(config: &ReceiverClientConfig) -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = config.extra_roots_pem.as_deref().and_then(certificates).unwrap_or_default();
-    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
-}
-
-/// Why there is no sender.
+/// Why there is no receiver client.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiverClientError {
     /// The certificate authorities cannot be used.
     #[error("tls cannot be set up")]
     Tls(#[from] rustls::Error),
-    /// The HTTP client cannot be made.
-    #[error("the http client cannot be made")]
-    Client(#[from] reqwest::Error),
+    /// The secret of certificate authorities cannot be read.
+    #[error("the certificate authorities of receivers cannot be read")]
+    Secret(#[from] SecretsError),
+    /// It holds something else.
+    #[error("the secret of RECEIVER_CA_SECRET_ARN must be certificates in PEM")]
+    Roots,
 }
 
 /// The real thing.
@@ -111,13 +108,19 @@ pub struct HttpReceiverClient {
     config: ReceiverClientConfig,
     keyring: Arc<Keyring>,
     clock: Clock,
+    guard: Arc<Guard>,
     lookup: Lookup,
-    tls: rustls::ClientConfig,
+    tls: Arc<rustls::ClientConfig>,
+    most_open: usize,
     pool: Mutex<Pool>,
 }
 
+type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// A client with its connections.
 struct Pool {
-    client: reqwest::Client,
+    client: HttpClient,
+    open: OpenCount,
     used_at: Millis,
 }
 
@@ -140,31 +143,32 @@ impl HttpReceiverClient {
         clock: Clock,
         lookup: Lookup,
     ) -> Result<Self, ReceiverClientError> {
-        let tls = tls(&config)?;
-        let client = client(&config, &tls, &lookup)?;
-        let used_at = clock.now();
-        Ok(Self { config, keyring, clock, lookup, tls, pool: Mutex::new(Pool { client, used_at }) })
+        let extra = config.extra_roots_pem.as_deref().and_then(tls::certificates).unwrap_or_default();
+        let tls = Arc::new(tls::for_receivers(extra)?);
+        let guard = Arc::new(config.guard.clone());
+        let pool = Pool::new(&config, &guard, &lookup, &tls, clock.now());
+        Ok(Self { config, keyring, clock, guard, lookup, tls, most_open: most_open(), pool: Mutex::new(pool) })
     }
 
-    /// The pool's client, or a fresh one when the pool has gone stale.
-    fn client(&self, now: Millis) -> reqwest::Client {
-        let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if pool.used_at.until(now) > STALE
-            && let Ok(fresh) = client(&self.config, &self.tls, &self.lookup)
-        {
-            pool.client = fresh;
+    /// The pool's client, or one with an empty pool: when all connections may be dead, and
+    /// when there are so many that soon none would be left for SQS and Redis.
+    fn client(&self, now: Millis) -> HttpClient {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.used_at.until(now) > STALE || pool.open.get() >= self.most_open {
+            *pool = Pool::new(&self.config, &self.guard, &self.lookup, &self.tls, now);
         }
         pool.used_at = now;
         pool.client.clone()
     }
 
     fn headers(delivery: &Delivery, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
-        let mut headers = HeaderMap::with_capacity(8 + delivery.headers.len());
+        let mut headers = HeaderMap::with_capacity(9 + delivery.headers.len());
         for (name, value) in &delivery.headers {
             headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
         // Ours come last, so that no client can set them.
         let signature = signer.sign(&delivery.id, now.as_secs(), &delivery.payload);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
         headers.insert("webhook-id", HeaderValue::try_from(&delivery.id)?);
@@ -176,27 +180,47 @@ impl HttpReceiverClient {
         Ok(headers)
     }
 
+    /// Sends the webhook and waits for the head of an answer.
+    async fn send(&self, delivery: &Delivery, to: &Uri, now: Millis) -> Result<Response<Incoming>, Ended> {
+        let signer = self.keyring.signer();
+        let request = || {
+            let headers = Self::headers(delivery, &signer, now)
+                .map_err(|error| Ended::refused(format!("a header cannot be sent: {error}")))?;
+            let mut request = Request::new(Full::new(delivery.payload.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = to.clone();
+            *request.headers_mut() = headers;
+            Ok(request)
+        };
+        let client = self.client(now);
+        let answered = match client.request(request()?).await {
+            Err(error) if is_unprocessed(&error) => client.request(request()?).await,
+            answered => answered,
+        };
+        answered.map_err(|error| Ended::failed(&error))
+    }
+
     async fn exchange(&self, delivery: &Delivery, now: Millis) -> Ended {
         let url = match read_url(&delivery.url, &self.config.guard) {
             Ok(url) => url,
             Err(why) => return Ended::refused(why),
         };
+        let Ok(to) = Uri::try_from(String::from(url)) else {
+            return Ended::refused("the request cannot be built");
+        };
         // A message may have been put into the queue by hand.
         if let Some(fault) = delivery.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
             return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
         }
-        let signer = self.keyring.signer();
-        let headers = match Self::headers(delivery, &signer, now) {
-            Ok(headers) => headers,
-            Err(error) => return Ended::refused(format!("a header cannot be sent: {error}")),
-        };
         let started = Instant::now();
-        let request = self.client(now).post(url).headers(headers).body(delivery.payload.clone());
-        let response = match timeout(self.config.timeout, request.send()).await {
+        let response = match timeout(self.config.timeout, self.send(delivery, &to, now)).await {
             Err(_) => return Ended::of(Answer::Timeout, "no answer in time"),
-            Ok(Err(error)) => return Ended::failed(&error),
+            Ok(Err(ended)) => return ended,
             Ok(Ok(response)) => response,
         };
+        if let Some(allowance) = response.extensions().get::<Allowance>() {
+            allowance.renew(response.version());
+        }
         let code = response.status().as_u16();
         let outcome = classify(&Answer::Status(code));
         let retry_after = response
@@ -206,9 +230,11 @@ impl HttpReceiverClient {
             .and_then(|value| parse_retry_after(value.to_str().ok()?, self.clock.now()));
         // The head has decided. The body is read for the record and to free the
         // connection, within what is left of the attempt's time.
-        let left = self.config.timeout.saturating_sub(started.elapsed());
-        let body = kept_body(response, left).await;
-        let error = (outcome != Outcome::Delivered).then(|| match body.as_str() {
+        let delivered = outcome == Outcome::Delivered;
+        let (patience, keep) = if delivered { (AFTER_SUCCESS, 0) } else { (AFTER_FAILURE, KEPT) };
+        let left = self.config.timeout.saturating_sub(started.elapsed()).min(patience);
+        let body = kept_body(response.into_body(), left, keep).await;
+        let error = (!delivered).then(|| match body.as_str() {
             "" => format!("HTTP {code}"),
             body => format!("HTTP {code}: {body}"),
         });
@@ -233,17 +259,24 @@ impl Ended {
     }
 
     /// No usable answer came. The chain of causes tells whose fault it was.
-    fn failed(error: &reqwest::Error) -> Self {
-        if let Some(forbidden) = caused_by::<Forbidden>(error) {
-            // The address stays in our log: it may tell of an internal network.
-            tracing::warn!(address = %forbidden.0, "a receiver's name resolves to a forbidden address");
-            return Self::refused("the receiver's name resolves to an address that is not public");
+    fn failed(error: &Error) -> Self {
+        match cause::<ConnectError>(error) {
+            Some(ConnectError::Forbidden(forbidden)) => {
+                // The address stays in our log: it may tell of an internal network.
+                tracing::warn!(address = %forbidden.0, "a receiver's name resolves to a forbidden address");
+                return Self::refused("the receiver's name resolves to an address that is not public");
+            }
+            Some(ConnectError::TimedOut) => return Self::of(Answer::Timeout, "no connection in time"),
+            Some(ConnectError::Exhausted(_)) => return Self::exhausted(error),
+            Some(ConnectError::Lookup(_) | ConnectError::Broken(_)) | None => {}
         }
-        if error.is_builder() {
-            return Self::refused("the request cannot be built");
-        }
-        if error.is_timeout() {
-            return Self::of(Answer::Timeout, "no connection in time");
+        for system in system_errors(error) {
+            if is_exhaustion(system) {
+                return Self::exhausted(error);
+            }
+            if system.kind() == io::ErrorKind::TimedOut {
+                return Self::of(Answer::Timeout, "no connection in time");
+            }
         }
         let mut last: &dyn std::error::Error = error;
         while let Some(source) = last.source() {
@@ -252,27 +285,46 @@ impl Ended {
         let doing = if error.is_connect() { "cannot connect" } else { "the exchange broke" };
         Self::of(Answer::Network, format!("{doing}: {last}"))
     }
+
+    /// Whoever had been called, this would have happened.
+    fn exhausted(error: &Error) -> Self {
+        tracing::error!(error = %chain(error), "this process has no descriptor, port or buffer left for a call");
+        Self::of(Answer::Fault, "no connection could be made here")
+    }
 }
 
-fn caused_by<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<E>() {
+/// The cause of this type, if there is one.
+fn cause<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(found) = cause.downcast_ref::<E>() {
             return Some(found);
         }
-        source = error.source();
+        source = cause.source();
     }
     None
 }
 
+/// Whether the receiver has said, over HTTP/2, that it did not look at this request: it
+/// was ending the connection, or had too many requests. Then it is sent once more at once
+/// (RFC 9113 §8.7), and nobody's attempt is spent.
+fn is_unprocessed(error: &Error) -> bool {
+    cause::<h2::Error>(error).filter(|error| error.is_remote()).is_some_and(|error| {
+        let reason = error.reason();
+        (error.is_go_away() && reason == Some(Reason::NO_ERROR))
+            || (error.is_reset() && reason == Some(Reason::REFUSED_STREAM))
+    })
+}
+
 /// The beginning of an answer's body as printable text. However large or slow
 /// the body is, this ends soon and holds little.
-async fn kept_body(mut response: reqwest::Response, left: Duration) -> String {
+async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> String {
     let mut kept = Vec::new();
     let reading = async {
         let mut read = 0;
-        while let Ok(Some(chunk)) = response.chunk().await {
-            let room = KEPT.saturating_sub(kept.len()).min(chunk.len());
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(chunk) = frame.data_ref() else { continue };
+            let room = keep.saturating_sub(kept.len()).min(chunk.len());
             kept.extend_from_slice(&chunk[..room]);
             read += chunk.len();
             if read >= READ {
@@ -280,9 +332,9 @@ async fn kept_body(mut response: reqwest::Response, left: Duration) -> String {
             }
         }
     };
-    // A slow body costs the rest of the attempt's time, not its success.
+    // A slow body costs this time, and not the success.
     drop(timeout(left, reading).await);
-    printable(&Bytes::from(kept))
+    printable(&kept)
 }
 
 /// Text that is safe in logs, queues and terminals: control characters escaped.
@@ -298,43 +350,27 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
-fn client(
-    config: &ReceiverClientConfig,
-    tls: &rustls::ClientConfig,
-    lookup: &Lookup,
-) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .redirect(Policy::none())
-        .no_proxy()
-        .connect_timeout(config.connect_timeout)
-        .pool_idle_timeout(STALE)
-        .http1_max_headers(MAX_HEADERS)
-        .http2_max_header_list_size(64 * 1024)
-        .dns_resolver(VettingResolver { guard: Arc::new(config.guard.clone()), lookup: Arc::clone(lookup) })
-        .build()
-}
-
-/// Resolves a name once, refuses it if any of its addresses is forbidden, and
-/// hands the vetted addresses to the dialler: there is no second look-up that
-/// could answer differently.
-struct VettingResolver {
-    guard: Arc<Guard>,
-    lookup: Lookup,
-}
-
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.guard);
-        let answer = (self.lookup)(name.as_str().to_owned());
-        Box::pin(async move {
-            let addresses = answer.await?;
-            for address in &addresses {
-                guard.vet(*address)?;
-            }
-            let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(addresses)
-        })
+impl Pool {
+    /// A client without connections.
+    fn new(
+        config: &ReceiverClientConfig,
+        guard: &Arc<Guard>,
+        lookup: &Lookup,
+        tls: &Arc<rustls::ClientConfig>,
+        now: Millis,
+    ) -> Self {
+        let open = OpenCount::default();
+        let (guard, lookup, tls) = (Arc::clone(guard), Arc::clone(lookup), Arc::clone(tls));
+        let connector = Connector::new(guard, lookup, tls, config.connect_timeout, open.clone());
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(STALE)
+            .http1_max_headers(MAX_HEADERS)
+            .http1_max_buf_size(MAX_HEAD)
+            .http2_max_header_list_size(MAX_HEAD_HTTP2)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .build(connector);
+        Self { client, open, used_at: now }
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
+use super::names;
 use super::recorder::Drained;
 use crate::telemetry::{self, chain};
 
@@ -17,14 +18,19 @@ pub(super) struct Head<'a> {
     pub(super) function: &'a str,
     /// When, in ms since the epoch.
     pub(super) at_ms: u64,
+    /// The published version that writes, if it is one: alarms that roll a version back
+    /// watch it alone.
+    pub(super) version: Option<&'a str>,
 }
 
 impl Head<'_> {
-    /// The line's members, with what tells CloudWatch which of them are metrics.
+    /// The line's members, with what tells CloudWatch which of them are metrics. The member
+    /// `error` counts the version's invocations that failed.
     fn write<S: Serializer, V: Serialize>(
         &self,
         serializer: S,
         members: impl IntoIterator<Item = (String, &'static str, V)>,
+        error: Option<String>,
     ) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
@@ -36,14 +42,14 @@ impl Head<'_> {
         #[serde(rename_all = "PascalCase")]
         struct Metrics {
             namespace: &'static str,
-            dimensions: [[&'static str; 1]; 1],
+            dimensions: [&'static [&'static str]; 1],
             metrics: Vec<Name>,
         }
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Directive {
             timestamp: u64,
-            cloud_watch_metrics: [Metrics; 1],
+            cloud_watch_metrics: Vec<Metrics>,
         }
         let mut line = serializer.serialize_map(None)?;
         line.serialize_entry("stack", self.stack)?;
@@ -53,8 +59,13 @@ impl Head<'_> {
             line.serialize_entry(&name, &value)?;
             metrics.push(Name { name, unit });
         }
-        let metrics = Metrics { namespace: "Steadhook", dimensions: [["stack"]], metrics };
-        line.serialize_entry("_aws", &Directive { timestamp: self.at_ms, cloud_watch_metrics: [metrics] })?;
+        let of = |dimensions, metrics| Metrics { namespace: "Steadhook", dimensions: [dimensions], metrics };
+        let mut all = vec![of(&["stack"][..], metrics)];
+        if let Some((version, error)) = self.version.zip(error) {
+            line.serialize_entry("version", version)?;
+            all.push(of(&["stack", "version"][..], vec![Name { name: error, unit: "Count" }]));
+        }
+        line.serialize_entry("_aws", &Directive { timestamp: self.at_ms, cloud_watch_metrics: all })?;
         line.end()
     }
 }
@@ -84,7 +95,11 @@ impl Serialize for Emf<'_> {
         let values = self.told.observations.iter().map(|(series, values)| {
             (series.dotted(), "Seconds", Told::Values(&values[..values.len().min(MAX_EMF_VALUES)]))
         });
-        self.head.write(serializer, sums.chain(values))
+        // A success is a 0, so that an alarm can compare.
+        let error = self.head.version.map(|_| names::failed_invocations(self.head.function));
+        let missing = error.clone().filter(|name| !self.told.sums.keys().any(|series| series.dotted() == *name));
+        let missing = missing.map(|name| (name, "Count", Told::Sum(0)));
+        self.head.write(serializer, sums.chain(values).chain(missing), error)
     }
 }
 
@@ -96,13 +111,17 @@ struct Gauges<'a> {
 
 impl Serialize for Gauges<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.head.write(serializer, self.gauges.iter().map(|(name, unit, value)| ((*name).to_owned(), *unit, value)))
+        self.head.write(
+            serializer,
+            self.gauges.iter().map(|(name, unit, value)| ((*name).to_owned(), *unit, value)),
+            None,
+        )
     }
 }
 
 /// Writes values of this moment as one line of EMF: name, unit, value.
 pub fn write_gauges(stack: &str, function: &str, at_ms: u64, gauges: &[(&'static str, &'static str, u64)]) {
-    write_line(&Gauges { head: Head { stack, function, at_ms }, gauges });
+    write_line(&Gauges { head: Head { stack, function, at_ms, version: None }, gauges });
 }
 
 /// Logs are lines of JSON on the standard output, and so is this.

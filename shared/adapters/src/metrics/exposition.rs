@@ -24,8 +24,6 @@ use crate::telemetry::chain;
 const MAX_BREAKERS: usize = 100;
 /// How long one source may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Marks of processes that added nothing for so long are forgotten, in ms.
-const MARK_LIFE_MS: u64 = 86_400_000;
 
 /// What `content-type` the text has.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -190,7 +188,7 @@ impl View {
 
     async fn try_read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Result<Self, QueryError> {
         let mut trip = Trip::default();
-        let sums = FUNCTIONS.map(|function| (function, trip.add(sums::read(function))));
+        let sums = FUNCTIONS.map(|function| trip.add(sums::read(function)));
         let statuses = trip.add(indexes::counts(now, lifetimes));
         let dead_letters = trip.add(dead_letters::count());
         let breaker_keys = trip.add(breakers::count());
@@ -199,12 +197,8 @@ impl View {
         let mut replies = trip.run(redis).await?;
 
         let mut view = Self::default();
-        let mut cleaning = Trip::default();
-        for (function, ticket) in sums {
-            let old_marks = view.add(ticket.take(&mut replies)?, now);
-            if !old_marks.is_empty() {
-                drop(cleaning.add(sums::forget(function, &old_marks)));
-            }
+        for ticket in sums {
+            view.add(ticket.take(&mut replies)?);
         }
         view.statuses = statuses.take(&mut replies)?;
         view.keys =
@@ -213,27 +207,16 @@ impl View {
         view.oldest_pending_s = oldest.map_or(0, |at| at.until(now).as_secs());
         view.info = info.take(&mut replies).unwrap_or_default();
         view.breakers = breakers::survey(redis).await?;
-        if !cleaning.is_empty() {
-            // What is not forgotten now is forgotten at the next reading.
-            drop(cleaning.run(redis).await);
-        }
         Ok(view)
     }
 
-    /// Adds one function's sums, and gives its marks that are too old.
-    fn add(&mut self, fields: BTreeMap<String, String>, now: Millis) -> Vec<String> {
-        let mut old_marks = Vec::new();
-        for (field, value) in fields {
-            if field.starts_with('_') {
-                let marked = value.split_once(' ').and_then(|(_, at)| at.parse::<u64>().ok());
-                if marked.is_none_or(|at| now.0.saturating_sub(at) > MARK_LIFE_MS) {
-                    old_marks.push(field);
-                }
-            } else if let Ok(value) = value.parse::<f64>() {
+    /// Adds one function's sums. The marks of its processes are no numbers.
+    fn add(&mut self, fields: BTreeMap<String, String>) {
+        for (field, value) in fields.into_iter().filter(|(field, _)| !field.starts_with('_')) {
+            if let Ok(value) = value.parse::<f64>() {
                 *self.sums.entry(field).or_default() += value;
             }
         }
-        old_marks
     }
 
     fn sum(&self, series: &str) -> (String, f64) {

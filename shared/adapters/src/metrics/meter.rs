@@ -20,6 +20,7 @@ use crate::telemetry;
 pub struct Meter {
     function: &'static str,
     stack: String,
+    version: Option<String>,
     clock: Clock,
     recording: Recording,
     sums: Arc<Sums>,
@@ -30,7 +31,13 @@ impl Meter {
     pub fn new(function: &'static str, stack: impl Into<String>, clock: Clock) -> Self {
         let recording = Recording::default();
         let sums = Arc::new(Sums::new(function, clock.clone(), recording.clone()));
-        Self { function, stack: stack.into(), clock, recording, sums }
+        Self { function, stack: stack.into(), version: None, clock, recording, sums }
+    }
+
+    /// The same meter for a published version of its function.
+    #[must_use]
+    pub fn of_version(self, version: Option<String>) -> Self {
+        Self { version, ..self }
     }
 
     /// Makes it this process's recorder, and counts the process.
@@ -67,7 +74,8 @@ impl Meter {
         self.record(|| names::invocation(self.function, answer.succeeded(), took));
         let told = self.sums.take_unwritten();
         if !told.is_empty() {
-            let head = Head { stack: &self.stack, function: self.function, at_ms: self.clock.now().0 };
+            let version = self.version.as_deref();
+            let head = Head { stack: &self.stack, function: self.function, at_ms: self.clock.now().0, version };
             emf::write(head, &told);
         }
         if self.sums.has_urgent() {

@@ -233,6 +233,11 @@ pub fn invocation(function: &'static str, succeeded: bool, duration: Duration) {
     histogram!(TASK_DURATION, "function" => function).record(duration.as_secs_f64());
 }
 
+/// The name, in CloudWatch, of a function's invocations that failed.
+pub(super) fn failed_invocations(function: &str) -> String {
+    format!("{INVOCATIONS}.{function}.error")
+}
+
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
     static ALL: [Family; 22] = FAMILIES;

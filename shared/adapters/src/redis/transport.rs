@@ -4,14 +4,14 @@
 //! because every command is idempotent, by its nature or by its caller's token.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use domain::time::Millis;
+use domain::time::{Millis, whole_ms};
 use futures_util::future::join_all;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::aio::MultiplexedConnection;
-use redis::cluster::ClusterClient;
+use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, TlsCertificates, Value};
 use serde::Deserialize;
@@ -23,9 +23,13 @@ use super::script::{Args, Script};
 use crate::aws::secrets::{SecretsError, StoredSecret};
 use crate::clock::Clock;
 use crate::telemetry::chain;
+use crate::tls;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(300);
+/// How long the first one of a process may take. Its TLS handshake is some 15 ms of work,
+/// and a function with 256 MB has a seventh of a CPU.
+const FIRST_CONNECT: Duration = Duration::from_secs(1);
 /// How long the password may take to be read.
 const SECRET: Duration = Duration::from_secs(2);
 /// How long after that it is not asked for again.
@@ -60,7 +64,16 @@ impl RedisConfig {
 
     /// Whether a client can be made from this. Nothing is connected.
     pub(crate) fn is_usable(&self) -> bool {
-        Target::of(self).is_ok()
+        Target::of(self, self.ca_pem.as_deref()).is_ok()
+    }
+
+    /// The certificate authorities to trust, in PEM, if it is reached over TLS.
+    fn roots_pem(&self) -> Option<String> {
+        self.is_tls().then(|| self.ca_pem.clone().unwrap_or_else(tls::machine_pem))
+    }
+
+    fn is_tls(&self) -> bool {
+        self.url.starts_with("rediss://")
     }
 
     /// The same, with the password from its secret, if it has one.
@@ -193,6 +206,9 @@ pub trait RedisPort: Send + Sync {
 /// first used.
 pub struct Redis {
     config: RedisConfig,
+    /// The certificate authorities to trust. They are read when the process starts, and not
+    /// for each connection.
+    roots_pem: Option<String>,
     clock: Clock,
     slot: Mutex<Slot>,
 }
@@ -205,6 +221,8 @@ struct Slot {
     /// Which connection this is, so that a caller drops only the one that failed it.
     number: u64,
     connection: Option<Connection>,
+    /// Whether a connection was ever tried.
+    is_tried: bool,
     /// When a password that could not be read may be asked for again.
     not_before: Millis,
 }
@@ -215,17 +233,13 @@ enum Target {
 }
 
 impl Target {
-    fn of(config: &RedisConfig) -> Result<Self, RedisError> {
+    /// What the URL leads to, with these certificate authorities and no others.
+    fn of(config: &RedisConfig, roots_pem: Option<&str>) -> Result<Self, RedisError> {
         let url = config.url.as_str();
-        let roots = config.ca_pem.as_ref().filter(|_| url.starts_with("rediss://"));
-        let certificates =
-            roots.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.clone().into_bytes()) });
+        let roots = roots_pem.filter(|_| config.is_tls());
+        let certificates = roots.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem.into()) });
         if config.cluster {
-            let mut builder = ClusterClient::builder([url])
-                .connection_timeout(CONNECT)
-                .response_timeout(RESPONSE)
-                .overall_response_timeout(Some(RESPONSE))
-                .retries(2);
+            let mut builder = ClusterClient::builder([url]).overall_response_timeout(Some(RESPONSE)).retries(2);
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
@@ -250,10 +264,11 @@ impl Redis {
     /// # Errors
     /// When its URL is not a `redis://` or `rediss://` one.
     pub fn open(config: &RedisConfig, clock: Clock) -> Result<Self, RedisError> {
-        let target = Target::of(config)?;
+        let roots_pem = config.roots_pem();
+        let target = Target::of(config, roots_pem.as_deref())?;
         let target = config.secret.is_none().then_some(target);
         let slot = Mutex::new(Slot { target, ..Slot::default() });
-        Ok(Self { config: config.clone(), clock, slot })
+        Ok(Self { config: config.clone(), roots_pem, clock, slot })
     }
 
     async fn connected(&self) -> Result<(u64, Connection), Unavailable> {
@@ -264,19 +279,25 @@ impl Redis {
         if slot.target.is_none() {
             slot.target = Some(self.sign_in(&mut slot.not_before).await?);
         }
+        // Only the first try: a Redis that is away costs that once, and not each batch.
+        let limit = if std::mem::replace(&mut slot.is_tried, true) { CONNECT } else { FIRST_CONNECT };
         let Some(target) = &slot.target else { return Err(Unavailable::away()) };
         let connecting = async {
             match target {
                 Target::Node(client) => {
                     let config =
-                        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+                        AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(None);
                     client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Node)
                 }
-                Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+                Target::Cluster(client) => {
+                    let config = ClusterConfig::new().set_connection_timeout(limit).set_response_timeout(RESPONSE);
+                    client.get_async_connection_with_config(config).await.map(Connection::Cluster)
+                }
             }
         };
         // A cluster is asked for its slots after the connection is made.
-        let connected = timeout(CONNECT + RESPONSE, connecting)
+        let began = Instant::now();
+        let connected = timeout(limit + RESPONSE, connecting)
             .await
             .map_err(|_| Unavailable { doing: "did not accept a connection in time", source: None })?;
         let fresh = connected.map_err(|error| {
@@ -287,6 +308,7 @@ impl Redis {
             Unavailable::because("could not be connected to", error)
         })?;
         slot.number += 1;
+        tracing::info!(number = slot.number, duration_ms = whole_ms(began.elapsed()), "connected to Redis");
         slot.connection = Some(fresh.clone());
         Ok((slot.number, fresh))
     }
@@ -300,7 +322,7 @@ impl Redis {
         *not_before = now.after(SECRET_AGAIN);
         let signed_in = timeout(SECRET, self.config.clone().signed_in()).await;
         match signed_in {
-            Ok(Ok(config)) => Target::of(&config)
+            Ok(Ok(config)) => Target::of(&config, self.roots_pem.as_deref())
                 .map_err(|error| Unavailable::because("has a password that cannot be put into a URL", error)),
             Ok(Err(error)) => {
                 tracing::error!(code = error.code(), error = %chain(&error), "the Redis password is not known; work goes on without Redis");
