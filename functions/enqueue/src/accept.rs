@@ -71,6 +71,8 @@ struct Incoming {
 enum State {
     /// To be queued.
     New,
+    /// Its `expires_at` has passed. This fault is told, unless its delivery is known.
+    Expired(Fault),
     /// The queue has it.
     Queued,
     /// Finished with, without the queue.
@@ -136,15 +138,20 @@ impl Enqueue {
     }
 
     /// Reserves the ids that clients chose. Generated ids are unknown to anyone else, so
-    /// they are not reserved. Says whether Redis can be asked again.
+    /// they are not reserved. Of what has expired, the id is only looked up, in the same
+    /// round trip. Says whether Redis can be asked again.
     async fn reserve(&self, incoming: &mut [Incoming]) -> bool {
         let chosen: Vec<&mut Incoming> = incoming.iter_mut().filter(|item| !item.generated).collect();
         if chosen.is_empty() {
             return true;
         }
         let mut trip = Trip::default();
-        let tickets =
-            trip.add_all(chosen.iter().map(|item| records::reserve(&item.message.delivery.id, &item.new_record)));
+        let tickets = trip.add_all(chosen.iter().map(|item| match &item.state {
+            State::Expired(_) => records::look_up(&item.message.delivery.id, &item.new_record),
+            State::New | State::Queued | State::Answered(_) | State::Refused => {
+                records::reserve(&item.message.delivery.id, &item.new_record)
+            }
+        }));
         let replies = self.round_trip(trip).await;
         let redis_is_up = replies.is_some();
         let mut replies = replies.unwrap_or_default();
@@ -155,7 +162,7 @@ impl Enqueue {
     }
 
     fn incoming(&self, webhook: Webhook<'_>, correlation_id: &str, now: Millis) -> Incoming {
-        let Webhook { reference_id, url, payload, event_type, headers, expires_at } = webhook;
+        let Webhook { reference_id, url, payload, event_type, headers, expires_at, expired } = webhook;
         let generated = reference_id.is_none();
         let delivery = Delivery {
             id: reference_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
@@ -169,7 +176,8 @@ impl Enqueue {
             deadline: expires_at.unwrap_or_else(|| now.after(self.deadline)),
         };
         let message = Message { delivery, ..Message::default() };
-        Incoming { new_record: message.new_record(), message, generated, state: State::New }
+        let state = expired.map_or(State::New, State::Expired);
+        Incoming { new_record: message.new_record(), message, generated, state }
     }
 
     /// Queues what is new. Answers in order, `None` for what was not sent.
@@ -207,7 +215,7 @@ impl Enqueue {
                 }
                 State::Refused if !item.generated => drop(trip.add(records::forget(id, &item.new_record))),
                 // A reservation stays, so that its client can try again.
-                State::Refused | State::Answered(_) | State::New => {}
+                State::Refused | State::Answered(_) | State::Expired(_) | State::New => {}
             }
         }
         drop(trip.add(indexes::enter(&pending, now, self.lifetimes)));
@@ -229,12 +237,17 @@ impl Enqueue {
 /// Learns whether an id is known already. An id that Redis says nothing about is new:
 /// `claim` drops one of two messages, and losing one is worse.
 fn note_reserved(item: &mut Incoming, reservation: Result<Reservation, ReplyError>) {
-    let id = &item.message.delivery.id;
+    let id = item.message.delivery.id.clone();
     match reservation {
-        Ok(Reservation::Reserved) => {}
+        Ok(Reservation::Reserved { accepted_at }) => {
+            item.message.delivery.accepted_at = accepted_at;
+            item.new_record.accepted_at = accepted_at;
+        }
+        // That it has expired is told.
+        Ok(Reservation::Conflict) if matches!(item.state, State::Expired(_)) => {}
         Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
         Ok(Reservation::Known { status, correlation_id }) => {
-            let receipt = Receipt { webhook_id: id.clone(), status, duplicate: true, correlation_id };
+            let receipt = Receipt { webhook_id: id, status, duplicate: true, correlation_id };
             item.state = State::Answered(Ok(receipt));
         }
         Err(error) if error.was_not_sent() => {}
@@ -281,13 +294,14 @@ fn note_sent(incoming: &mut [Incoming], results: Vec<Option<Result<(), SendError
 fn receipt(item: Incoming) -> Result<Receipt, Problem> {
     match item.state {
         State::Answered(answer) => answer,
-        State::Refused => Err(Problem::invalid(vec![Fault::at("", "the queue does not take this webhook")])),
+        State::Refused => Err(Problem::invalid(Fault::at("", "the queue does not take this webhook"))),
         State::Queued => Ok(Receipt {
             webhook_id: item.message.delivery.id,
             status: Status::Pending,
             duplicate: false,
             correlation_id: item.message.delivery.correlation_id,
         }),
+        State::Expired(fault) => Err(Problem::invalid(fault)),
         State::New => Err(Problem::unavailable("The webhook was not queued.")),
     }
 }

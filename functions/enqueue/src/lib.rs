@@ -21,6 +21,11 @@ use lambda_http::{Body, Request};
 
 use crate::config::Config;
 
+/// Most faults that are listed of one item of a batch. A name in a pointer has a limit, too,
+/// and so the answer to any batch has at most half of the 6 MB that Lambda takes: what is
+/// queued is never lost with its answer.
+const MAX_ITEM_FAULTS: usize = 20;
+
 /// The handler and what it works with.
 pub struct Enqueue {
     queue: Arc<dyn Queue>,
@@ -71,7 +76,8 @@ impl Enqueue {
             .into_iter()
             .enumerate()
             .map(|(i, raw)| {
-                webhook::read(&format!("/webhooks/{i}"), raw, now, &self.rules).map_err(|why| self.problem(why))
+                let webhook = webhook::read(&format!("/webhooks/{i}"), raw, now, &self.rules);
+                webhook.map_err(|why| self.problem(why.first(MAX_ITEM_FAULTS)))
             })
             .collect();
         let receipts = self.accept(webhooks, correlation_id).await;

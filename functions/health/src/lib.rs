@@ -1,15 +1,17 @@
 //! `GET /health`: one line for each thing that Steadhook stands on. Its probes run
-//! side by side, change nothing, and give up after a second.
+//! side by side, change nothing, and give up after a second. What they found is told for a
+//! second more, so that a flood of requests costs little.
 
 pub mod config;
 
+mod caller;
 mod condition;
 mod delivery_path;
 mod memory;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adapters::aws::dynamodb::DeadLetterStore;
@@ -28,11 +30,11 @@ use domain::breaker::State;
 use domain::status::Status;
 use domain::time::Millis;
 use futures_util::future::join;
+use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
-use lambda_http::request::RequestContext;
-use lambda_http::{Request, RequestExt as _};
 use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::condition::Condition;
 use crate::delivery_path::{DeliveryPath, Sight};
 
@@ -44,6 +46,10 @@ const SECOND_PATIENCE: Duration = Duration::from_millis(800);
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Most destinations that are named in one state.
 const MAX_NAMED: usize = 100;
+/// How long what was found is told without looking again.
+const FRESH: Duration = Duration::from_secs(1);
+/// Figures that name receivers. Only callers who signed their request get them.
+const NAMES: [&str; 2] = ["open", "half_open"];
 
 /// One line of the answer.
 struct Component {
@@ -56,10 +62,11 @@ impl Component {
         Self { condition: Condition::Down, figures: json!({ "detail": detail }) }
     }
 
-    fn shown(&self) -> Value {
+    fn shown(&self, with_names: bool) -> Value {
         let mut shown = json!({ "status": self.condition });
         if let (Some(all), Value::Object(figures)) = (shown.as_object_mut(), &self.figures) {
-            all.extend(figures.clone());
+            let figures = figures.iter().filter(|(name, _)| with_names || !NAMES.contains(&name.as_str()));
+            all.extend(figures.map(|(name, figure)| (name.clone(), figure.clone())));
         }
         shown
     }
@@ -159,6 +166,13 @@ struct Told {
     oldest_pending: Option<Millis>,
 }
 
+/// What was found, and when.
+#[derive(Clone)]
+struct Findings {
+    at: Millis,
+    components: Arc<Components>,
+}
+
 /// The handler and what it looks at.
 pub struct Health {
     redis: Arc<dyn RedisPort>,
@@ -166,6 +180,7 @@ pub struct Health {
     store: Arc<dyn DeadLetterStore>,
     clock: Clock,
     stack: String,
+    kept: Mutex<Option<Findings>>,
 }
 
 impl Health {
@@ -177,14 +192,43 @@ impl Health {
         store: Arc<dyn DeadLetterStore>,
         clock: Clock,
     ) -> Self {
-        Self { redis, queues, store, clock, stack: stack.into() }
+        Self { redis, queues, store, clock, stack: stack.into(), kept: Mutex::default() }
     }
 
     /// Answers one request. Once a minute the schedule asks too: then CloudWatch is
     /// told, whose alarms watch it.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
-        let scheduled = matches!(request.request_context_ref(), Some(RequestContext::PassThrough));
+        let caller = Caller::of(&request);
+        let Findings { at, components } = match self.kept() {
+            Some(findings) if caller != Caller::Schedule => findings,
+            Some(_) | None => self.look(&correlation_id).await,
+        };
+        let status = components.overall();
+        if caller == Caller::Schedule {
+            self.tell(status, &components, at);
+        }
+        let with_names = caller == Caller::Signed;
+        let shown: BTreeMap<&str, Value> =
+            components.named().into_iter().map(|(name, component)| (name, component.shown(with_names))).collect();
+        let body = json!({
+            "status": status.as_str(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "checked_at": at.to_string(),
+            "components": shown,
+        });
+        answer::json(status.code(), &body, &correlation_id)
+    }
+
+    /// What was found within the last second.
+    fn kept(&self) -> Option<Findings> {
+        let now = self.clock.now();
+        let is_fresh = |findings: &Findings| findings.at <= now && findings.at.until(now) < FRESH;
+        lock(&self.kept).clone().filter(is_fresh)
+    }
+
+    /// Looks at everything, and keeps what it finds.
+    async fn look(&self, correlation_id: &str) -> Findings {
         let now = self.clock.now();
         let (work, (storage, circuit_breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
         let (told, depths, path) = work;
@@ -205,18 +249,10 @@ impl Health {
                 .collect();
             tracing::warn!(%correlation_id, status = status.as_str(), ?in_trouble, "not healthy");
         }
-        if scheduled {
-            self.tell(status, &components, now);
-        }
-        let shown: BTreeMap<&str, Value> =
-            components.named().into_iter().map(|(name, component)| (name, component.shown())).collect();
-        let body = json!({
-            "status": status.as_str(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "checked_at": now.to_string(),
-            "components": shown,
-        });
-        answer::json(status.code(), &body, &correlation_id)
+        // A look may take two seconds: it is kept from its end on.
+        let findings = Findings { at: self.clock.now(), components: Arc::new(components) };
+        *lock(&self.kept) = Some(findings.clone());
+        findings
     }
 
     fn tell(&self, status: Overall, components: &Components, now: Millis) {
@@ -334,6 +370,10 @@ impl Health {
         });
         Component { condition: if all_closed { Condition::Up } else { Condition::Degraded }, figures }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a probe found, if it did in time.

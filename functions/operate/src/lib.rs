@@ -8,6 +8,7 @@ mod breakers;
 mod dead_letters;
 mod redrive;
 mod request;
+mod standing;
 mod statuses;
 
 use std::sync::Arc;

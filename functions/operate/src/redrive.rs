@@ -2,20 +2,23 @@
 //! given up is sent again, with a fresh budget and its old id.
 //!
 //! Reserve in the store, queue, note: a crash in between leaves a reservation
-//! that ends, and whoever takes over queues the same hop, which a claim dedupes.
+//! that ends, and whoever takes over queues the same hop, which a claim dedupes. What a
+//! claim would drop is not sent, and the caller is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use adapters::aws::dynamodb::{Kept, Reserved};
 use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
 use adapters::http::answer::Problem;
 use adapters::redis::indexes;
-use adapters::redis::query::Trip;
-use adapters::redis::records;
+use adapters::redis::query::{Replies, Trip};
+use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
 use domain::dead_letter::{DeadLetter, Filter, Summary};
 use domain::message::Message;
 use domain::object::{ObjectReader, parsed};
+use domain::place::Place;
 use domain::reason::Reason;
 use domain::status::Status;
 use domain::time::Millis;
@@ -27,6 +30,7 @@ use serde_json::{Value, json};
 use crate::Operate;
 use crate::dead_letters::{away, unknown};
 use crate::request::{self, ORIGIN, REASONS, origin};
+use crate::standing::{Futile, RedrivenBefore, Standing, futile, redriven_before};
 
 /// How long a reservation lasts: longer than anything that holds one can live.
 const RESERVATION: Duration = Duration::from_secs(30);
@@ -39,7 +43,7 @@ const PAGE: usize = 100;
 /// When one call begins nothing more: the gateway gives it 30 s, and the last
 /// chunk may need many of them.
 const BUDGET: Duration = Duration::from_secs(14);
-/// How much of that may go by before anything is sent.
+/// How much of that may go by before dead letters are no longer looked for.
 const LOOKING: Duration = Duration::from_secs(7);
 /// Most dead letters of one call.
 const MAX_LIMIT: u64 = 1000;
@@ -57,6 +61,26 @@ struct Wish {
     per_second: Option<u32>,
 }
 
+/// A dead letter that is reserved, and the message that sends it again.
+#[derive(Debug)]
+struct Again {
+    letter: DeadLetter,
+    message: Message,
+}
+
+/// What a bulk redrive has come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Dead letters that were found.
+    found: usize,
+    /// Those that were sent again.
+    redriven: usize,
+    /// Those that would have been dropped.
+    skipped: usize,
+    /// Those that nothing is left to do for, skipped ones included.
+    done: usize,
+}
+
 impl Operate {
     /// Sends one again. Somebody else's redrive of it counts as this one's.
     pub(crate) async fn redrive_one(&self, id: &str, correlation_id: &str) -> Result<Value, Problem> {
@@ -69,124 +93,225 @@ impl Operate {
         let status = match self.store.reserve(id, &token, now, now.after(RESERVATION)).await.map_err(away)? {
             Reserved::Missing => return Err(unknown()),
             Reserved::Taken => Status::Pending,
-            Reserved::Redriven(letter) => self.redriven_before(*letter, correlation_id).await?,
+            Reserved::Redriven(letter) => self.redrive_once_more(*letter, correlation_id).await?,
             Reserved::Granted(letter) => {
-                let sent = self.send_again(vec![(*letter, now.after(WAIT))], correlation_id).await;
-                sent.into_iter().next().flatten().ok_or_else(queue_away)?
+                let (wanted, refused) = self.sift(vec![(*letter, now.after(WAIT))]).await;
+                if let Some(why) = refused.first() {
+                    return Err(Problem::conflict(why.detail()));
+                }
+                self.send_one_again(wanted, correlation_id).await?
             }
         };
-        Ok(json!({ "webhook_id": id, "status": status }))
+        Ok(json!({ "webhook_id": letter.delivery_id(), "status": status }))
     }
 
     /// Sends all again that match, up to a limit. What is left is told by `complete`.
     pub(crate) async fn redrive_many(&self, body: &Body, correlation_id: &str) -> Result<Value, Problem> {
         let wish = wish(body)?;
         let began = self.clock.now();
-        let ends_at = began.after(BUDGET);
-        let (found, more) = self.matching(&wish, began.after(LOOKING)).await?;
+        let (looking_until, ends_at) = (began.after(LOOKING), began.after(BUDGET));
         let token = format!("{:016x}", fastrand::u64(..));
-        if wish.dry_run {
-            return Ok(json!({ "matched": found.len(), "redriven": 0, "complete": !more }));
-        }
-        let (mut redriven, mut done) = (0, 0);
-        for chunk in found.chunks(CHUNK) {
-            let now = self.clock.now();
-            if now >= ends_at {
+        let mut tally = Tally::default();
+        let mut after = None;
+        loop {
+            // What is skipped makes room for others. Otherwise it would be found again by
+            // the next call, and by every call after that.
+            let limit = wish.limit - (tally.found - tally.skipped);
+            let found;
+            (found, after) = self.matching(&wish.filter, limit, after, looking_until).await?;
+            tally.found += found.len();
+            if wish.dry_run {
                 break;
             }
-            let reserving =
-                chunk.iter().map(|letter| self.store.reserve(&letter.webhook_id, &token, now, now.after(RESERVATION)));
-            let mut letters = Vec::new();
-            for reserved in join_all(reserving).await {
-                match reserved {
-                    Ok(Reserved::Granted(letter)) => {
-                        let place = u32::try_from(redriven + letters.len()).unwrap_or(u32::MAX);
-                        let wait = wish.per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * place / rate);
-                        letters.push((*letter, began.after(WAIT + wait)));
-                    }
-                    // Somebody else has done it, or deleted it meanwhile.
-                    Ok(Reserved::Redriven(_) | Reserved::Missing) => done += 1,
-                    // Somebody else may do it, or may have died.
-                    Ok(Reserved::Taken) => {}
-                    Err(error) => {
-                        tracing::error!(code = error.code(), error = %chain(&error), "a dead letter is not redriven")
-                    }
+            for chunk in found.chunks(CHUNK) {
+                if self.clock.now() >= ends_at {
+                    break;
+                }
+                self.redrive_chunk(chunk, &wish, &token, began, &mut tally, correlation_id).await;
+            }
+            let is_full = tally.found - tally.skipped >= wish.limit;
+            if after.is_none() || is_full || self.clock.now() >= looking_until {
+                break;
+            }
+        }
+        let Tally { found, redriven, skipped, done } = tally;
+        let complete = after.is_none() && (wish.dry_run || done == found);
+        let mut answer = json!({ "matched": found - skipped, "redriven": redriven, "complete": complete });
+        if skipped > 0 {
+            answer["skipped"] = json!(skipped);
+        }
+        Ok(answer)
+    }
+
+    /// Reserves some and sends them again.
+    async fn redrive_chunk(
+        &self,
+        chunk: &[Summary],
+        wish: &Wish,
+        token: &str,
+        began: Millis,
+        tally: &mut Tally,
+        correlation_id: &str,
+    ) {
+        let now = self.clock.now();
+        let reserving =
+            chunk.iter().map(|letter| self.store.reserve(&letter.webhook_id, token, now, now.after(RESERVATION)));
+        let mut letters = Vec::new();
+        for reserved in join_all(reserving).await {
+            match reserved {
+                Ok(Reserved::Granted(letter)) => {
+                    let place = u32::try_from(tally.redriven + letters.len()).unwrap_or(u32::MAX);
+                    let wait = wish.per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * place / rate);
+                    letters.push((*letter, began.after(WAIT + wait)));
+                }
+                // Somebody else has done it, or deleted it meanwhile.
+                Ok(Reserved::Redriven(_) | Reserved::Missing) => tally.done += 1,
+                // Somebody else may do it, or may have died.
+                Ok(Reserved::Taken) => {}
+                Err(error) => {
+                    tracing::error!(code = error.code(), error = %chain(&error), "a dead letter is not redriven")
                 }
             }
-            let sent = self.send_again(letters, correlation_id).await.into_iter().flatten().count();
-            redriven += sent;
-            done += sent;
         }
-        Ok(json!({ "matched": found.len(), "redriven": redriven, "complete": !more && done == found.len() }))
+        let (wanted, refused) = self.sift(letters).await;
+        let sent = self.send_again(wanted, correlation_id).await.into_iter().flatten().count();
+        tally.redriven += sent;
+        tally.skipped += refused.len();
+        tally.done += sent + refused.len();
     }
 
     /// It was sent again before: says where it stands. If nothing was heard of that
     /// until long after its deadline, its message is lost and is sent once more, as
     /// the same hop.
-    async fn redriven_before(&self, letter: DeadLetter, correlation_id: &str) -> Result<Status, Problem> {
-        let id = letter.webhook_id.clone();
-        match records::read(&id).run(self.redis.as_ref()).await {
-            Ok(Some(stored)) if stored.record.unknown => {
-                let due = self.clock.now().after(WAIT);
-                self.send_again(vec![(letter, due)], correlation_id)
-                    .await
-                    .into_iter()
-                    .next()
-                    .flatten()
-                    .ok_or_else(queue_away)
-            }
-            Ok(Some(stored)) => Ok(stored.record.status),
-            Ok(None) | Err(_) => Ok(Status::Pending),
+    async fn redrive_once_more(&self, letter: DeadLetter, correlation_id: &str) -> Result<Status, Problem> {
+        let now = self.clock.now();
+        let standing = self.standings(std::iter::once(letter.delivery_id())).await.pop();
+        let again = self.again(letter, now.after(WAIT)).ok_or_else(queue_away)?;
+        match redriven_before(&again.message, &standing.unwrap_or(Standing::Unreadable), now) {
+            RedrivenBefore::Stands(status) => Ok(status),
+            RedrivenBefore::Lost => self.send_one_again(vec![again], correlation_id).await,
+            RedrivenBefore::Futile(why) => Err(Problem::conflict(why.detail())),
         }
     }
 
-    async fn matching(&self, wish: &Wish, ends_at: Millis) -> Result<(Vec<Summary>, bool), Problem> {
+    /// Up to `limit` dead letters, and where the list goes on.
+    async fn matching(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        mut after: Option<Place>,
+        ends_at: Millis,
+    ) -> Result<(Vec<Summary>, Option<Place>), Problem> {
         let mut found = Vec::new();
-        let mut after = None;
         loop {
-            let limit = PAGE.min(wish.limit - found.len());
             let now = self.clock.now();
-            let listed = self.store.list(&wish.filter, after.as_ref(), limit, now).await.map_err(away)?;
+            let listed =
+                self.store.list(filter, after.as_ref(), PAGE.min(limit - found.len()), now).await.map_err(away)?;
             found.extend(listed.letters);
             after = listed.next;
-            if after.is_none() || found.len() >= wish.limit || now >= ends_at {
-                return Ok((found, after.is_some()));
+            if after.is_none() || found.len() >= limit || now >= ends_at {
+                return Ok((found, after));
             }
         }
+    }
+
+    /// A reserved dead letter with its message. One that cannot be written was never read.
+    fn again(&self, letter: DeadLetter, due: Millis) -> Option<Again> {
+        let message = letter.redriven(due, due.after(self.deadline));
+        if message.is_none() {
+            tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message");
+        }
+        Some(Again { message: message?, letter })
+    }
+
+    /// What Redis says of these deliveries, in one round trip.
+    async fn standings(&self, ids: impl Iterator<Item = &str>) -> Vec<Standing> {
+        let mut trip = Trip::default();
+        let tickets = trip.add_all(ids.map(records::read));
+        let mut replies = trip.run(self.redis.as_ref()).await.unwrap_or_else(|error| {
+            tracing::error!(code = error.code(), error = %chain(&error), "Redis is away; dead letters are redriven without it");
+            Replies::default()
+        });
+        let standing = |reply| match reply {
+            Ok(Some(StoredRecord { record, .. })) => Standing::Known(Box::new(record)),
+            Ok(None) => Standing::Forgotten,
+            Err(_) => Standing::Unreadable,
+        };
+        tickets.into_iter().map(|ticket| standing(ticket.take(&mut replies))).collect()
+    }
+
+    /// Tells reserved dead letters that are to be sent from those whose message would be
+    /// dropped, and gives back the reservation of these.
+    async fn sift(&self, letters: Vec<(DeadLetter, Millis)>) -> (Vec<Again>, Vec<Futile>) {
+        let now = self.clock.now();
+        let standings = self.standings(letters.iter().map(|(letter, _)| letter.delivery_id())).await;
+        let (mut wanted, mut refused, mut ids) = (Vec::<Again>::new(), Vec::new(), BTreeSet::new());
+        let mut unwanted = Vec::new();
+        for ((letter, due), standing) in letters.into_iter().zip(standings) {
+            let Some(again) = self.again(letter, due) else { continue };
+            // Of two bodies under one id, the first one is sent.
+            let is_first = ids.insert(again.letter.delivery_id().to_owned());
+            match futile(&again.message, &standing, now).or((!is_first).then_some(Futile::AnotherBody)) {
+                None => wanted.push(again),
+                Some(why) => {
+                    unwanted.push((again.letter, why));
+                    refused.push(why);
+                }
+            }
+        }
+        join_all(unwanted.iter().map(|(letter, why)| self.put_back(letter, *why, now))).await;
+        (wanted, refused)
+    }
+
+    /// Gives a reservation back. One whose delivery succeeded is noted as redriven: nobody
+    /// needs it any more, and a newer one may take its place.
+    async fn put_back(&self, letter: &DeadLetter, why: Futile, now: Millis) {
+        tracing::info!(webhook_id = %letter.webhook_id, correlation_id = %letter.correlation_id, ?why, "not redriven");
+        let noted = match why {
+            Futile::Delivered => self.store.redriven(letter, now).await,
+            Futile::AnotherBody | Futile::FailedSince | Futile::CarriedOn | Futile::Forgotten => {
+                self.store.release(letter).await
+            }
+        };
+        if let Err(error) = noted {
+            tracing::error!(webhook_id = %letter.webhook_id, code = error.code(), error = %chain(&error), "a reservation is not given back; it ends by itself");
+        }
+    }
+
+    async fn send_one_again(&self, again: Vec<Again>, correlation_id: &str) -> Result<Status, Problem> {
+        self.send_again(again, correlation_id).await.into_iter().next().flatten().ok_or_else(queue_away)
     }
 
     /// Queues reserved dead letters and notes it. Gives where each delivery stands,
     /// `None` where the queue did not take it.
-    async fn send_again(&self, letters: Vec<(DeadLetter, Millis)>, correlation_id: &str) -> Vec<Option<Status>> {
+    async fn send_again(&self, letters: Vec<Again>, correlation_id: &str) -> Vec<Option<Status>> {
         let now = self.clock.now();
         let mut outgoing = Vec::new();
         let mut sending = Vec::new();
-        for (i, (letter, due)) in letters.iter().enumerate() {
-            let message = letter.redriven(*due, due.after(self.deadline));
-            let text = message.as_ref().and_then(|message| message.encode().ok());
-            match message.zip(text) {
-                Some((message, text)) => {
+        for (i, Again { letter, message }) in letters.iter().enumerate() {
+            match message.encode() {
+                Ok(text) => {
                     let group = group_id(message.delivery.destination().as_ref());
-                    outgoing.push(Outgoing::new(text, group, delay_s(now, *due)));
+                    outgoing.push(Outgoing::new(text, group, delay_s(now, message.not_before)));
                     sending.push((i, message));
                 }
-                None => {
-                    tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message")
+                Err(error) => {
+                    tracing::error!(webhook_id = %letter.webhook_id, error = %chain(&error), "a dead letter cannot be written as a message");
                 }
             }
         }
         let results = if outgoing.is_empty() { Vec::new() } else { self.queue.send(QueueName::Retry, outgoing).await };
         let mut sent: Vec<Option<&Message>> = vec![None; letters.len()];
-        for ((i, message), result) in sending.iter().zip(results) {
+        for ((i, message), result) in sending.into_iter().zip(results) {
             match result {
-                Ok(()) => sent[*i] = Some(message),
+                Ok(()) => sent[i] = Some(message),
                 // It may be in the queue all the same; another try would send the same hop.
                 Err(error) => {
                     tracing::error!(webhook_id = %message.delivery.id, code = error.code(), error = %chain(&error), "not redriven");
                 }
             }
         }
-        let noting = letters.iter().zip(&sent).map(|((letter, _), sent)| async move {
+        let noting = letters.iter().zip(&sent).map(|(Again { letter, .. }, sent)| async move {
             let noted = match sent {
                 Some(_) => self.store.redriven(letter, now).await,
                 None => self.store.release(letter).await,
@@ -265,7 +390,7 @@ fn filter(request: &mut ObjectReader<'_>, raw: &RawValue) -> Filter {
     let mut reader = match ObjectReader::open("/filter", raw, &FIELDS, "the filter") {
         Ok(reader) => reader,
         Err(fault) => {
-            request.faults([fault]);
+            request.faults(fault);
             return Filter::default();
         }
     };

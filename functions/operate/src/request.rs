@@ -24,18 +24,22 @@ pub(crate) fn id(text: &str) -> Result<String, Problem> {
     if is_webhook_id(&decoded) {
         Ok(decoded.into_owned())
     } else {
-        Err(Problem::invalid(vec![Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")]))
+        Err(Problem::invalid(Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")))
     }
 }
 
 /// The destination that a text names, in its normal form.
 pub(crate) fn origin(text: &str) -> Option<String> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-    Some(Destination::of(&url).as_str().to_owned())
+    http_url(text).map(|url| Destination::of(&url).as_str().to_owned())
+}
+
+/// The URL of a receiver.
+pub(crate) fn http_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 /// A request's body: an object that may have the fields `known`.
 pub(crate) fn object<'a>(body: &'a Body, known: &[&str]) -> Result<ObjectReader<'a>, Problem> {
     let raw = body::json(body.as_ref())?;
-    ObjectReader::open("", raw, known, "the request").map_err(|fault| Problem::invalid(vec![fault]))
+    ObjectReader::open("", raw, known, "the request").map_err(Problem::invalid)
 }

@@ -204,6 +204,11 @@ impl DeadLetter {
         }
     }
 
+    /// The webhook id that it was sent with, and is sent with again.
+    pub fn delivery_id(&self) -> &str {
+        self.reused_id.as_deref().unwrap_or(&self.webhook_id)
+    }
+
     /// What a list shows of it.
     pub fn summary(&self, redriven_at: Option<Millis>) -> Summary {
         Summary {
@@ -225,7 +230,7 @@ impl DeadLetter {
     pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Message> {
         let payload = self.payload.as_ref()?;
         let delivery = Delivery {
-            id: self.webhook_id.clone(),
+            id: self.delivery_id().to_owned(),
             url: self.webhook_url.clone(),
             payload: Bytes::copy_from_slice(payload.get().as_bytes()),
             headers: self.headers.clone(),
@@ -249,10 +254,16 @@ impl DeadLetter {
         Self { reused_id: Some(self.webhook_id), webhook_id: id, ..self }
     }
 
-    /// Whether this says more recent things than a filed one of the same id. A
-    /// repeated one does not, so it cannot undo what happened since.
-    pub fn is_newer_than(&self, accepted_at: Millis, hop: u32) -> bool {
-        (self.accepted_at, self.hop) > (accepted_at, hop)
+    /// Whether this takes the place of `filed`, which has the same id. One of the same body
+    /// does so if it says more recent things. A repeated one does not, so it cannot undo
+    /// what happened since. One of another body does so if it was accepted later and nobody
+    /// needs the filed one any more, because that was redriven.
+    pub fn takes_place_of(&self, filed: &Self, was_redriven: bool) -> bool {
+        if self.body_hash == filed.body_hash {
+            (self.accepted_at, self.hop) > (filed.accepted_at, filed.hop)
+        } else {
+            was_redriven && self.accepted_at > filed.accepted_at
+        }
     }
 }
 

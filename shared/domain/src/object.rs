@@ -2,20 +2,19 @@
 //! that all faults can be told at once.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::fault::{Fault, pointer_token};
-use crate::json::Fields;
+use crate::fault::{Fault, Faults, pointer_token};
+use crate::json::each_field;
 
 /// The fields of an object that were not taken yet, and its faults so far.
 #[derive(Debug)]
 pub struct ObjectReader<'a> {
     base: String,
     fields: BTreeMap<String, &'a RawValue>,
-    faults: Vec<Fault>,
+    faults: Faults,
 }
 
 impl<'a> ObjectReader<'a> {
@@ -25,41 +24,29 @@ impl<'a> ObjectReader<'a> {
     /// # Errors
     /// `what` must be a JSON object.
     pub fn open(base: &str, raw: &'a RawValue, known: &[&str], what: &str) -> Result<Self, Fault> {
-        let Fields(fields) = serde_json::from_str::<Fields<'a>>(raw.get())
-            .map_err(|_| Fault::at(base, format!("{what} must be a JSON object")))?;
-        let mut reader = Self { base: base.to_owned(), fields: BTreeMap::new(), faults: Vec::new() };
-        for (name, value) in fields {
-            if !known.contains(&name.as_str()) {
-                reader.fault(&name, "unknown field");
-                continue;
+        let mut reader = Self { base: base.to_owned(), fields: BTreeMap::new(), faults: Faults::default() };
+        let read = each_field(raw, |name, value| {
+            if !known.contains(&name) {
+                reader.fault(name, "unknown field");
+            } else if reader.fields.contains_key(name) {
+                reader.fault(name, "duplicate field");
+            } else {
+                reader.fields.insert(name.to_owned(), value);
             }
-            match reader.fields.entry(name) {
-                Entry::Vacant(entry) => {
-                    entry.insert(value);
-                }
-                Entry::Occupied(entry) => {
-                    let name = entry.key().clone();
-                    reader.fault(&name, "duplicate field");
-                }
-            }
-        }
+        });
+        read.map_err(|_| Fault::at(base, format!("{what} must be a JSON object")))?;
         Ok(reader)
-    }
-
-    /// The pointer to one of its fields.
-    pub fn pointer(&self, name: &str) -> String {
-        format!("{}/{}", self.base, pointer_token(name))
     }
 
     /// Notes what is wrong with a field.
     pub fn fault(&mut self, name: &str, message: impl Into<String>) {
-        let pointer = self.pointer(name);
-        self.faults.push(Fault::at(pointer, message));
+        let base = &self.base;
+        self.faults.add(|| Fault::at(format!("{base}/{}", pointer_token(name)), message));
     }
 
     /// Notes faults that were found deeper in a field.
-    pub fn faults(&mut self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.extend(faults);
+    pub fn faults(&mut self, faults: impl Into<Faults>) {
+        self.faults.append(faults.into());
     }
 
     /// A field's value as it was written.
@@ -118,7 +105,7 @@ impl<'a> ObjectReader<'a> {
 
     /// Ends the reading: every fault.
     #[must_use = "an object with faults must not be used"]
-    pub fn finish(self) -> Vec<Fault> {
+    pub fn finish(self) -> Faults {
         self.faults
     }
 }
@@ -141,7 +128,8 @@ mod tests {
         assert_eq!(reader.number("b", 9), None);
         assert!(!reader.flag("c"));
         assert!(reader.required("d").is_none() && reader.raw("b").is_some());
-        let faults: Vec<_> = reader.finish().into_iter().map(|fault| (fault.pointer, fault.message)).collect();
+        let faults = reader.finish();
+        let faults: Vec<_> = faults.told().iter().map(|fault| (fault.pointer.clone(), fault.message.clone())).collect();
         let named = |pointer: &str, message: &str| (pointer.to_owned(), message.to_owned());
         assert_eq!(
             faults,

@@ -1,0 +1,31 @@
+//! Who asks, and whether the gateway knows.
+
+use lambda_http::request::RequestContext;
+use lambda_http::{Request, RequestExt as _};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The schedule of the stack.
+    Schedule,
+    /// Somebody whose signature the gateway has checked.
+    Signed,
+    /// Anybody.
+    Anybody,
+}
+
+impl Caller {
+    /// The gateway names the caller of a route that asks for a signature. On any other
+    /// route it checks none.
+    pub(crate) fn of(request: &Request) -> Self {
+        match request.request_context_ref() {
+            Some(RequestContext::PassThrough) => Self::Schedule,
+            Some(RequestContext::ApiGatewayV2(context))
+                if context.authorizer.as_ref().is_some_and(|authorizer| authorizer.iam.is_some()) =>
+            {
+                Self::Signed
+            }
+            Some(_) | None => Self::Anybody,
+        }
+    }
+}
