@@ -7,10 +7,16 @@ STACK := .local/venvs/ministack/bin/python infra/local/stack.py
 SAM := .local/venvs/sam/bin
 export SAM_CLI_TELEMETRY := 0
 
+# Builds what runs on Lambda, for $$ARCHITECTURE, and checks the binaries.
+FUNCTIONS := $(patsubst functions/%/Cargo.toml,%,$(wildcard functions/*/Cargo.toml))
+LAMBDA_BUILD = PATH="$(CURDIR)/.local/venvs/deploy/bin:$$PATH" cargo lambda build --release --locked --$${ARCHITECTURE/_/-} \
+		$(FUNCTIONS:%=--package fn-%) && python3 infra/local/binaries.py $$ARCHITECTURE
+DEPLOY := $(SAM)/python infra/local/deploy.py
+
 # The stack of the tests. It is separate from the stack of `make up`.
 TEST_LOCAL := $(CURDIR)/.local/test
 
-.PHONY: help setup build up down demo test torture bench lint fmt deploy clean
+.PHONY: help setup build up down demo test torture bench lint audit fmt deploy clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +43,15 @@ lint: ## check formatting, lints, documentation, templates and the OpenAPI docum
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
-	@mkdir -p $(foreach path,$(wildcard functions/*/Cargo.toml),target/lambda/$(notdir $(patsubst %/,%,$(dir $(path)))))
+	@# Only the sidecar looks for the credentials of a role. The functions are smaller without it.
+	@tree=$$(cargo tree --locked --edges normal --prefix none $(FUNCTIONS:%=--package fn-%)); ! grep '^aws-config ' <<< "$$tree"
+	@mkdir -p $(FUNCTIONS:%=target/lambda/%)
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
-	$(SAM)/cfn-lint template.yaml infra/alarms.yaml infra/network.yaml infra/cache.yaml
+	$(SAM)/cfn-lint template.yaml infra/alarms.yaml infra/network.yaml infra/cache.yaml infra/rollback.yaml infra/start-check.yaml
+	$(SAM)/python infra/local/test_templates.py --quiet
+	$(SAM)/python infra/local/translate.py check
+	.local/venvs/policies/bin/python -W ignore infra/local/policies.py
 	.local/venvs/checkov/bin/checkov --config-file infra/checkov.yaml
 	.local/venvs/tools/bin/python -m openapi_spec_validator infra/openapi.yaml
 
@@ -54,7 +65,7 @@ test: lint build ## run all lints, then all tests
 torture: build ## inject faults into a local stack and check that nothing is lost (SEED=7 OTHER=<folder of binaries>)
 	@infra/local/setup.sh tests
 	TORTURE=$(or $(WEBHOOKS),5000) OTHER=$(abspath $(OTHER)) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
-		--no-fail-fast -E 'binary(torture)'
+		--no-fail-fast -E 'binary(deployed) & test(/^torture::/)'
 
 PROFILE ?= release
 bench: ## measure the release binaries and compare them with baselines
@@ -65,11 +76,18 @@ bench: ## measure the release binaries and compare them with baselines
 fmt: ## format the code
 	cargo fmt --all
 
-deploy: setup ## build for Lambda and deploy to AWS (asks for confirmation)
-	@command -v cargo-lambda >/dev/null 2>&1 || .local/venvs/sam/bin/pip install --quiet cargo-lambda==1.9.2
-	PATH="$(CURDIR)/.local/venvs/sam/bin:$$PATH" cargo lambda build --release --$(or $(ARCH),arm64)
-	RELEASE=$$( (sha256sum target/lambda/*/bootstrap template.yaml; echo '$(PARAMS)') | sha256sum | cut -c1-64); \
-	$(SAM)/sam deploy --parameter-overrides Release=$$RELEASE $(PARAMS)
+# Without PARAMS="Architecture=...", a deployed stack keeps its architecture.
+deploy: ## build for Lambda and deploy to AWS, after a confirmation (PARAMS="Name=value ...")
+	$(if $(filter command,$(origin ARCH)),$(error ARCH is not used. Set PARAMS="Architecture=$(ARCH)"))
+	@infra/local/setup.sh deploy
+	cargo build --locked --package check
+	@$(DEPLOY) check $(PARAMS)
+	ARCHITECTURE=$$($(DEPLOY) architecture $(PARAMS)); $(LAMBDA_BUILD)
+	@$(DEPLOY) run $(PARAMS)
+
+audit: ## build for Lambda and check that the binaries can start there (PARAMS="Architecture=x86_64")
+	@infra/local/setup.sh deploy
+	ARCHITECTURE=$(or $(patsubst Architecture=%,%,$(filter Architecture=%,$(PARAMS))),arm64); $(LAMBDA_BUILD)
 
 clean: down ## stop the local stack and remove .local and target
 	rm -rf .local target

@@ -4,6 +4,7 @@
 #   tools   also what lints and operators need
 #   tests   also cargo-nextest
 #   bench   also what benchmarks need
+#   deploy  also what builds for Lambda
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -73,8 +74,12 @@ environment sam requirements-sam.txt
 if wanted tools; then
   environment tools requirements-tools.txt
   environment checkov requirements-checkov.txt
+  environment policies requirements-policies.txt
 fi
 if wanted bench; then
   environment bench requirements-bench.txt
+fi
+if wanted deploy; then
+  environment deploy requirements-deploy.txt
 fi
 say 'ready'

@@ -30,6 +30,8 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+import parameters as template
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = Path(os.environ.get("STEADHOOK_LOCAL", ROOT / ".local")).resolve()
 VENVS = ROOT / ".local" / "venvs"
@@ -198,20 +200,15 @@ def signing_secret():
     return kept.read_text().strip()
 
 
-def template_defaults():
-    """The parameters of the template that have a default, with that default."""
-    text = (ROOT / "template.yaml").read_text()
-    section = text.partition("\nParameters:\n")[2].partition("\nConditions:\n")[0]
-    found = re.finditer(r'^  (\w+):\n(?:    .*\n)*?    Default: (.*)$', section, re.MULTILINE)
-    return {match[1]: match[2].strip('"') for match in found}
-
-
 def local_template():
     """Writes a copy of the template for the local AWS, which does not support CodeDeploy."""
     text = (ROOT / "template.yaml").read_text()
     text = re.sub(r"      AutoPublishAlias: live\n      AutoPublishCodeSha256: .*\n      DeploymentPreference:\n(?:        .*\n)+", "", text)
+    # Without CodeDeploy, nothing calls the check of a new version.
+    text = re.sub(r"  StartCheck:\n(?:    .*\n)+", "", text)
     text = text.replace("IntegrationUri: !Ref Enqueue.Alias", "IntegrationUri: !GetAtt Enqueue.Arn")
     text = text.replace(".Alias\n", "\n")
+    text = re.sub(r"!GetAtt \w+\.Version\.Version", "$LATEST", text)
     # On AWS, sqs:SendMessage also allows batches. The local AWS has a separate permission.
     text = text.replace('Action: "sqs:SendMessage"', 'Action: ["sqs:SendMessage", "sqs:SendMessageBatch"]')
     text = re.sub(r"(CodeUri|TemplateURL): ", rf"\1: {ROOT}/", text)
@@ -224,7 +221,7 @@ def deploy(endpoint, parameters):
     with contextlib.suppress(client("s3", endpoint).exceptions.BucketAlreadyOwnedByYou):
         client("s3", endpoint).create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    overrides = [f'{name}="{value}"' for name, value in parameters.items()]
+    overrides = template.overrides(parameters)
     log = LOCAL / "log" / "deploy.log"
     with log.open("wb") as output:
         done = subprocess.run(
@@ -263,19 +260,11 @@ def callers(endpoint, api_id):
     return lines
 
 
-def up(arguments):
-    given = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals:
-            fail(f"{argument!r} must have the form Name=value")
-        given[name] = value
-    LOCAL.mkdir(parents=True, exist_ok=True)
-    (LOCAL / "log").mkdir(exist_ok=True)
-    stage_binaries()
-    redis_url = f"redis://127.0.0.1:{start_redis()}"
-    endpoint = f"http://127.0.0.1:{start_aws()}"
-    parameters = {
+def chosen(given, redis_url):
+    """The parameters of a local stack. Those that are given win."""
+    # Pass the defaults as well: an update keeps the previous value of a missing parameter.
+    return {
+        **template.defaults(template.load()),
         "RedisUrl": redis_url,
         "SigningSecrets": signing_secret(),
         "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
@@ -284,9 +273,21 @@ def up(arguments):
         "Release": "1" * 64,
         **given,
     }
+
+
+def up(arguments):
+    given, faults = template.parse(arguments)
+    LOCAL.mkdir(parents=True, exist_ok=True)
+    # Check before anything starts.
+    faults += template.faults(chosen(given, "redis://127.0.0.1:6379"))
+    if faults:
+        fail("nothing was started, because of the parameters:\n" + "\n".join(f"  {fault}" for fault in faults))
+    (LOCAL / "log").mkdir(exist_ok=True)
+    stage_binaries()
+    redis_url = f"redis://127.0.0.1:{start_redis()}"
+    endpoint = f"http://127.0.0.1:{start_aws()}"
+    parameters = chosen(given, redis_url)
     say("deploying the template")
-    # Pass the defaults as well: an update keeps the previous value of a missing parameter.
-    parameters = {**template_defaults(), **parameters}
     outputs = deploy(endpoint, parameters)
     lines = {
         "API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default",

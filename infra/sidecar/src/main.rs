@@ -3,6 +3,7 @@
 //! function and keeps nothing: it may be restarted at any time.
 
 mod config;
+mod credentials;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,0 +1,518 @@
+"""What the templates must do on AWS, and what neither a linter nor the local AWS would notice.
+
+    test_templates.py [--quiet]   with the Python of .local/venvs/sam, which has cfn-lint and the SAM translator
+
+Expressions are resolved as CloudFormation resolves them (`parameters.py`), and SAM's own translator makes the resources of
+the functions. Which properties CloudFormation changes only by a replacement is read from the registry schemas of cfn-lint.
+"""
+
+import fnmatch
+import functools
+import ipaddress
+import logging
+import re
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import boto3
+from cfnlint.schema import ResourceNotFoundError
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+import deploy
+import parameters
+import release
+from parameters import REGION, ROOT, Stack
+
+GIVEN = {"Release": "1" * 64, "SigningSecretsArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:s"}
+MADE = {"CreateNetwork": "true", "CreateCache": "serverless", "CriticalTopicArn": "arn:aws:sns:eu-central-1:123456789012:t"}
+KEYS = [f"arn:aws:kms:eu-central-1:123456789012:key/{n}" for n in (1, 2)]
+# What belongs to a deployment and not to the function that is deployed.
+OF_DEPLOYMENTS = {"AutoPublishAlias", "AutoPublishCodeSha256", "DeploymentPreference"}
+# CloudFormation takes a template of this size without S3.
+INLINE_BYTES = 51_200
+
+
+def stack(**values):
+    """The stack with these parameters. Without any, it has its own Redis."""
+    template = parameters.load()
+    redis = {} if "CreateCache" in values else {"RedisUrl": "redis://localhost"}
+    return Stack(template, {**parameters.defaults(template), **GIVEN, **redis, **values})
+
+
+def nested(name, **values):
+    return stack(**{**MADE, **values}).nested(name)
+
+
+@functools.cache
+def translated():
+    """The template after SAM's transformation."""
+    template = parameters.load()
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"
+    translator = Translator(None, Parser(), boto_session=boto3.Session(region_name=REGION))
+    return translator.translate(template, parameter_values=GIVEN)
+
+
+def of_type(template, kind):
+    return {name: it["Properties"] for name, it in template["Resources"].items() if it["Type"] == kind}
+
+
+def made(part, kind):
+    """The resources of a type that a stack creates, with their values."""
+    found = {}
+    for name, resource in part.template["Resources"].items():
+        if resource["Type"] == kind and ("Condition" not in resource or part.condition(resource["Condition"])):
+            found[name] = part.resolve(resource["Properties"])
+    return found
+
+
+def names_in(node):
+    """The names that an expression refers to: parameters, resources, conditions."""
+    if isinstance(node, list):
+        for item in node:
+            yield from names_in(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("Ref", "Condition") and isinstance(value, str):
+                yield value.split(".")[0]
+            elif key == "Fn::GetAtt":
+                yield (value if isinstance(value, str) else value[0]).split(".")[0]
+            elif key == "Fn::If":
+                yield value[0]
+                yield from names_in(value[1:])
+            elif key == "Fn::Sub":
+                text, given = (value, {}) if isinstance(value, str) else value
+                yield from (name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", text) if name not in given)
+                yield from names_in(given)
+            else:
+                yield from names_in(value)
+
+
+def parameters_behind(part, node, above=None, done=None):
+    """The parameters of the whole stack that an expression depends on: through conditions, resources and nested stacks."""
+    done = set() if done is None else done
+    template, found = part.template, set()
+    for name in set(names_in(node)):
+        if name in template.get("Parameters", {}):
+            if above is None:
+                found.add(name)
+            else:
+                outer, properties = above
+                found |= parameters_behind(outer, properties.get("Parameters", {}).get(name), None, done)
+        elif (id(part), name) in done or name.startswith("AWS::"):
+            continue
+        elif name in template.get("Conditions", {}):
+            found |= parameters_behind(part, template["Conditions"][name], above, done)
+        elif template["Resources"].get(name, {}).get("Type") == "AWS::CloudFormation::Stack":
+            properties = template["Resources"][name]["Properties"]
+            inner = Stack(parameters.load(part.folder / properties["TemplateURL"]), {})
+            for output in outputs_in(node, name):
+                found |= parameters_behind(inner, inner.template["Outputs"][output]["Value"], (part, properties), done)
+        else:
+            done.add((id(part), name))
+            found |= parameters_behind(part, template["Resources"].get(name, {}).get("Properties"), above, done)
+    return found
+
+
+def outputs_in(node, name):
+    """The outputs of a nested stack that an expression takes."""
+    if isinstance(node, list):
+        return [output for item in node for output in outputs_in(item, name)]
+    if not isinstance(node, dict):
+        return []
+    if node.get("Fn::GetAtt", [None])[0] == name:
+        return [node["Fn::GetAtt"][1].removeprefix("Outputs.")]
+    return [output for value in node.values() for output in outputs_in(value, name)]
+
+
+def allows(statements, action, resource, **context):
+    """Whether IAM allows a call: a denial wins."""
+
+    def applies(statement):
+        as_list = lambda value: value if isinstance(value, list) else [value]
+        if not any(fnmatch.fnmatchcase(action, pattern) for pattern in as_list(statement["Action"])):
+            return False
+        if not any(fnmatch.fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"])):
+            return False
+        for operator, wanted in statement.get("Condition", {}).items():
+            for key, value in wanted.items():
+                holds = {"Null": (key not in context) == (value == "true"), "StringEquals": context.get(key) == value}
+                if not holds[operator]:
+                    return False
+        return True
+
+    effects = {statement["Effect"] for statement in statements if applies(statement)}
+    return "Allow" in effects and "Deny" not in effects
+
+
+def shared_policy(**values):
+    return made(stack(**values), "AWS::IAM::ManagedPolicy")["FunctionPolicy"]["PolicyDocument"]["Statement"]
+
+
+class Point19Release(unittest.TestCase):
+    def test_every_file_that_reaches_a_function_is_part_of_the_release(self):
+        template = parameters.load()
+        resources, done = template["Resources"], set()
+        todo = ["Enqueue", "Deliver", *names_in(template["Globals"])]
+        while todo:
+            name = todo.pop()
+            if name in resources and name not in done:
+                done.add(name)
+                properties = resources[name].get("Properties", {})
+                todo += names_in({key: value for key, value in properties.items() if key not in OF_DEPLOYMENTS})
+        properties = [resources[name]["Properties"] for name in done]
+        templates = {it["TemplateURL"] for it in properties if "TemplateURL" in it}
+        self.assertEqual({"template.yaml", *templates}, set(release.TEMPLATES))
+        code = [it["CodeUri"] for it in properties if "CodeUri" in it]
+        self.assertGreaterEqual(len(code), 2)
+        for folder in code:
+            self.assertTrue(fnmatch.fnmatchcase(f"{folder}/bootstrap", release.BINARIES), folder)
+
+    def test_a_change_of_any_of_these_files_or_of_a_parameter_is_another_release(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            files = [*release.TEMPLATES, *(f"target/lambda/{name}/bootstrap" for name in ("enqueue", "deliver"))]
+            for name in files:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(name)
+            seen = {release.digest(["A=1", "B=2"], root)}
+            self.assertEqual({release.digest(["B=2", "A=1"], root)}, seen)
+            seen.add(release.digest(["A=1", "B=3"], root))
+            for name in files:
+                (root / name).write_text("changed")
+                seen.add(release.digest(["A=1", "B=2"], root))
+            self.assertEqual(len(seen), 2 + len(files))
+            for digest in seen:
+                self.assertRegex(digest, "^[0-9a-f]{64}$")
+
+    def test_a_deployment_names_the_release_after_all_parameters(self):
+        digest = mock.Mock(return_value="2" * 64)
+        with (
+            mock.patch.object(deploy, "deployed", return_value={"BatchSize": "7"}),
+            mock.patch.object(parameters, "faults", return_value=[]),
+            mock.patch.object(release, "digest", digest),
+            mock.patch("os.execv") as run,
+        ):
+            deploy.main("run", ["MaxRetries=1"])
+        (hashed,), _ = digest.call_args
+        for parameter in ("MaxRetries=1", "BatchSize=7", "RetryBaseS=10"):
+            self.assertIn(parameter, hashed)
+        self.assertIn(f'Release="{"2" * 64}"', run.call_args.args[1])
+
+
+class Point20NamedResources(unittest.TestCase):
+    def named_resources(self):
+        """Every resource whose whole identity the templates choose: CloudFormation never replaces it under the same name."""
+        root = stack()
+        parts = [(Stack(translated(), {}), None)]
+        for resource in of_type(parameters.load(), "AWS::CloudFormation::Stack").values():
+            parts.append((Stack(parameters.load(ROOT / resource["TemplateURL"]), {}), (root, resource)))
+        for part, above in parts:
+            for name, resource in part.template["Resources"].items():
+                try:
+                    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, resource["Type"]).schema
+                except ResourceNotFoundError:
+                    continue
+                properties = resource.get("Properties", {})
+                short = lambda key: {path.split("/")[2] for path in schema.get(key) or []}
+                identity = short("primaryIdentifier")
+                if identity and identity <= properties.keys():
+                    fixed = (short("createOnlyProperties") & properties.keys()) - identity
+                    behind = lambda keys: parameters_behind(part, [properties[key] for key in keys], above)
+                    yield name, resource["Type"], behind(identity), behind(fixed), fixed
+
+    def test_no_create_only_property_of_a_named_resource_changes_under_the_same_name(self):
+        described = parameters.load()["Parameters"]
+        seen = {}
+        for name, kind, in_name, in_fixed, fixed in self.named_resources():
+            seen[kind] = fixed
+            for parameter in in_fixed - in_name:
+                # It is settable only at creation, and its description must say so: with a new name, or not at all.
+                says = described[parameter]["Description"]
+                told = any(f"needs a new {other}" in says for other in in_name - in_fixed)
+                told = told or "only when it is created" in says
+                with self.subTest(resource=name, parameter=parameter):
+                    self.assertTrue(told, f"{sorted(fixed)} of {name} cannot change, and {parameter} does not say so")
+        self.assertEqual(seen["AWS::ElastiCache::ServerlessCache"], {"KmsKeyId", "SubnetIds"})
+        self.assertIn("AWS::ElastiCache::User", seen)
+
+    def test_a_new_generation_is_another_name_and_takes_effect_nowhere_else(self):
+        name = lambda **values: made(nested("Cache", **values), "AWS::ElastiCache::ServerlessCache")["ServerlessCache"]
+        first, second = name(), name(CacheGeneration="g2")
+        self.assertEqual(second.pop("ServerlessCacheName"), first["ServerlessCacheName"] + "-g2")
+        self.assertLessEqual(len(first.pop("ServerlessCacheName")) + len("-") + 12, 40)
+        self.assertEqual(first, second)
+
+
+class Point21Zones(unittest.TestCase):
+    def zones(self, **values):
+        subnets = made(nested("Network", **values), "AWS::EC2::Subnet")
+        return {name: subnet["AvailabilityZone"] for name, subnet in subnets.items()}
+
+    def test_the_zones_are_those_that_are_given_or_the_first_two(self):
+        expect = lambda a, b: {"PublicSubnetA": a, "PrivateSubnetA": a, "PublicSubnetB": b, "PrivateSubnetB": b}
+        self.assertEqual(self.zones(), expect(f"{REGION}a", f"{REGION}b"))
+        given = self.zones(ZoneA=f"{REGION}c", ZoneB=f"{REGION}a")
+        self.assertEqual(given, expect(f"{REGION}c", f"{REGION}a"))
+
+    def test_one_zone_or_twice_the_same_zone_is_refused(self):
+        refused = lambda **values: any("ZoneA" in why for why in parameters.refused_by_rules(stack(**{**MADE, **values})))
+        self.assertFalse(refused())
+        self.assertFalse(refused(ZoneA=f"{REGION}c", ZoneB=f"{REGION}a"))
+        self.assertTrue(refused(ZoneA=f"{REGION}c"))
+        self.assertTrue(refused(ZoneB=f"{REGION}c"))
+        self.assertTrue(refused(ZoneA=f"{REGION}c", ZoneB=f"{REGION}c"))
+        self.assertTrue(refused(ZoneA=f"{REGION}c", ZoneB=f"{REGION}a", CreateNetwork="false"))
+
+
+class Point22Rollback(unittest.TestCase):
+    def alarms_of(self, function):
+        """The alarms of a function's deployments, and the version that SAM publishes."""
+        template = translated()
+        group = of_type(template, "AWS::CodeDeploy::DeploymentGroup")[f"{function}DeploymentGroup"]
+        versions = [name for name in of_type(template, "AWS::Lambda::Version") if name.startswith(f"{function}Version")]
+        alias = of_type(template, "AWS::Lambda::Alias")[f"{function}Aliaslive"]
+        self.assertEqual([alias["FunctionVersion"]["Fn::GetAtt"]], [[name, "Version"] for name in versions])
+        rollback = template["Resources"]["Rollback"]["Properties"]
+        part = Stack(parameters.load(ROOT / rollback["TemplateURL"]), rollback["Parameters"])
+        for alarm in group["AlarmConfiguration"]["Alarms"]:
+            stack_name, output = alarm["Name"]["Fn::GetAtt"]
+            self.assertEqual(stack_name, "Rollback")
+            named = part.template["Outputs"][output.removeprefix("Outputs.")]["Value"]["Ref"]
+            properties = part.template["Resources"][named]["Properties"]
+            dimensions = {it["Name"]: it["Value"] for it in properties["Dimensions"]}
+            yield properties, {name: part.values.get((value or {}).get("Ref"), value) if isinstance(value, dict) else value
+                               for name, value in dimensions.items()}, {"Fn::GetAtt": [versions[0], "Version"]}
+
+    def test_only_the_new_version_rolls_itself_back_and_soft_failures_count(self):
+        for function, binary in (("Enqueue", "enqueue"), ("Deliver", "deliver")):
+            with self.subTest(function=function):
+                found = {}
+                for alarm, dimensions, version in self.alarms_of(function):
+                    found[alarm["Namespace"], alarm["MetricName"]] = alarm
+                    own = "ExecutedVersion" if alarm["Namespace"] == "AWS/Lambda" else "version"
+                    self.assertEqual(dimensions.get(own), version, alarm["MetricName"])
+                soft = f"task_invocations_total.{binary}.error"
+                self.assertEqual(set(found), {("AWS/Lambda", "Errors"), ("Steadhook", soft)})
+                # The mean of ones and zeros is the share of invocations that failed.
+                self.assertEqual(found["Steadhook", soft]["Statistic"], "Average")
+                self.assertLess(found["Steadhook", soft]["Threshold"], 1)
+                for alarm in found.values():
+                    self.assertEqual(alarm["TreatMissingData"], "notBreaching")
+
+
+class Point28Alarms(unittest.TestCase):
+    def watched(self, **values):
+        """Metric names and where they come from, by alarm."""
+        found = {}
+        for name, alarm in made(nested("Alarms", **values), "AWS::CloudWatch::Alarm").items():
+            metrics = [it["MetricStat"]["Metric"] for it in alarm.get("Metrics", []) if "MetricStat" in it]
+            for metric in metrics or [alarm]:
+                for dimension in metric.get("Dimensions", []):
+                    found.setdefault(name, set()).add((metric["MetricName"], dimension["Name"], dimension["Value"]))
+        return found
+
+    def test_server_errors_of_the_api_are_watched(self):
+        self.assertEqual(self.watched()["ApiServerErrors"], {("5xx", "ApiId", "Api")})
+
+    def test_a_serverless_cache_is_watched_as_a_whole(self):
+        watched = self.watched()
+        cache = nested("Cache").output("Name")
+        self.assertEqual(watched["CacheNearlyFull"], {("BytesUsedForCache", "clusterId", cache)})
+        self.assertEqual(watched["CacheEvicts"], {("Evictions", "clusterId", cache)})
+        self.assertEqual(watched["CacheThrottles"], {("ThrottledCmds", "clusterId", cache)})
+        alarm = made(nested("Alarms"), "AWS::CloudWatch::Alarm")["CacheNearlyFull"]
+        limit = made(nested("Cache"), "AWS::ElastiCache::ServerlessCache")["ServerlessCache"]["CacheUsageLimits"]
+        expression = alarm["Metrics"][1]["Expression"]
+        at = lambda used: eval(expression, {"__builtins__": {}}, {"used": used})  # noqa: S307
+        full = float(limit["DataStorage"]["Maximum"]) * 1e9
+        self.assertLess(at(0.79 * full), alarm["Threshold"])
+        self.assertGreater(at(0.81 * full), alarm["Threshold"])
+
+    def test_each_node_of_a_cache_of_nodes_is_watched(self):
+        watched = self.watched(CreateCache="nodes")
+        cache = nested("Cache", CreateCache="nodes")
+        group = made(cache, "AWS::ElastiCache::ReplicationGroup")["Nodes"]
+        count = 1 + group["ReplicasPerNodeGroup"]
+        self.assertEqual(group["NumNodeGroups"], 1)
+        nodes = {f"{cache.output('Name')}-0001-{n:03}" for n in range(1, count + 1)}
+        for alarm, metric in (("CacheNearlyFull", "DatabaseMemoryUsagePercentage"), ("CacheEvicts", "Evictions")):
+            self.assertEqual(watched[alarm], {(metric, "CacheClusterId", node) for node in nodes})
+        self.assertNotIn("CacheThrottles", watched)
+
+    def test_a_redis_of_ones_own_has_no_such_alarm(self):
+        watched = self.watched(CreateCache="no", RedisUrl="redis://localhost")
+        self.assertFalse([name for name in watched if name.startswith("Cache")])
+
+
+class Point29Hardening(unittest.TestCase):
+    def test_only_lambda_itself_may_use_the_network_permissions_of_a_role(self):
+        policy = shared_policy(**MADE)
+        actions = {action for it in policy for action in it["Action"] if action.startswith("ec2:")}
+        self.assertEqual(len(actions), 6)
+        for action in actions:
+            self.assertTrue(allows(policy, action, "*"), action)
+            by_code = {"lambda:SourceFunctionArn": "arn:aws:lambda:eu-central-1:123456789012:function:f"}
+            self.assertFalse(allows(policy, action, "*", **by_code), action)
+
+    def test_secrets_under_keys_of_ones_own_can_be_read_and_nothing_else_under_them(self):
+        may = lambda policy, key, **context: allows(policy, "kms:Decrypt", key, **context)
+        by_secrets = {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}
+        policy = shared_policy(SecretsKmsKeyArn=",".join(KEYS))
+        for key in KEYS:
+            self.assertTrue(may(policy, key, **by_secrets))
+            self.assertFalse(may(policy, key))
+            self.assertFalse(may(shared_policy(), key, **by_secrets))
+
+    def test_a_table_stays_unless_the_deployment_that_creates_it_fails(self):
+        tables = [it for it in parameters.load()["Resources"].values() if it["Type"] == "AWS::DynamoDB::Table"]
+        self.assertTrue(tables)
+        for table in tables:
+            self.assertEqual(table["DeletionPolicy"], "RetainExceptOnCreate")
+            self.assertEqual(table["UpdateReplacePolicy"], "Retain")
+
+    def test_no_log_level_drops_the_lines_that_carry_metrics(self):
+        # Lambda takes a line without a level for INFO.
+        level = parameters.load()["Parameters"]["LogLevel"]
+        self.assertEqual(level["AllowedValues"], ["TRACE", "DEBUG", "INFO"])
+        ours = of_type(parameters.load(), "AWS::Serverless::Function")
+        self.assertEqual(len(ours), 7)
+        functions = of_type(translated(), "AWS::Lambda::Function")
+        for name in ours:
+            config = functions[name]["LoggingConfig"]
+            self.assertEqual((config["ApplicationLogLevel"], config["LogFormat"]), ({"Ref": "LogLevel"}, "JSON"), name)
+
+    def test_ipv6_leads_out_of_the_private_subnets_and_not_into_the_network(self):
+        network = nested("Network")
+        block = ipaddress.ip_network(network.output("Ipv6Block"))
+        subnets = made(network, "AWS::EC2::Subnet")
+        private = [subnets[name] for name in network.output("SubnetIds").split(",")]
+        ranges = [ipaddress.ip_network(subnet["Ipv6CidrBlock"]) for subnet in private]
+        self.assertEqual(len(ranges), 2)
+        self.assertFalse(ranges[0].overlaps(ranges[1]))
+        for part in ranges:
+            self.assertEqual(part.prefixlen, 64)
+            self.assertTrue(part.subnet_of(block))
+            self.assertIn(str(part), network.output("EgressAddresses").split(","))
+        # The block belongs to the VPC only after this resource.
+        for name in network.output("SubnetIds").split(","):
+            self.assertEqual(network.template["Resources"][name]["DependsOn"], "Ipv6Block")
+        tables = {it["SubnetId"]: it["RouteTableId"]
+                  for it in made(network, "AWS::EC2::SubnetRouteTableAssociation").values()}
+        routes = {(it["RouteTableId"], it["DestinationIpv6CidrBlock"]): it
+                  for it in made(network, "AWS::EC2::Route").values() if "DestinationIpv6CidrBlock" in it}
+        gateways = made(network, "AWS::EC2::EgressOnlyInternetGateway")
+        for name in network.output("SubnetIds").split(","):
+            self.assertIn(routes[tables[name], "::/0"]["EgressOnlyInternetGatewayId"], gateways)
+        self.assertFalse([it for it in routes.values() if "GatewayId" in it])
+        group = made(network, "AWS::EC2::SecurityGroup")["FunctionsGroup"]
+        self.assertIn("::/0", [rule.get("CidrIpv6") for rule in group["SecurityGroupEgress"]])
+        shared = parameters.load()["Globals"]["Function"]["VpcConfig"]
+        self.assertTrue(stack(**MADE).resolve(shared)["Ipv6AllowedForDualStack"])
+        own = stack(SubnetIds="subnet-1", FunctionsSecurityGroupId="sg-1")
+        self.assertNotIn("Ipv6AllowedForDualStack", own.resolve(shared))
+        for function in ("enqueue", "deliver"):
+            refused = dict(stack(**MADE, RefusedCidrs="192.0.2.0/24").environments())[function]["REFUSED_CIDRS"]
+            self.assertEqual(refused.split(","), ["192.0.2.0/24", str(block)])
+            self.assertEqual(dict(stack().environments())[function]["REFUSED_CIDRS"], "")
+
+    def test_certificate_authorities_may_be_a_secret(self):
+        arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:ca"
+        role = lambda **values: made(stack(**values), "AWS::IAM::Role")["DeliverRole"]["Policies"][0]["PolicyDocument"]
+        read = "secretsmanager:GetSecretValue"
+        self.assertTrue(allows(role(ReceiverCaSecretArn=arn)["Statement"], read, arn))
+        self.assertFalse(allows(role()["Statement"], read, arn))
+        deliver = dict(stack(ReceiverCaSecretArn=arn).environments())["deliver"]
+        self.assertEqual(deliver["RECEIVER_CA_SECRET_ARN"], arn)
+        both = stack(ReceiverCaSecretArn=arn, ReceiverCaPem="-----BEGIN CERTIFICATE-----")
+        self.assertTrue([why for why in parameters.refused_by_rules(both) if "ReceiverCaPem" in why])
+
+
+class Point14Health(unittest.TestCase):
+    def test_the_open_route_has_a_small_share_of_the_requests_and_of_the_concurrency(self):
+        function = lambda **values: made(stack(**values), "AWS::Serverless::Function")["Health"]
+        self.assertEqual(function()["ReservedConcurrentExecutions"], "5")
+        self.assertNotIn("ReservedConcurrentExecutions", function(HealthReservedConcurrency="0"))
+        stage = stack().template["Resources"]["Stage"]
+        key = parameters.load()["Resources"]["GetHealth"]["Properties"]["RouteKey"]
+        # Numbers, not parameters: CloudFormation passes this property on as JSON, and a parameter as text.
+        self.assertEqual(stage["Properties"]["RouteSettings"][key],
+                         {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20})
+        # API Gateway refuses settings of a route that does not exist yet.
+        self.assertEqual(stage["DependsOn"], "GetHealth")
+
+
+class Point24Operators(unittest.TestCase):
+    def let_in(self, group):
+        """Who may connect to the members of a group, and to which ports."""
+        rules = made(nested("Network"), "AWS::EC2::SecurityGroup")[group].get("SecurityGroupIngress", [])
+        return {(rule["SourceSecurityGroupId"], rule["FromPort"], rule["ToPort"]) for rule in rules}
+
+    def test_operators_and_the_sidecar_reach_the_cache_and_aws_and_nobody_reaches_them(self):
+        both = {"FunctionsGroup", "OperatorsGroup"}
+        self.assertEqual(self.let_in("CacheGroup"), {(group, 6379, 6380) for group in both})
+        self.assertEqual(self.let_in("EndpointsGroup"), {(group, 443, 443) for group in both})
+        self.assertEqual(self.let_in("OperatorsGroup"), set())
+        out = made(nested("Network"), "AWS::EC2::SecurityGroup")["OperatorsGroup"]["SecurityGroupEgress"]
+        self.assertEqual({(rule["CidrIp"], rule["FromPort"], rule["ToPort"]) for rule in out},
+                         {("0.0.0.0/0", 443, 443), ("10.64.0.0/20", 6379, 6380)})
+
+    def test_what_the_stack_created_is_an_output(self):
+        root = stack(**MADE)
+        network, cache = root.nested("Network"), root.nested("Cache")
+        for output, part, name in (
+            ("VpcId", network, "VpcId"), ("PrivateSubnetIds", network, "SubnetIds"),
+            ("OperatorsSecurityGroupId", network, "OperatorsGroupId"),
+            ("FunctionsSecurityGroupId", network, "FunctionsGroupId"), ("CacheSecurityGroupId", network, "CacheGroupId"),
+            ("CacheUrl", cache, "Url"), ("CacheSecretArn", cache, "SecretArn"),
+        ):
+            self.assertEqual(root.output(output), part.output(name), output)
+            made_of = "MakesCache" if part is cache else "MakesNetwork"
+            self.assertEqual(root.template["Outputs"][output]["Condition"], made_of, output)
+
+
+class Point32StartCheck(unittest.TestCase):
+    def test_a_new_version_is_checked_before_it_gets_traffic(self):
+        aliases = {name: it for name, it in translated()["Resources"].items() if it["Type"] == "AWS::Lambda::Alias"}
+        self.assertEqual(set(aliases), {"EnqueueAliaslive", "DeliverAliaslive"})
+        for alias in aliases.values():
+            hook = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["BeforeAllowTrafficHook"]
+            self.assertEqual(hook, {"Fn::GetAtt": ["StartCheck", "Outputs.Name"]})
+
+    def test_codedeploy_may_invoke_the_hook_and_the_hook_may_do_little(self):
+        part = nested("StartCheck")
+        function = made(part, "AWS::Lambda::Function")["Hook"]
+        # What AWSCodeDeployRoleForLambdaLimited allows.
+        self.assertTrue(function["FunctionName"].startswith("CodeDeployHook_"))
+        self.assertLessEqual(len(function["FunctionName"]), 64)
+        self.assertEqual(part.output("Name"), "Hook")
+        self.assertTrue((ROOT / "infra" / function["Code"] / "index.py").is_file())
+        arns = [f"arn:aws:lambda:{REGION}:123456789012:function:{name}" for name in ("Enqueue", "Deliver")]
+        self.assertEqual(function["Environment"]["Variables"]["NEW_VERSIONS"].split(), [f"{arn}:1" for arn in arns])
+        statements = made(part, "AWS::IAM::Role")["Role"]["Policies"][0]["PolicyDocument"]["Statement"]
+        for arn in arns:
+            self.assertTrue(allows(statements, "lambda:InvokeFunction", f"{arn}:7"))
+        self.assertFalse(allows(statements, "lambda:InvokeFunction", f"arn:aws:lambda:{REGION}:123456789012:function:Other:7"))
+        code = (ROOT / "infra" / function["Code"] / "index.py").read_text()
+        for statement in statements:
+            actions = statement["Action"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                service, call = action.split(":")
+                called = re.sub("(?<!^)([A-Z])", r"_\1", call).lower()
+                self.assertTrue(service == "logs" or f".{called}(" in code or called == "invoke_function", action)
+
+
+class Size(unittest.TestCase):
+    def test_the_template_needs_no_bucket_of_its_own(self):
+        self.assertLessEqual((ROOT / "template.yaml").stat().st_size, INLINE_BYTES)
+
+
+if __name__ == "__main__":
+    # The translator warns of settings of its own.
+    logging.disable(logging.WARNING)
+    unittest.main()
