@@ -17,7 +17,7 @@ use crate::status::Status;
 use crate::time::Millis;
 
 /// After this many leases ran out at one hop, the delivery is given up as
-/// [`Reason::Crashed`](crate::dead_letter::Reason::Crashed).
+/// [`Reason::Crashed`](crate::reason::Reason::Crashed).
 pub const MAX_CRASHES: u32 = 4;
 
 /// Reserves an id for a new delivery. The record tells a repeated request from another
