@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use adapters::aws::dynamodb::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
+use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter, Summary};
 use domain::place::Place;

@@ -110,7 +110,7 @@ impl Cleanup {
     }
 
     /// Repairs indexes and TTLs, and deletes nothing that its TTL has not.
-    /// Says whether it came to its end.
+    /// Returns whether it finished.
     pub async fn daily(&self) -> (CleanupReport, bool) {
         let now = self.clock.now();
         let plan = Plan { walk: Status::iter().collect(), remove: Vec::new(), before: now, dry_run: false };

@@ -7,7 +7,7 @@ use adapters::aws::secrets::{SigningSource, StoredSecret};
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
 use adapters::config::{self, Lives};
-use adapters::http::sender::ReceiverClientConfig;
+use adapters::http::receiver_client::ReceiverClientConfig;
 use domain::breaker::BreakerPolicies;
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
-use adapters::http::sender::ReceiverClient;
 use adapters::metrics;
+use adapters::receiver_client::ReceiverClient;
 use adapters::redis::breakers;
 use adapters::redis::query::{Query, Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;

@@ -1,5 +1,5 @@
 //! What becomes of one record of a batch. A decision says what is to be queued, recorded
-//! and told; it does nothing itself.
+//! and reported; it does nothing itself.
 
 use adapters::metrics::DeliveryResult;
 use domain::breaker::Pass;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
-use adapters::http::sender::ReceiverClient;
+use adapters::receiver_client::ReceiverClient;
 use adapters::redis::transport::RedisPort;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::time::Millis;
@@ -69,7 +69,7 @@ impl Deliver {
     /// Answers one event of Lambda.
     ///
     /// # Errors
-    /// Never: what goes wrong with a message is told of that message.
+    /// Never: a failure is reported for its own message.
     pub async fn answer(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Infallible> {
         let ends_at = Millis(event.context.deadline);
         let kept = self.handle(&event.payload.received(), ends_at).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adapters::aws::secrets::Keyring;
 use adapters::aws::sqs::Sqs;
-use adapters::http::sender::HttpReceiverClient;
+use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::process::Process;
 use adapters::telemetry::chain;
 use fn_deliver::{Deliver, Event, config};

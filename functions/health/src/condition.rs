@@ -1,4 +1,4 @@
-//! How one of the things is that Steadhook stands on.
+//! The condition of one dependency.
 
 use serde::Serialize;
 

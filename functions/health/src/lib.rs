@@ -14,9 +14,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use adapters::aws::dynamodb::DeadLetterStore;
 use adapters::aws::sqs::{Depth, DepthError, Depths, QueueName};
 use adapters::clock::Clock;
+use adapters::dead_letter_store::DeadLetterStore;
 use adapters::http::answer;
 use adapters::metrics::emf;
 use adapters::redis::breakers;
@@ -306,7 +306,11 @@ impl Health {
         let figures = trip.add(Info::query());
         let replies = within(PATIENCE, async {
             let replies = trip.run(self.redis.as_ref()).await;
-            replies.inspect_err(|error| tracing::error!(code = error.code(), error = %chain(error), "redis")).ok()
+            replies
+                .inspect_err(
+                    |error| tracing::error!(code = error.code(), error = %chain(error), "Redis cannot be checked"),
+                )
+                .ok()
         });
         let mut replies = replies.await.unwrap_or_default();
         if ping.take(&mut replies).is_err() {
@@ -325,7 +329,7 @@ impl Health {
         let ask = |queue_name: QueueName| async move {
             let depth = within(PATIENCE, async { Some(self.queues.depth(queue_name).await) }).await;
             depth.unwrap_or_else(|| Err(DepthError::away())).inspect_err(|error| {
-                tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(error), "queue");
+                tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(error), "a queue cannot be checked");
             })
         };
         let work = join(ask(QueueName::Delivery), ask(QueueName::Retry));
@@ -338,7 +342,9 @@ impl Health {
             self.store
                 .ping()
                 .await
-                .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "table"))
+                .inspect_err(
+                    |error| tracing::error!(code = error.code(), error = %chain(&error), "the table cannot be checked"),
+                )
                 .ok()
         });
         match ping.await {
@@ -351,7 +357,7 @@ impl Health {
         let survey = within(PATIENCE, async {
             let found = breakers::survey(self.redis.as_ref()).await;
             found
-                .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "circuit breakers"))
+                .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "circuit breakers cannot be checked"))
                 .ok()
         });
         let Some(found) = survey.await else {

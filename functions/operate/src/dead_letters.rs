@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use adapters::aws::dynamodb::{Kept, StoreError};
+use adapters::dead_letter_store::{Kept, StoreError};
 use adapters::http::answer::Problem;
 use adapters::http::query::QueryString;
 use adapters::redis::dead_letters;

@@ -14,9 +14,9 @@ mod statuses;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::aws::dynamodb::DeadLetterStore;
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
+use adapters::dead_letter_store::DeadLetterStore;
 use adapters::http::answer::{self, Problem};
 use adapters::redis::transport::RedisPort;
 use domain::status::Lifetimes;

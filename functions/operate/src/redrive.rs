@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use adapters::aws::dynamodb::{Kept, Reserved};
 use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
+use adapters::dead_letter_store::{Kept, Reserved};
 use adapters::http::answer::Problem;
 use adapters::redis::indexes;
 use adapters::redis::query::{Replies, Trip};
@@ -105,7 +105,7 @@ impl Operate {
         Ok(json!({ "webhook_id": letter.delivery_id(), "status": status }))
     }
 
-    /// Sends all again that match, up to a limit. What is left is told by `complete`.
+    /// Sends all again that match, up to a limit. Whether any are left is in `complete`.
     pub(crate) async fn redrive_many(&self, body: &Body, correlation_id: &str) -> Result<Value, Problem> {
         let wish = wish(body)?;
         let began = self.clock.now();

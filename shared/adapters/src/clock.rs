@@ -42,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// Moves a fixed clock. The machine's clock does not listen.
+    /// Moves a fixed clock. The machine's clock is not affected.
     pub fn advance(&self, by: Duration) {
         if let Some(at) = &self.0 {
             at.fetch_add(whole_ms(by), Ordering::SeqCst);

@@ -25,7 +25,7 @@ use crate::aws::secrets::{SigningSource, StoredSecret};
 use crate::aws::sqs::QueueUrls;
 use crate::clock::Clock;
 use crate::config::reader::{Faulted, Reader};
-use crate::http::sender::ReceiverClientConfig;
+use crate::http::receiver_client::ReceiverClientConfig;
 use crate::redis::transport::RedisConfig;
 use crate::tls::certificates;
 

@@ -4,4 +4,4 @@ pub mod answer;
 pub mod body;
 mod connector;
 pub mod query;
-pub mod sender;
+pub mod receiver_client;

@@ -4,9 +4,14 @@
 pub mod aws;
 pub mod clock;
 pub mod config;
+pub mod dead_letter_store;
 pub mod http;
 pub mod metrics;
 pub mod process;
+pub mod receiver_client;
 pub mod redis;
 pub mod telemetry;
 pub(crate) mod tls;
+
+/// An error of some library, as the source of one of ours.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -34,7 +34,7 @@ pub struct BreakerPolicy {
     pub reset_max_ms: u64,
 }
 
-/// BreakerPolicies by destination: one for all, and exceptions.
+/// Breaker policies by destination: one for all, and exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerPolicies {
     /// For every destination without one of its own.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use adapters::aws::dynamodb::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
-use adapters::http::sender::ReceiverClient;
+use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
+use adapters::receiver_client::ReceiverClient;
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter};

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use adapters::aws::account::Account;
-use adapters::aws::dynamodb::{DeadLetterStore as _, Table};
+use adapters::aws::dynamodb::Table;
 use adapters::aws::sqs::{Outgoing, Queue as _, QueueName, QueueUrls, Sqs};
 use adapters::clock::Clock;
 use adapters::config;
 use adapters::config::reader::Environment;
+use adapters::dead_letter_store::DeadLetterStore as _;
 use adapters::redis::transport::{Redis, RedisConfig, RedisPort as _};
 use bytes::Bytes;
 use domain::delivery::Delivery;

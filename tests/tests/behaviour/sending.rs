@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use adapters::aws::secrets::Keyring;
 use adapters::clock::Clock;
-use adapters::http::sender::{HttpReceiverClient, Lookup, ReceiverClient as _, ReceiverClientConfig};
+use adapters::http::receiver_client::{HttpReceiverClient, Lookup, ReceiverClientConfig};
+use adapters::receiver_client::ReceiverClient as _;
 use bytes::Bytes;
 use domain::address::Guard;
 use domain::delivery::Delivery;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use adapters::aws::dynamodb::{DeadLetterStore, Filed, Reserved, Table};
+use adapters::aws::dynamodb::Table;
+use adapters::dead_letter_store::{DeadLetterStore, Filed, Reserved};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType,

@@ -110,7 +110,7 @@ impl SendError {
 }
 
 /// The way into the queues. A trait because SQS does not run inside a test; its
-/// in-memory twin passes the same contract test.
+/// in-memory model passes the same contract test.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Sends all messages and says of each, in order, whether the queue has it.

@@ -36,7 +36,7 @@ impl Environment {
     /// Those of this process.
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn of_process() -> Self {
-        // A variable that is not Unicode is none of ours.
+        // A variable that is not Unicode is not one of our settings.
         Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
     }
 

@@ -227,7 +227,8 @@ pub(super) mod field {
 /// Reads a breaker from a Redis hash; fields that cannot be read count as absent.
 pub fn from_fields(fields: &BTreeMap<String, String>) -> Breaker {
     let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
-    let list = |name: &str| fields.get(name).into_iter().flat_map(|list| list.split(' ')).map(str::to_owned).collect();
+    let list =
+        |name: &str| fields.get(name).into_iter().flat_map(|list| list.split_whitespace()).map(str::to_owned).collect();
     let probe = fields.get(field::PROBE).cloned().zip(number(field::PROBE_UNTIL));
     Breaker {
         state: fields.get(field::STATE).and_then(|name| name.parse().ok()).unwrap_or_default(),

@@ -7,18 +7,18 @@ local hop, lease = whole(ARGV[2], 'hop'), whole(ARGV[3], 'lease')
 local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
 local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 
-local accepted = whole(born('created_at', 10), 'created_at')
+local accepted = whole(new_field('created_at', 10), 'created_at')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
   'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
 local created = tonumber(found[11] or 0)
-local function verdict() return crashes >= limit and 'crashed' or 'granted' end
+local function grant() return crashes >= limit and 'crashed' or 'granted' end
 
 if status then
   if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
-  if holder == token then return verdict() end
+  if holder == token then return grant() end
   if accepted > created then
     local left = holder and tonumber(found[5]) - now or 0
     if left > 0 then return {'busy', left} end
@@ -65,4 +65,4 @@ redis.call('HSET', key, 'lease', token, 'lease_until', text_of(now + lease), 'cl
 if found[8] and tonumber(found[8]) == hop then redis.call('HSET', key, 'firm', '1') end
 if crashes > 0 then redis.call('HSET', key, 'crashes', text_of(crashes)) end
 redis.call('PEXPIRE', key, ttl)
-return verdict()
+return grant()

@@ -12,14 +12,14 @@ local function text_of(n) return string.format('%.0f', n) end
 local function clear(key)
   if redis.call('EXISTS', key) == 1 then redis.call('DEL', key) end
 end
--- A field of the birth, whose fields stand in pairs from ARGV[from].
-local function born(field, from)
+-- A field of the new record, whose fields are in pairs from ARGV[from].
+local function new_field(field, from)
   for i = from, #ARGV - 1, 2 do
     if ARGV[i] == field then return ARGV[i + 1] end
   end
 end
 -- A removed record of an unfinished delivery is seen again: its view's fields are
--- among the birth's, which stand in pairs from ARGV[from].
+-- among the new record's, which are in pairs from ARGV[from].
 local function show(key, from)
   for i = from, #ARGV - 1, 2 do
     if ARGV[i] == 'webhook_url' or ARGV[i] == 'event_type' then redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end

@@ -7,7 +7,7 @@ local status, theirs = found[1], found[2]
 if status then
   local foreign = theirs and hash ~= '' and theirs ~= hash
   -- The id was used again since: that delivery is not this one.
-  local older = tonumber(born('created_at', 6) or 0) < tonumber(found[5] or 0)
+  local older = tonumber(new_field('created_at', 6) or 0) < tonumber(found[5] or 0)
   if foreign or older or status ~= 'failed' or tonumber(found[3] or 0) >= hop then return status end
   if not found[4] then show(key, 6) end
 else

@@ -1,7 +1,7 @@
--- domain::breaker::report. ARGV: token, epoch, a letter for each verdict (h, u,
+-- domain::breaker::report. ARGV: token, epoch, a letter for each signal (h, u,
 -- t, n), the policy's threshold and reset in ms, ttl in ms, tokens remembered.
 -- Answers the state that it changed to, or nothing.
-local key, token, verdicts = KEYS[1], ARGV[1], ARGV[3]
+local key, token, signals = KEYS[1], ARGV[1], ARGV[3]
 local epoch, threshold, reset = whole(ARGV[2], 'epoch'), whole(ARGV[4], 'threshold'), whole(ARGV[5], 'reset')
 local ttl, remembered = whole(ARGV[6], 'ttl'), whole(ARGV[7], 'remembered')
 local found = redis.call('HMGET', key, 'state', 'epoch', 'failures', 'reported')
@@ -16,11 +16,11 @@ local before = tonumber(found[3] or 0)
 local failures, opens = before, false
 -- Said again later, this would count anew. Only success upon success may be
 -- forgotten: it writes nothing.
-if before == 0 and not string.find(verdicts, 'u', 1, true) then return '' end
-for verdict in string.gmatch(verdicts, '.') do
-  if verdict == 'h' then
+if before == 0 and not string.find(signals, 'u', 1, true) then return '' end
+for signal in string.gmatch(signals, '.') do
+  if signal == 'h' then
     failures = 0
-  elseif verdict == 'u' then
+  elseif signal == 'u' then
     failures = failures + 1
     if failures >= threshold then opens = true; break end
   end

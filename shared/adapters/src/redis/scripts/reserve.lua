@@ -1,5 +1,5 @@
 -- domain::record_rules::reserve. ARGV: body hash, ttl of a reservation in ms, then the
--- birth's fields in pairs. A reservation lives shortly: `confirm` prolongs it.
+-- new record's fields in pairs. A reservation lives shortly: `confirm` prolongs it.
 local key, hash, ttl = KEYS[1], ARGV[1], whole(ARGV[2], 'ttl')
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'reserved', 'correlation_id', 'created_at')
 local status, theirs = found[1], found[2]
@@ -7,7 +7,7 @@ if not status then
   clear(key)
   redis.call('HSET', key, 'reserved', '1', 'updated_at', text_of(now), unpack(ARGV, 3))
   redis.call('PEXPIRE', key, ttl)
-  return {'reserved', born('created_at', 3)}
+  return {'reserved', new_field('created_at', 3)}
 end
 if theirs and hash ~= '' and theirs ~= hash then return 'conflict' end
 if found[3] then

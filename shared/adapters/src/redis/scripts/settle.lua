@@ -1,6 +1,6 @@
 -- domain::record_rules::settle. ARGV: token, hop, ending, body hash, ttl in ms, how
 -- many arguments set fields, those in pairs (an empty value removes its field),
--- then the birth's fields in pairs.
+-- then the new record's fields in pairs.
 local key, token, ending, hash = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
 local hop, ttl, count = whole(ARGV[2], 'hop'), whole(ARGV[5], 'ttl'), whole(ARGV[6], 'count')
 
@@ -30,7 +30,7 @@ else
   -- A 2xx is a fact whoever reports it; anything else may be old news.
   if ending ~= 'delivered' then
     -- So is what happened to an earlier delivery under this id.
-    local older = tonumber(born('created_at', 7 + count) or 0) < tonumber(found[10] or 0)
+    local older = tonumber(new_field('created_at', 7 + count) or 0) < tonumber(found[10] or 0)
     local others = holder and holder ~= token and tonumber(found[5]) > now
     if older
       or at_hop > hop

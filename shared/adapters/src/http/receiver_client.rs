@@ -31,6 +31,7 @@ use super::connector::{
 };
 use crate::aws::secrets::{Keyring, SecretsError, StoredSecret};
 use crate::clock::Clock;
+use crate::receiver_client::ReceiverClient;
 use crate::telemetry::chain;
 use crate::tls;
 
@@ -54,14 +55,6 @@ const MAX_HEADERS: usize = 100;
 const MAX_HEAD: usize = 64 * 1024;
 /// The same over HTTP/2, unpacked.
 const MAX_HEAD_HTTP2: u32 = 64 * 1024;
-
-/// Makes attempts. A trait because the simulation scripts its receivers in
-/// virtual time; everything else runs the real one.
-#[async_trait]
-pub trait ReceiverClient: Send + Sync {
-    /// Posts one webhook and waits for its answer. Failure is a value.
-    async fn post(&self, delivery: &Delivery) -> Attempted;
-}
 
 /// How attempts are made.
 #[derive(Clone, Debug)]
