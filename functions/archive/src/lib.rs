@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use adapters::aws::dynamodb::{DeadLetterStore, Filed, StoreError};
 use adapters::clock::Clock;
+use adapters::dead_letter_store::{DeadLetterStore, Filed, StoreError};
 use adapters::metrics;
 use adapters::redis::query::Trip;
 use adapters::redis::transport::RedisPort;
@@ -75,7 +75,7 @@ impl Archivist {
     /// Answers one event of Lambda.
     ///
     /// # Errors
-    /// Never: what goes wrong with a message is told of that message.
+    /// Never: a failure is reported for its own message.
     pub async fn answer(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
         let records: Vec<Received> = event
             .payload
@@ -111,7 +111,7 @@ impl Archivist {
                     late_outcomes.extend(late.outcomes.into_iter().map(|outcome| (record, outcome)))
                 }
                 Ok(Item::Newer) => {
-                    tracing::warn!(message_id = %received.message_id, outcome = "left", "left for a newer archivist");
+                    tracing::warn!(message_id = %received.message_id, outcome = "left", "left for a newer consumer");
                     failed.insert(record);
                 }
                 Err(error) => {
@@ -183,7 +183,7 @@ impl Archivist {
                 }
             };
             if record.as_ref().is_some_and(|record| is_being_attempted(&filing, record, self.clock.now())) {
-                tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "busy", "its twin is being attempted");
+                tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "busy", "another message of this delivery is being attempted");
                 failed.insert(filing.record);
             } else {
                 kept.extend(judge(filing, record));
@@ -239,12 +239,12 @@ impl Archivist {
         }
         for (record, LateOutcome { id, new_record, settlement, .. }) in late_outcomes {
             settled.push((*record, trip.add(records::settle(id, new_record, settlement, self.lifetimes))));
+            moved.extend(settlement.ending.final_status().map(|status| (id.clone(), status)));
         }
         let letters = filed.iter().map(|filing| (filing.letter.webhook_id.as_str(), filing.letter.failed_at));
-        let indexed = [
-            trip.add(indexes::move_to(&moved, now, self.lifetimes)),
-            trip.add(dead_letters::enter(letters, now, self.life_s)),
-        ];
+        let has_final: Vec<usize> = settled.iter().map(|(record, _)| *record).collect();
+        let indexed = trip.add(indexes::move_to(&moved, now, self.lifetimes));
+        let entered = trip.add(dead_letters::enter(letters, now, self.life_s));
         let mut replies = match trip.run(self.redis.as_ref()).await {
             Ok(replies) => replies,
             Err(error) => {
@@ -264,8 +264,13 @@ impl Archivist {
                 failed.insert(record);
             }
         }
-        for error in indexed.into_iter().filter_map(|ticket| ticket.take(&mut replies).err()) {
-            tracing::warn!(code = error.code(), error = %chain(&error), "an index is repaired by whoever reads it");
+        if let Err(error) = indexed.take(&mut replies) {
+            // Nothing touches what is final again, so it would be in no list.
+            tracing::error!(code = error.code(), error = %chain(&error), "the records are in no list yet");
+            failed.extend(has_final);
+        }
+        if let Err(error) = entered.take(&mut replies) {
+            tracing::warn!(code = error.code(), error = %chain(&error), "an index was not updated; the next reader repairs it");
         }
         for filing in filed.iter().filter(|filing| !failed.contains(&filing.record)) {
             tracing::warn!(

@@ -1,4 +1,4 @@
-//! What Redis is told after the queues have what they must have: settlements, breaker
+//! What is written to Redis after the queues took their messages: settlements, breaker
 //! reports and index entries, all in one round trip.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
         }
         moved.extend(
             recorded_late(next).filter_map(|outcome| {
-                final_status(&outcome.settlement.ending).map(|status| (outcome.id.clone(), status))
+                outcome.settlement.ending.final_status().map(|status| (outcome.id.clone(), status))
             }),
         );
     }
@@ -48,7 +48,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
     let mut outcomes = Vec::new();
     for (ticket, claim, settlement) in settlements {
         match usable(ticket.take(&mut replies), &claim.id) {
-            Some(SettlementReply::Recorded) if is_indexed || final_status(&settlement.ending).is_none() => {}
+            Some(SettlementReply::Recorded) if is_indexed || settlement.ending.final_status().is_none() => {}
             Some(SettlementReply::Recorded) | None => outcomes.extend(late_outcome(claim, settlement)),
             Some(SettlementReply::Stale | SettlementReply::Foreign) => {
                 tracing::info!(webhook_id = %claim.id, hop = claim.hop, "settlement ignored: the record is newer");
@@ -83,7 +83,7 @@ fn recorded_late(decided: &Decided) -> impl Iterator<Item = &LateOutcome> {
 /// for ever: an index may be broken, and a late outcome revives its record.
 fn again(decided: &Decided, now: Millis) -> Option<LateOutcomes> {
     let Decision::Late { recorded, .. } = &decided.decision else { return None };
-    let is_final = |outcome: &&LateOutcome| final_status(&outcome.settlement.ending).is_some();
+    let is_final = |outcome: &&LateOutcome| outcome.settlement.ending.final_status().is_some();
     let outcomes: Vec<LateOutcome> = recorded.outcomes.iter().filter(is_final).cloned().collect();
     let is_wanted = !outcomes.is_empty() && now < recorded.deadline;
     is_wanted.then(|| LateOutcomes { outcomes, ..recorded.emptied() }.delayed(now))
@@ -123,15 +123,6 @@ fn status_after(claim: &HeldClaim, ending: &Ending) -> Option<Status> {
         Ending::Parked { .. } => Some(Status::waiting(claim.new_record.attempts)),
         Ending::Failed { .. } => Some(Status::Failed),
         Ending::Released => None,
-    }
-}
-
-/// The status that nothing follows, if this ending has one.
-fn final_status(ending: &Ending) -> Option<Status> {
-    match ending {
-        Ending::Delivered { .. } => Some(Status::Delivered),
-        Ending::Failed { .. } => Some(Status::Failed),
-        Ending::Retrying { .. } | Ending::Parked { .. } | Ending::Released => None,
     }
 }
 

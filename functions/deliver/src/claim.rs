@@ -112,7 +112,11 @@ struct LateTickets {
 impl LateTickets {
     fn begin(context: &Context, trip: &mut Trip, late: LateOutcomes, now: Millis) -> Self {
         let rest = late.emptied();
-        let LateOutcomes { outcomes, reports, .. } = late;
+        let age = late.age(now);
+        let LateOutcomes { outcomes, mut reports, .. } = late;
+        // The breaker would have opened and tried again by now: old failures say nothing
+        // about a receiver that has answered since.
+        reports.retain(|report| whole_ms(age) < context.breakers.of(&report.breaker).reset_ms);
         let settle = |outcome: LateOutcome| {
             let LateOutcome { id, new_record, settlement } = &outcome;
             let ticket = trip.add(records::settle(id, new_record, settlement, context.lifetimes));

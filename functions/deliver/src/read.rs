@@ -41,7 +41,7 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
             // the lease of another message of this delivery that is due already.
             Ok(Envelope::Deliver(message)) if message.due() > now => decide(Decision::Wait(message)),
             Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
-            Ok(Envelope::LateOutcomes(late)) if late.not_before > now => {
+            Ok(Envelope::LateOutcomes(late)) if late.not_before.min(late.deadline) > now => {
                 decide(Decision::Late { recorded: Box::new(late.emptied()), left: Some(late) });
             }
             Ok(Envelope::LateOutcomes(late)) => due.late_outcomes.push((record, late)),

@@ -71,7 +71,7 @@ struct Incoming {
 enum State {
     /// To be queued.
     New,
-    /// Its `expires_at` has passed. This fault is told, unless its delivery is known.
+    /// Its `expires_at` has passed. The client gets this fault unless the delivery is known.
     Expired(Fault),
     /// The queue has it.
     Queued,
@@ -234,8 +234,8 @@ impl Enqueue {
     }
 }
 
-/// Learns whether an id is known already. An id that Redis says nothing about is new:
-/// `claim` drops one of two messages, and losing one is worse.
+/// Learns whether an id is known already. An id that Redis says nothing about is new: it
+/// may be called a second time, and losing it is worse.
 fn note_reserved(item: &mut Incoming, reservation: Result<Reservation, ReplyError>) {
     let id = item.message.delivery.id.clone();
     match reservation {
@@ -243,7 +243,7 @@ fn note_reserved(item: &mut Incoming, reservation: Result<Reservation, ReplyErro
             item.message.delivery.accepted_at = accepted_at;
             item.new_record.accepted_at = accepted_at;
         }
-        // That it has expired is told.
+        // The client gets the expiry fault.
         Ok(Reservation::Conflict) if matches!(item.state, State::Expired(_)) => {}
         Ok(Reservation::Conflict) => item.state = State::Answered(Err(id_conflict())),
         Ok(Reservation::Known { status, correlation_id }) => {

@@ -230,6 +230,11 @@ impl LateOutcomes {
         self.outcomes.is_empty() && self.reports.is_empty()
     }
 
+    /// How long ago it happened.
+    pub fn age(&self, now: Millis) -> Duration {
+        MAX_LIFE.saturating_sub(now.until(self.deadline))
+    }
+
     /// The next message of these outcomes. Its wait grows with every one: 15 s, doubled
     /// up to 5 minutes.
     #[must_use = "an outcome that is not sent leaves its status untrue"]

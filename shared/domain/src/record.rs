@@ -215,6 +215,15 @@ impl Ending {
             Self::Delivered { .. } | Self::Failed { .. } | Self::Released => None,
         }
     }
+
+    /// The status that nothing follows, if this ending has one.
+    pub fn final_status(&self) -> Option<Status> {
+        match self {
+            Self::Delivered { .. } => Some(Status::Delivered),
+            Self::Failed { .. } => Some(Status::Failed),
+            Self::Retrying { .. } | Self::Parked { .. } | Self::Released => None,
+        }
+    }
 }
 
 /// The answer to a settlement.

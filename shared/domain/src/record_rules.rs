@@ -42,7 +42,8 @@ pub fn reserve(record: &mut Option<Record>, now: Millis, new_record: &NewRecord)
 /// a consumer may have been faster.
 pub fn confirm(record: &mut Option<Record>, now: Millis, new_record: &NewRecord) -> Status {
     let found = record.get_or_insert_with(|| Record::begun(new_record, now));
-    if !found.is_foreign(new_record) {
+    // A message of an earlier life says nothing about a later one's.
+    if !found.is_foreign(new_record) && new_record.accepted_at >= found.details.accepted_at {
         found.reserved = false;
     }
     found.status
@@ -64,9 +65,9 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     if found.is_foreign(&claim.new_record) {
         return Grant::Foreign;
     }
-    let verdict = |crashes: u32| if crashes >= MAX_CRASHES { Grant::Crashed } else { Grant::Granted };
+    let grant = |crashes: u32| if crashes >= MAX_CRASHES { Grant::Crashed } else { Grant::Granted };
     if found.lease.as_ref().is_some_and(|lease| lease.token == claim.token) {
-        return verdict(found.crashes);
+        return grant(found.crashes);
     }
     let accepted_at = claim.new_record.accepted_at;
     if accepted_at > found.details.accepted_at {
@@ -126,7 +127,7 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     found.claimed = Some(claim.hop);
     let until = now.after(Duration::from_millis(claim.lease_ms));
     found.lease = Some(Lease { token: claim.token.clone(), until, firm });
-    verdict(found.crashes)
+    grant(found.crashes)
 }
 
 /// Records how a claim ended.
@@ -521,6 +522,15 @@ mod tests {
         confirm(&mut record, Millis(201), &accepted(200));
         assert_eq!(claim(&mut record, Millis(202), &claim_accepted(100, "a", 1)), Grant::Stale);
         assert_eq!(claim(&mut record, Millis(203), &claim_accepted(200, "b", 0)), Grant::Granted);
+    }
+
+    #[test]
+    fn a_message_that_was_accepted_unseen_does_not_confirm_a_later_reservation() {
+        let mut record = None;
+        reserve(&mut record, Millis(200), &accepted(200));
+        confirm(&mut record, Millis(201), &accepted(100));
+        let grant = claim(&mut record, Millis(202), &claim_accepted(100, "a", 0));
+        assert_eq!(grant, Grant::Granted, "the later message may never be queued");
     }
 
     #[test]

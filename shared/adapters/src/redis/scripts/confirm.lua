@@ -1,7 +1,7 @@
 -- domain::record_rules::confirm. ARGV: body hash, ttl of an unfinished record in ms,
--- then the birth's fields in pairs. Answers the record's status.
+-- then the new record's fields in pairs. Answers the record's status.
 local key, hash, ttl = KEYS[1], ARGV[1], whole(ARGV[2], 'ttl')
-local found = redis.call('HMGET', key, 'status', 'body_hash', 'reserved')
+local found = redis.call('HMGET', key, 'status', 'body_hash', 'reserved', 'created_at')
 local status, theirs = found[1], found[2]
 if not status then
   clear(key)
@@ -9,7 +9,9 @@ if not status then
   redis.call('PEXPIRE', key, ttl)
   return redis.call('HGET', key, 'status')
 end
-if found[3] and not (theirs and hash ~= '' and theirs ~= hash) then
+-- A message of an earlier life says nothing about a later one's.
+local older = tonumber(new_field('created_at', 3) or 0) < tonumber(found[4] or 0)
+if found[3] and not older and not (theirs and hash ~= '' and theirs ~= hash) then
   redis.call('HDEL', key, 'reserved')
   redis.call('PEXPIRE', key, ttl)
 end
