@@ -10,6 +10,7 @@ use bytes::Bytes;
 use domain::delivery::Delivery;
 use domain::identity::body_hash;
 use domain::message::Message;
+use domain::time::Millis;
 
 use crate::proxy::Trouble;
 use crate::torture::{Blow, Field, Plan, Told, Weather};
@@ -198,24 +199,30 @@ async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
     // The order of a map does not follow the seed.
     known.sort_by(|a, b| a.0.cmp(&b.0));
     let chosen = rng.choose_multiple(known.iter(), 10);
-    let bodies = chosen.into_iter().map(|(id, told)| message(field, id, told).encode().unwrap()).collect();
+    let bodies =
+        chosen.into_iter().filter_map(|(id, told)| Some(message(field, id, told)?.encode().unwrap())).collect();
     send(field, QueueName::Delivery, bodies, |books| books.duplicated += 1).await;
 }
 
-fn message(field: &Field, id: &str, told: &Told) -> Message {
+/// A second copy of a delivery's first message: accepted when the first one was, as its
+/// record says. None while Redis does not answer or has no record.
+fn message(field: &Field, id: &str, told: &Told) -> Option<Message> {
     let url = field.receivers[told.receiver].url();
-    let now = adapters::clock::Clock::system().now();
+    let mut redis = field.redis.lock().unwrap().connect();
+    let found: Option<u64> =
+        redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("created_at").query(&mut redis).ok()?;
+    let accepted_at = Millis(found?);
     let delivery = Delivery {
         id: id.to_owned(),
         body_hash: body_hash(&url, &told.payload, &BTreeMap::new(), None, None),
         url,
         payload: Bytes::from(told.payload.clone()),
         correlation_id: "by-hand".to_owned(),
-        accepted_at: now,
-        deadline: now.after(Duration::from_secs(86_400)),
+        accepted_at,
+        deadline: accepted_at.after(Duration::from_secs(86_400)),
         ..Delivery::default()
     };
-    Message { delivery, ..Message::default() }
+    Some(Message { delivery, ..Message::default() })
 }
 
 async fn send(field: &Field, queue_name: QueueName, bodies: Vec<String>, count: fn(&mut super::Books)) {

@@ -15,8 +15,13 @@ fn number(name: &str, otherwise: u64) -> u64 {
     setting(name).map_or(otherwise, |value| value.parse().unwrap())
 }
 
+/// Every long run is a new one, unless a seed is named. The short form always has the same.
+fn seed() -> u64 {
+    number("SEED", if setting("TORTURE").is_some() { fastrand::u64(1..1_000_000) } else { 1 })
+}
+
 async fn torture(weather: Weather, webhooks: u64) {
-    let (seed, other) = (number("SEED", 1), setting("OTHER"));
+    let (seed, other) = (seed(), setting("OTHER"));
     let plan = Plan { seed, webhooks: usize::try_from(webhooks).unwrap(), weather, other };
     println!("SEED={seed}");
     let report = run(plan).await;

@@ -131,3 +131,31 @@ fn write_line(line: &impl Serialize) {
         Err(error) => tracing::error!(error = %chain(&error), "metrics cannot be written"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn line(version: Option<&str>) -> Value {
+        let head = Head { stack: "s", function: "deliver", at_ms: 7, version };
+        serde_json::to_value(Emf { head, told: &Drained::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_published_version_tells_of_its_successes_too() {
+        let line = line(Some("12"));
+        let name = "task_invocations_total.deliver.error";
+        assert_eq!((&line["version"], &line[name]), (&json!("12"), &json!(0)));
+        let directives = line["_aws"]["CloudWatchMetrics"].as_array().unwrap();
+        assert_eq!(directives[1]["Dimensions"], json!([["stack", "version"]]));
+        assert_eq!(directives[1]["Metrics"], json!([{ "Name": name, "Unit": "Count" }]));
+    }
+
+    #[test]
+    fn what_is_not_published_has_no_version() {
+        let line = line(None);
+        assert_eq!(line.get("version"), None);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"].as_array().unwrap().len(), 1);
+    }
+}
