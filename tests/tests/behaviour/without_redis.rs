@@ -49,6 +49,26 @@ async fn a_redis_that_failed_is_left_alone_for_a_while_and_then_tried_once() {
 
 #[tokio::test]
 async fn failures_that_redis_missed_open_the_breaker_when_it_is_back() {
+    let world = failures_that_redis_missed().await;
+    world.clock.advance(Duration::from_secs(20));
+    world.step(QueueName::Retry).await;
+    let (_, listed) = world.get("/circuit-breakers?state=open").await;
+    assert_eq!(listed["circuit_breakers"].as_array().unwrap().len(), 1, "{listed}");
+    world.leaves([QueueName::Retry]);
+}
+
+#[tokio::test]
+async fn failures_that_redis_missed_too_long_ago_open_nothing() {
+    let world = failures_that_redis_missed().await;
+    world.clock.advance(Duration::from_secs(61));
+    world.receiver.always(200);
+    world.step(QueueName::Retry).await;
+    let (_, listed) = world.get("/circuit-breakers?state=open").await;
+    assert_eq!(listed["circuit_breakers"].as_array().unwrap().len(), 0, "{listed}");
+}
+
+/// Five calls fail while Redis goes away, and it comes back.
+async fn failures_that_redis_missed() -> World {
     let mut world = World::new().await;
     for n in 0..5 {
         world.enqueue(&format!("a-{n}"), "1").await;
@@ -65,11 +85,7 @@ async fn failures_that_redis_missed_open_the_breaker_when_it_is_back() {
     world.redis.resume();
     let outcomes = world.queues.all(QueueName::Retry).into_iter().find(|message| message.body.contains("\"outcomes\""));
     assert!(outcomes.unwrap().body.contains("\"unhealthy\""), "the report waits with the outcomes");
-    world.clock.advance(Duration::from_secs(20));
-    world.step(QueueName::Retry).await;
-    let (_, listed) = world.get("/circuit-breakers?state=open").await;
-    assert_eq!(listed["circuit_breakers"].as_array().unwrap().len(), 1, "{listed}");
-    world.leaves([QueueName::Retry]);
+    world
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tower_service::Service;
 
 /// How many bytes a receiver may send from one answer's head to the end of the next one's:
@@ -145,16 +145,42 @@ impl Drop for OpenOne {
 }
 
 /// A connection that counts what it reads, below TLS: handshakes and empty records count,
-/// too.
+/// too. It ends when its receiver does not take what is written: the time limit of an
+/// attempt only ends the wait for an answer, and a connection with unsent bytes would stay.
 pub(super) struct Metered {
     tcp: TcpStream,
     allowance: Allowance,
+    patience: Duration,
+    /// Ends when the receiver has taken too little for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
     _open: OpenOne,
 }
 
 impl Metered {
-    fn new(tcp: TcpStream, open: &OpenCount) -> Self {
-        Self { tcp, allowance: Allowance(Arc::new(AtomicUsize::new(PER_HEAD))), _open: open.open() }
+    fn new(tcp: TcpStream, patience: Duration, open: &OpenCount) -> Self {
+        let allowance = Allowance(Arc::new(AtomicUsize::new(PER_HEAD)));
+        Self { tcp, allowance, patience, stalled: None, _open: open.open() }
+    }
+
+    /// What came of writing `wanted` bytes. Only all of them end a stall: otherwise a
+    /// receiver could take one byte now and then.
+    fn wrote(
+        &mut self,
+        wanted: usize,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match wrote {
+            Poll::Ready(Ok(bytes)) if bytes == wanted => self.stalled = None,
+            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Ok(_)) | Poll::Pending => {
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+                if stalled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        wrote
     }
 }
 
@@ -169,7 +195,9 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        this.wrote(bytes.len(), cx, wrote)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -185,7 +213,9 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.tcp).poll_write_vectored(cx, slices);
+        this.wrote(slices.iter().map(|slice| slice.len()).sum(), cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -205,6 +235,8 @@ struct Dialer {
     guard: Arc<Guard>,
     lookup: Lookup,
     limit: Duration,
+    /// How long a receiver may take nothing.
+    patience: Duration,
     open: OpenCount,
 }
 
@@ -234,7 +266,7 @@ impl Dialer {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.limit));
         let stream = tcp.call(to).await.map_err(|error| not_dialled(error, only_ipv4))?;
-        Ok(TokioIo::new(Metered::new(stream.into_inner(), &self.open)))
+        Ok(TokioIo::new(Metered::new(stream.into_inner(), self.patience, &self.open)))
     }
 }
 
@@ -308,9 +340,10 @@ impl Connector {
         lookup: Lookup,
         tls: Arc<ClientConfig>,
         limit: Duration,
+        patience: Duration,
         open: OpenCount,
     ) -> Self {
-        let dialer = Dialer { guard, lookup, limit, open };
+        let dialer = Dialer { guard, lookup, limit, patience, open };
         Self { https: HttpsConnector::from((dialer, tls)), limit }
     }
 }

@@ -47,8 +47,12 @@ const AFTER_SUCCESS: Duration = Duration::from_millis(50);
 /// How long the body of a failure is waited for. It may say what was wrong.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// A pool that was not used for so long may be full of dead connections: the
-/// process may have been frozen, and its own timers with it.
-const STALE: Duration = Duration::from_secs(10);
+/// process may have been frozen, and its own timers with it. Common servers close an idle
+/// connection after 5 s.
+const STALE: Duration = Duration::from_secs(4);
+/// How often a connection over HTTP/2 with calls under way is asked whether it lives, and
+/// how long it may take to answer. Calls share it, so a dead one would fail them all.
+const PING: Duration = Duration::from_secs(3);
 /// Most header fields in an answer.
 const MAX_HEADERS: usize = 100;
 /// Most bytes of an answer's head.
@@ -354,14 +358,17 @@ impl Pool {
     ) -> Self {
         let open = OpenCount::default();
         let (guard, lookup, tls) = (Arc::clone(guard), Arc::clone(lookup), Arc::clone(tls));
-        let connector = Connector::new(guard, lookup, tls, config.connect_timeout, open.clone());
+        let connector = Connector::new(guard, lookup, tls, config.connect_timeout, config.timeout, open.clone());
         let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(STALE)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(MAX_HEAD)
             .http2_max_header_list_size(MAX_HEAD_HTTP2)
             .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
             .build(connector);
         Self { client, open, used_at: now }
     }
@@ -385,5 +392,34 @@ mod tests {
     fn kept_text_is_safe_to_show() {
         assert_eq!(printable(b" ok\x1b[31m\r\n\0 \xff "), "ok\\u{1b}[31m\\r\\n\\u{0} \u{fffd}");
         assert_eq!(printable("é 漢 \u{202e}".as_bytes()), "é 漢 \\u{202e}");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_never_reads_does_not_keep_a_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let config = ReceiverClientConfig {
+            timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(500),
+            guard: Guard::allowing(vec!["127.0.0.0/8".parse().unwrap()]),
+            extra_roots_pem: None,
+        };
+        let secret = "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=";
+        let keyring = Arc::new(Keyring::given(Signer::parse(secret).unwrap()));
+        let client = HttpReceiverClient::new(config, keyring, Clock::system()).unwrap();
+        // More than the buffers of both sides hold.
+        let payload = Bytes::from(vec![b'1'; 32 * 1024 * 1024]);
+        let delivery = Delivery { id: "a".into(), url, payload, ..Delivery::default() };
+        let (attempted, held) = tokio::join!(client.post(&delivery), listener.accept());
+        assert_eq!(attempted.answer, Answer::Timeout);
+        let open = client.pool.lock().unwrap().open.clone();
+        for _ in 0..200 {
+            if open.get() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(open.get(), 0);
+        drop(held);
     }
 }
