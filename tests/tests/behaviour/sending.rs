@@ -427,6 +427,21 @@ async fn connections_are_used_again_and_dropped_after_a_freeze() {
 }
 
 #[tokio::test]
+async fn each_connection_ages_by_the_clock_while_others_are_in_use() {
+    let (rare, busy) = (Receiver::start().await, Receiver::start().await);
+    let clock = Clock::fixed(BEGINNING);
+    let client = HttpReceiverClient::new(config(&["127.0.0.0/8"]), keyring(SECRET), clock.clone()).unwrap();
+    client.post(&delivery(&rare.url("/"))).await;
+    for _ in 0..3 {
+        client.post(&delivery(&busy.url("/"))).await;
+        // Frozen, each time for less than a connection may be idle.
+        clock.advance(Duration::from_secs(3));
+    }
+    client.post(&delivery(&rare.url("/"))).await;
+    assert_eq!((rare.connections(), busy.connections()), (2, 1));
+}
+
+#[tokio::test]
 async fn an_idle_connection_that_its_receiver_closed_costs_nothing() {
     // It answers once on each connection, and then closes it without notice.
     let peer = Peer::start(vec![head("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;

@@ -2,6 +2,7 @@
 //! addresses. What its answer means is decided in `domain::outcome`.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RET
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::rt::{Sleep, Timer};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
@@ -143,7 +145,7 @@ impl HttpReceiverClient {
         let extra = config.extra_roots_pem.as_deref().and_then(tls::certificates).unwrap_or_default();
         let tls = Arc::new(tls::for_receivers(extra)?);
         let guard = Arc::new(config.guard.clone());
-        let pool = Pool::new(&config, &guard, &lookup, &tls, clock.now());
+        let pool = Pool::new(&config, &guard, &lookup, &tls, clock.clone());
         Ok(Self { config, keyring, clock, guard, lookup, tls, most_open: most_open(), pool: Mutex::new(pool) })
     }
 
@@ -152,7 +154,7 @@ impl HttpReceiverClient {
     fn client(&self, now: Millis) -> HttpClient {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.used_at.until(now) > STALE || pool.open.get() >= self.most_open {
-            *pool = Pool::new(&self.config, &self.guard, &self.lookup, &self.tls, now);
+            *pool = Pool::new(&self.config, &self.guard, &self.lookup, &self.tls, self.clock.clone());
         }
         pool.used_at = now;
         pool.client.clone()
@@ -347,6 +349,29 @@ fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// A timer whose "now" is the time of day: the timers of a process stand still while it is
+/// frozen, and its idle connections age all the same.
+#[derive(Clone)]
+struct WallTimer {
+    clock: Clock,
+    began: (Instant, Millis),
+}
+
+impl Timer for WallTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        TokioTimer::new().sleep(duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(self.now()))
+    }
+
+    fn now(&self) -> Instant {
+        let (instant, at) = self.began;
+        instant + at.until(self.clock.now())
+    }
+}
+
 impl Pool {
     /// A client without connections.
     fn new(
@@ -354,14 +379,15 @@ impl Pool {
         guard: &Arc<Guard>,
         lookup: &Lookup,
         tls: &Arc<rustls::ClientConfig>,
-        now: Millis,
+        clock: Clock,
     ) -> Self {
+        let now = clock.now();
         let open = OpenCount::default();
         let (guard, lookup, tls) = (Arc::clone(guard), Arc::clone(lookup), Arc::clone(tls));
         let connector = Connector::new(guard, lookup, tls, config.connect_timeout, config.timeout, open.clone());
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
+            .pool_timer(WallTimer { clock, began: (Instant::now(), now) })
             .pool_idle_timeout(STALE)
             .http1_max_headers(MAX_HEADERS)
             .http1_max_buf_size(MAX_HEAD)
