@@ -74,7 +74,7 @@ pub struct LateOutcome {
 }
 
 /// How calls went that began in one epoch of a circuit breaker. It counts only in that
-/// epoch, however late it comes.
+/// epoch, and no later than the breaker's first pause would have lasted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LateReport {

@@ -124,7 +124,7 @@ struct Pool {
 }
 
 impl HttpReceiverClient {
-    /// A sender with an empty connection pool.
+    /// A client with an empty connection pool.
     ///
     /// # Errors
     /// When TLS cannot be set up.
