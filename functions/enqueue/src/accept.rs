@@ -234,8 +234,8 @@ impl Enqueue {
     }
 }
 
-/// Learns whether an id is known already. An id that Redis says nothing about is new: it
-/// may be called a second time, and losing it is worse.
+/// Learns whether an id is known already. An id that Redis says nothing about is new. It may
+/// be called a second time, unless its record says *delivered* by then: losing it is worse.
 fn note_reserved(item: &mut Incoming, reservation: Result<Reservation, ReplyError>) {
     let id = item.message.delivery.id.clone();
     match reservation {

@@ -70,12 +70,16 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         return grant(found.crashes);
     }
     let accepted_at = claim.new_record.accepted_at;
-    if accepted_at > found.details.accepted_at {
+    // A client that repeats a request while Redis is away gets it accepted twice. What was
+    // delivered after that is not delivered again. Without a 2xx the later message carries it:
+    // the record may be of an earlier life of its id.
+    let is_repeated = found.status == Status::Delivered && accepted_at <= found.updated_at;
+    if accepted_at > found.details.accepted_at && !is_repeated {
         if let Some(lease) = found.lease.as_ref().filter(|lease| lease.until > now) {
             return Grant::Busy(now.until(lease.until));
         }
-        // All messages of one reservation were accepted at one instant. So the id was used
-        // again after this record was gone, and a Redis that was restored has it still.
+        // The id was used again after this record was gone, and a Redis that was restored
+        // has it still.
         *found = Record::begun(&claim.new_record, now);
     }
     if found.status == Status::Delivered {
@@ -539,14 +543,34 @@ mod tests {
             let mut record = None;
             claim(&mut record, Millis(100), &claim_accepted(100, "a", 3));
             assert_eq!(
-                claim(&mut record, Millis(150), &claim_accepted(101, "b", 0)),
+                claim(&mut record, Millis(150), &claim_accepted(140, "b", 0)),
                 Grant::Busy(Duration::from_millis(50))
             );
             settle(&mut record, Millis(160), &accepted(100), &settle_of("a", 3, ending));
-            assert_eq!(claim(&mut record, Millis(170), &claim_accepted(101, "b", 0)), Grant::Granted);
+            assert_eq!(claim(&mut record, Millis(180), &claim_accepted(170, "b", 0)), Grant::Granted);
             let record = record.unwrap();
-            assert_eq!((record.hop, record.details.accepted_at), (0, Millis(101)));
+            assert_eq!((record.hop, record.details.accepted_at), (0, Millis(170)));
         }
+    }
+
+    #[test]
+    fn late_news_that_is_no_2xx_does_not_stop_a_later_life() {
+        for ending in [failed(), retrying()] {
+            let mut record = None;
+            settle(&mut record, Millis(160), &accepted(100), &settle_of("a", 3, ending));
+            assert_eq!(claim(&mut record, Millis(170), &claim_accepted(150, "b", 0)), Grant::Granted);
+            assert_eq!(record.unwrap().details.accepted_at, Millis(150));
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_repeated_unseen_is_delivered_once() {
+        let mut record = None;
+        claim(&mut record, Millis(160), &claim_accepted(100, "a", 0));
+        let busy = Grant::Busy(Duration::from_millis(90));
+        assert_eq!(claim(&mut record, Millis(170), &claim_accepted(150, "b", 0)), busy);
+        settle(&mut record, Millis(180), &accepted(100), &settle_of("a", 0, delivered()));
+        assert_eq!(claim(&mut record, Millis(190), &claim_accepted(150, "b", 0)), Grant::Done);
     }
 
     #[test]

@@ -27,6 +27,22 @@ async fn accepted_and_delivered_without_redis_and_known_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_repeated_while_redis_is_away_is_delivered_once() {
+    let mut world = World::new().await;
+    world.redis.stop();
+    for _ in 0..2 {
+        world.enqueue("a", "1").await;
+        world.clock.advance(Duration::from_millis(20));
+    }
+    assert_eq!(world.queues.all(QueueName::Delivery).len(), 2, "nobody knows yet that it is the same");
+    world.redis.resume();
+    world.clock.advance(Duration::from_secs(5));
+    world.settle().await;
+    assert_eq!(world.receiver.arrivals().len(), 1);
+    assert_eq!(world.status("a").await["status"], "delivered");
+}
+
+#[tokio::test]
 async fn a_redis_that_failed_is_left_alone_for_a_while_and_then_tried_once() {
     let mut world = World::new().await;
     world.enqueue("a", "1").await;

@@ -10,7 +10,7 @@ local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 local accepted = whole(new_field('created_at', 10), 'created_at')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved')
+  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
 local created = tonumber(found[11] or 0)
@@ -19,11 +19,15 @@ local function grant() return crashes >= limit and 'crashed' or 'granted' end
 if status then
   if theirs and hash ~= '' and theirs ~= hash then return 'foreign' end
   if holder == token then return grant() end
-  if accepted > created then
+  -- A client that repeats a request while Redis is away gets it accepted twice. What was
+  -- delivered after that is not delivered again. Without a 2xx the later message carries it:
+  -- the record may be of an earlier life of its id.
+  local repeated = status == 'delivered' and accepted <= tonumber(found[13] or 0)
+  if accepted > created and not repeated then
     local left = holder and tonumber(found[5]) - now or 0
     if left > 0 then return {'busy', left} end
-    -- All messages of one reservation were accepted at one instant. So the id was used
-    -- again after this record was gone, and a Redis that was restored has it still.
+    -- The id was used again after this record was gone, and a Redis that was restored has
+    -- it still.
     found, status, holder, at_hop, crashes = {}, nil, nil, 0, 0
   elseif status == 'delivered' then
     return 'done'
