@@ -3,7 +3,7 @@
 
 use std::future::ready;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,10 +52,20 @@ pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr
 pub(super) fn system_lookup() -> Lookup {
     Arc::new(|name| {
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((name, 0)).await?;
+            let resolving = tokio::task::spawn_blocking(move || (name.as_str(), 0).to_socket_addrs().map_err(blame));
+            let addresses = resolving.await.map_err(io::Error::other)??;
             Ok(addresses.map(|address| address.ip()).collect())
         })
     })
+}
+
+/// A resolver that gets no descriptor may say of it what it says of a name server that is
+/// away. So it is looked at once whether there is one.
+fn blame(error: io::Error) -> io::Error {
+    match std::fs::File::open("/dev/null") {
+        Err(ours) if is_exhaustion(&ours) => ours,
+        Ok(_) | Err(_) => error,
+    }
 }
 
 /// Why there is no connection.
@@ -260,23 +270,36 @@ impl Dialer {
 
     async fn dial(self, to: Uri) -> Result<TokioIo<Metered>, ConnectError> {
         let addresses = self.addresses(&to).await?;
+        let ipv4: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
+        let has_both = !ipv4.is_empty() && ipv4.len() < addresses.len();
+        let mut dialled = self.connect(addresses, to.clone()).await;
+        // The error is of the family that was tried last. Where this machine has no IPv6, it
+        // hides what became of IPv4.
+        if has_both && dialled.as_ref().is_err_and(has_no_way) {
+            dialled = self.connect(ipv4, to).await;
+        }
+        Ok(TokioIo::new(Metered::new(dialled?, self.patience, &self.open)))
+    }
+
+    async fn connect(&self, addresses: Vec<IpAddr>, to: Uri) -> Result<TcpStream, ConnectError> {
         let only_ipv4 = addresses.iter().all(IpAddr::is_ipv4);
         let mut tcp = HttpConnector::new_with_resolver(Resolved(addresses));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.limit));
-        let stream = tcp.call(to).await.map_err(|error| not_dialled(error, only_ipv4))?;
-        Ok(TokioIo::new(Metered::new(stream.into_inner(), self.patience, &self.open)))
+        tcp.call(to).await.map(TokioIo::into_inner).map_err(|error| not_dialled(error, only_ipv4))
     }
 }
 
-/// A name without an answer. A resolver that gets no descriptor may say of it what it says
-/// of a name server that is away, so it is looked whether there is one.
+/// Whether this machine has no address to call from, or no route.
+fn has_no_way(error: &ConnectError) -> bool {
+    let no_way = [libc::EADDRNOTAVAIL, libc::ENETUNREACH, libc::EAFNOSUPPORT];
+    let found = |error: &io::Error| error.raw_os_error().is_some_and(|code| no_way.contains(&code));
+    matches!(error, ConnectError::Broken(source) if system_errors(&**source).any(found))
+}
+
 fn not_resolved(error: io::Error) -> ConnectError {
-    match std::fs::File::open("/dev/null") {
-        Err(ours) if is_exhaustion(&ours) => ConnectError::Exhausted(ours),
-        Ok(_) | Err(_) => ConnectError::Lookup(error),
-    }
+    if is_exhaustion(&error) { ConnectError::Exhausted(error) } else { ConnectError::Lookup(error) }
 }
 
 fn not_dialled<E>(error: E, only_ipv4: bool) -> ConnectError
@@ -392,6 +415,16 @@ mod tests {
         }
         assert!(matches!(dialled(libc::EADDRNOTAVAIL, true), ConnectError::Exhausted(_)), "no port is left");
         assert!(matches!(dialled(libc::EADDRNOTAVAIL, false), ConnectError::Broken(_)), "there is no IPv6 here");
+    }
+
+    #[test]
+    fn only_a_missing_way_is_no_word_on_the_other_family() {
+        for code in [libc::EADDRNOTAVAIL, libc::ENETUNREACH, libc::EAFNOSUPPORT] {
+            assert!(has_no_way(&dialled(code, false)), "{code}");
+        }
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EMFILE] {
+            assert!(!has_no_way(&dialled(code, false)), "{code}");
+        }
     }
 
     #[test]
