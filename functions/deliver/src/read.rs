@@ -55,3 +55,21 @@ fn malformed(body: &Bytes, why: &Malformed) -> Decision {
     let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
     Decision::Malformed { body, error: why.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_due(late: &LateOutcomes, now: u64) -> bool {
+        let received = Received { message_id: "m".into(), body: Bytes::from(late.encode().unwrap()) };
+        !read(&[received], Millis(now), &mut Vec::new()).late_outcomes.is_empty()
+    }
+
+    #[test]
+    fn a_late_outcome_never_waits_beyond_its_deadline() {
+        let mut late = LateOutcomes::new(Vec::new(), Vec::new(), Millis(0));
+        (late.not_before, late.deadline) = (Millis(9_000), Millis(500));
+        assert!(!is_due(&late, 499));
+        assert!(is_due(&late, 500));
+    }
+}
