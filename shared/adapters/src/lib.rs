@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod process;
 pub mod receiver_client;
 pub mod redis;
+pub mod registry;
 pub mod telemetry;
 pub(crate) mod tls;
 

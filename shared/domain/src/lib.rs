@@ -20,6 +20,11 @@ pub mod parking;
 pub mod reason;
 pub mod retry;
 
+// Who it is delivered to, if it is an endpoint of a tenant.
+pub mod endpoint;
+pub mod schedule;
+pub mod seal;
+
 // What is shared between consumers.
 pub mod breaker;
 pub mod record;

@@ -1,13 +1,23 @@
-//! Standard Webhooks 1.0.0 signatures: `v1,` and HMAC-SHA256 over
-//! `{id}.{timestamp}.{body}`, one for each active secret, newest first.
+//! Standard Webhooks 1.0.0 signatures over `{id}.{timestamp}.{body}`, one for each active
+//! secret, newest first: `v1,` and HMAC-SHA256 with a `whsec_` secret, `v1a,` and Ed25519
+//! with a `whsk_` secret.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-const PREFIX: &str = "whsec_";
+/// How a shared secret begins.
+const SHARED: &str = "whsec_";
+/// How a private key begins.
+const PRIVATE: &str = "whsk_";
+/// How a public key begins.
+const PUBLIC: &str = "whpk_";
+/// The bytes of an Ed25519 seed, which is the private key (RFC 8032 §5.1.5).
+pub const SEED: usize = 32;
 
 /// Why a signing secret cannot be used. It never shows the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,68 +26,133 @@ pub enum SecretError {
     #[error("no signing secret is given")]
     Missing,
     /// It lacks the prefix.
-    #[error("a signing secret begins with `whsec_`")]
+    #[error("a signing secret begins with `whsec_` or `whsk_`")]
     Prefix,
     /// It is not strict, padded base64.
-    #[error("after `whsec_` a signing secret is strict base64 with padding")]
+    #[error("after its prefix a signing secret is strict base64 with padding")]
     Base64,
     /// It has too few or too many bytes.
     #[error("a signing secret has 24 to 64 bytes, this one has {0}")]
     Length(usize),
+    /// It is not an Ed25519 key.
+    #[error("a `whsk_` secret is an Ed25519 seed of 32 bytes, or seed and public key with 64 bytes")]
+    Ed25519,
+}
+
+/// One signing secret.
+#[derive(Clone)]
+pub enum SigningSecret {
+    /// `whsec_`: the receiver has it, too.
+    Shared(Arc<Key>),
+    /// `whsk_`: the receiver has the public key.
+    Private(Arc<Ed25519KeyPair>),
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared(_) => "SigningSecret(shared)",
+            Self::Private(_) => "SigningSecret(private)",
+        })
+    }
+}
+
+impl SigningSecret {
+    /// Reads `whsec_…` or `whsk_…`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        // The standard engine refuses missing padding and stray trailing bits, so a
+        // typing error cannot become a short key.
+        let bytes = |encoded: &str| STANDARD.decode(encoded).map_err(|_| SecretError::Base64);
+        if let Some(encoded) = text.strip_prefix(SHARED) {
+            let bytes = bytes(encoded)?;
+            return match bytes.len() {
+                24..=64 => Ok(Self::Shared(Arc::new(Key::new(HMAC_SHA256, &bytes)))),
+                length => Err(SecretError::Length(length)),
+            };
+        }
+        let bytes = bytes(text.strip_prefix(PRIVATE).ok_or(SecretError::Prefix)?)?;
+        let pair = match bytes.split_at_checked(SEED) {
+            Some((seed, [])) => Ed25519KeyPair::from_seed_unchecked(seed),
+            Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
+            None => return Err(SecretError::Ed25519),
+        };
+        pair.map(|pair| Self::Private(Arc::new(pair))).map_err(|_| SecretError::Ed25519)
+    }
+
+    /// The `whpk_…` that a receiver checks signatures with, if it differs from the secret.
+    pub fn public_key(&self) -> Option<String> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Private(pair) => Some(format!("{PUBLIC}{}", STANDARD.encode(pair.public_key()))),
+        }
+    }
+
+    /// Adds its signature to a value of `webhook-signature`.
+    fn sign(&self, parts: &[&[u8]], header: &mut String) {
+        match self {
+            Self::Shared(key) => {
+                let mut mac = Context::with_key(key);
+                parts.iter().for_each(|part| mac.update(part));
+                header.push_str("v1,");
+                STANDARD.encode_string(mac.sign(), header);
+            }
+            Self::Private(pair) => {
+                header.push_str("v1a,");
+                STANDARD.encode_string(pair.sign(&parts.concat()), header);
+            }
+        }
+    }
+}
+
+/// A new `whsec_` secret of these random bytes.
+pub fn shared_secret(random: &[u8; 32]) -> String {
+    format!("{SHARED}{}", STANDARD.encode(random))
 }
 
 /// The active signing secrets, newest first.
 #[derive(Clone)]
 pub struct Signer {
-    keys: Vec<Key>,
+    secrets: Vec<SigningSecret>,
 }
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({} secrets)", self.keys.len())
+        write!(f, "Signer({} secrets)", self.secrets.len())
     }
 }
 
 impl Signer {
-    /// Reads a space-separated list of `whsec_…` secrets, newest first.
+    /// A signer with these secrets, newest first.
+    pub fn new(secrets: Vec<SigningSecret>) -> Self {
+        Self { secrets }
+    }
+
+    /// Reads a space-separated list of secrets, newest first.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn parse(secrets: &str) -> Result<Self, SecretError> {
-        let keys: Vec<_> = secrets.split_whitespace().map(key).collect::<Result<_, _>>()?;
-        if keys.is_empty() { Err(SecretError::Missing) } else { Ok(Self { keys }) }
+        let secrets: Vec<_> = secrets.split_whitespace().map(SigningSecret::parse).collect::<Result<_, _>>()?;
+        if secrets.is_empty() { Err(SecretError::Missing) } else { Ok(Self { secrets }) }
     }
 
     /// The value of `webhook-signature` for this attempt. `timestamp` is in whole
     /// seconds since the epoch and is the value of `webhook-timestamp`.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
-        let mut header = String::with_capacity(self.keys.len() * 48);
-        for key in &self.keys {
-            let mut mac = Context::with_key(key);
-            mac.update(id.as_bytes());
-            mac.update(b".");
-            mac.update(timestamp.to_string().as_bytes());
-            mac.update(b".");
-            mac.update(body);
+        let timestamp = timestamp.to_string();
+        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        let mut header = String::with_capacity(self.secrets.len() * 48);
+        for secret in &self.secrets {
             if !header.is_empty() {
                 header.push(' ');
             }
-            header.push_str("v1,");
-            STANDARD.encode_string(mac.sign(), &mut header);
+            secret.sign(&parts, &mut header);
         }
         header
     }
-}
-
-fn key(secret: &str) -> Result<Key, SecretError> {
-    let encoded = secret.strip_prefix(PREFIX).ok_or(SecretError::Prefix)?;
-    // The standard engine refuses missing padding and stray trailing bits, so a
-    // typing error cannot become a short key.
-    let bytes = STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?;
-    if !(24..=64).contains(&bytes.len()) {
-        return Err(SecretError::Length(bytes.len()));
-    }
-    Ok(Key::new(HMAC_SHA256, &bytes))
 }
 
 #[cfg(test)]
@@ -100,7 +175,7 @@ mod tests {
         // Its secret has 18 bytes, which is too weak to be accepted from anybody.
         assert_eq!(Signer::parse("whsec_plJ3nmyCDGBKInavdOK15jsl").unwrap_err(), SecretError::Length(18));
         let bytes = STANDARD.decode("plJ3nmyCDGBKInavdOK15jsl").unwrap();
-        let signer = Signer { keys: vec![Key::new(HMAC_SHA256, &bytes)] };
+        let signer = Signer::new(vec![SigningSecret::Shared(Arc::new(Key::new(HMAC_SHA256, &bytes)))]);
         assert_eq!(
             signer.sign("msg_loFOjxBNrRLzqYUf", 1_731_705_121, br#"{"event_type":"ping","data":{"success":true}}"#),
             "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="
@@ -136,5 +211,40 @@ mod tests {
             assert!(Signer::parse(&of(bytes)).is_ok());
         }
         assert_eq!(format!("{:?}", Signer::parse(SECRET).unwrap()), "Signer(1 secrets)");
+    }
+
+    // Test 1 of RFC 8032 §7.1.
+    const SEED_1: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    const PUBLIC_1: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+    #[test]
+    fn a_private_key_is_a_seed_with_or_without_its_public_key() {
+        let alone = SigningSecret::parse(&format!("whsk_{SEED_1}")).unwrap();
+        assert_eq!(alone.public_key(), Some(format!("whpk_{PUBLIC_1}")));
+        let both = [SEED_1, PUBLIC_1].map(|part| STANDARD.decode(part).unwrap()).concat();
+        let pair = SigningSecret::parse(&format!("whsk_{}", STANDARD.encode(&both))).unwrap();
+        assert_eq!(pair.public_key(), alone.public_key());
+        for wrong in [&both[..31], &both[..63], &[both.clone(), vec![0]].concat(), &[&both[..32], &[7; 32]].concat()] {
+            let secret = format!("whsk_{}", STANDARD.encode(wrong));
+            assert_eq!(SigningSecret::parse(&secret).unwrap_err(), SecretError::Ed25519);
+        }
+        assert_eq!(SigningSecret::parse(SECRET).unwrap().public_key(), None);
+    }
+
+    #[test]
+    fn an_asymmetric_signature_is_checked_with_the_public_key() {
+        use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+        let header = Signer::parse(&format!("whsk_{SEED_1} {SECRET}")).unwrap().sign("msg_1", 7, b"{}");
+        let (first, second) = header.split_once(' ').unwrap();
+        assert!(second.starts_with("v1,"));
+        let signature = STANDARD.decode(first.strip_prefix("v1a,").unwrap()).unwrap();
+        let public = UnparsedPublicKey::new(&ED25519, STANDARD.decode(PUBLIC_1).unwrap());
+        assert!(public.verify(b"msg_1.7.{}", &signature).is_ok());
+        assert!(public.verify(b"msg_1.8.{}", &signature).is_err());
+    }
+
+    #[test]
+    fn a_made_secret_can_be_used() {
+        assert!(SigningSecret::parse(&shared_secret(&[7; 32])).is_ok());
     }
 }

@@ -1,0 +1,132 @@
+//! What every registry of endpoints offers. Consumers read cards, and `endpoints` writes
+//! them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::endpoint::Card;
+use domain::time::Millis;
+
+use crate::BoxError;
+
+/// Most cards of one read.
+pub const MAX_CARDS: usize = 100;
+
+/// Which endpoint is meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// The tenant that it belongs to.
+    pub tenant: String,
+    /// Its id, `ep_…`.
+    pub endpoint: String,
+}
+
+/// What the registry knows of an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CardFound {
+    /// Its card.
+    Card(Arc<Card>),
+    /// It was deleted.
+    Gone,
+    /// Neither a card nor a tombstone: a table that was restored, or an id of nobody.
+    Missing,
+}
+
+/// What became of a change. Nothing is half written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is written.
+    Done,
+    /// The card is not what the change began with, or is gone: read it again.
+    Changed,
+    /// This endpoint of the tenant has the uid.
+    UidTaken(String),
+    /// The tenant has as many endpoints as it may have.
+    TooMany,
+}
+
+/// A part of a list of cards, by id.
+#[derive(Clone, Debug, Default)]
+pub struct CardPage {
+    /// The cards.
+    pub cards: Vec<Card>,
+    /// The id after which the list goes on, if it does.
+    pub next: Option<String>,
+}
+
+/// What is known of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tenant {
+    /// Counts the changes that matter to fan-out.
+    pub revision: u64,
+    /// How many endpoints it has.
+    pub endpoints: u64,
+}
+
+/// A part of the list of tenants, by name.
+#[derive(Clone, Debug, Default)]
+pub struct TenantPage {
+    /// Their names.
+    pub tenants: Vec<String>,
+    /// The name after which the list goes on, if it does.
+    pub next: Option<String>,
+}
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// An item is not as we write it.
+    #[error("an item of the registry cannot be read")]
+    Incomplete(#[source] Option<serde_json::Error>),
+    /// The table did not give what was asked for.
+    #[error("the registry did not give what was asked for")]
+    Read(#[source] BoxError),
+    /// The table did not take a change.
+    #[error("the registry did not take a change")]
+    Write(#[source] BoxError),
+}
+
+impl RegistryError {
+    /// A name for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Incomplete(_) => "registry_incomplete",
+            Self::Read(_) => "registry_read",
+            Self::Write(_) => "registry_write",
+        }
+    }
+}
+
+/// Where cards are read. A trait because DynamoDB does not run inside a test; its
+/// in-memory model passes the same contract test.
+#[async_trait]
+pub trait Cards: Send + Sync {
+    /// What is known of these endpoints, in their order: 1 to [`MAX_CARDS`], each named
+    /// once. `consistently` sees every change that was acknowledged before.
+    async fn cards(&self, wanted: &[EndpointKey], consistently: bool) -> Result<Vec<CardFound>, RegistryError>;
+}
+
+/// Where cards are written.
+#[async_trait]
+pub trait Registry: Cards {
+    /// Writes the card of a new endpoint, unless its tenant has `most` already.
+    async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError>;
+
+    /// Writes `card` in the place of `before`, whose version it follows.
+    async fn replace(&self, before: &Card, card: &Card) -> Result<Written, RegistryError>;
+
+    /// Deletes an endpoint, and leaves a tombstone.
+    async fn delete(&self, card: &Card, now: Millis) -> Result<Written, RegistryError>;
+
+    /// The endpoint of this uid, if there is one.
+    async fn by_uid(&self, tenant: &str, uid: &str) -> Result<Option<Card>, RegistryError>;
+
+    /// Up to `limit` cards of a tenant, by id, after this one.
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError>;
+
+    /// What is known of a tenant, if it ever had an endpoint.
+    async fn tenant(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError>;
+
+    /// Up to `limit` tenants, by name, after this one.
+    async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError>;
+}
