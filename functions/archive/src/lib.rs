@@ -307,7 +307,7 @@ fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (Stri
         error: short_error(&letter.error),
         duration_ms: message.history.attempts.last().map(|attempt| attempt.ms),
     };
-    let settlement = Settlement { token: format!("archive-{message_id}"), hop: message.hop, ending };
+    let settlement = Settlement { token: format!("archive-{message_id}"), hop: message.hop, ending, log: None };
     (message.delivery.id.clone(), message.new_record(), settlement)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use adapters::clock::Clock;
 use adapters::http::answer::{self, Problem};
 use adapters::http::query::QueryString;
-use adapters::redis::indexes::{self, Entry, Finding, Order};
+use adapters::redis::indexes::{self, Entry, Finding, Kind, Order};
 use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
@@ -45,6 +45,8 @@ const LONG_PAST: Duration = Duration::from_secs(3600);
 /// What is to be removed.
 #[derive(Clone, Debug)]
 struct Plan {
+    /// Which deliveries: a request is only about direct webhooks.
+    kind: Kind,
     /// Whose indexes are walked through.
     walk: Vec<Status>,
     /// Records of these statuses are removed.
@@ -113,8 +115,14 @@ impl Cleanup {
     /// Returns whether it finished.
     pub async fn daily(&self) -> (CleanupReport, bool) {
         let now = self.clock.now();
-        let plan = Plan { walk: Status::iter().collect(), remove: Vec::new(), before: now, dry_run: false };
-        let (report, error) = self.walk(&plan, None, usize::MAX, now.after(SCHEDULE_TIME)).await;
+        let mut report = CleanupReport { complete: true, ..CleanupReport::default() };
+        let mut error = None;
+        for (kind, ends_at) in Kind::ALL.into_iter().zip([now.after(SCHEDULE_TIME / 2), now.after(SCHEDULE_TIME)]) {
+            let plan = Plan { kind, walk: Status::iter().collect(), remove: Vec::new(), before: now, dry_run: false };
+            let (walked, failed) = self.walk(&plan, None, usize::MAX, ends_at).await;
+            report.add(walked);
+            error = error.or(failed);
+        }
         let shown = serde_json::to_string(&report).unwrap_or_default();
         match error {
             None => tracing::info!(report = %shown, "daily cleanup"),
@@ -135,6 +143,7 @@ impl Cleanup {
         let age = Duration::from_secs(86_400) * u32::try_from(days).unwrap_or(u32::MAX);
         let before = Millis(now.0.saturating_sub(domain::time::whole_ms(age)));
         let plan = Plan {
+            kind: Kind::Webhooks,
             walk: status.map_or(Status::iter().collect(), |status| vec![status]),
             remove: status.map_or(vec![Status::Delivered, Status::Failed], |status| vec![status]),
             before,
@@ -184,7 +193,7 @@ impl Cleanup {
     }
 
     async fn page(&self, plan: &Plan, after: Option<&Place>) -> Result<(Vec<Entry>, bool), QueryError> {
-        indexes::page(&plan.walk, Order::OldestFirst, after, PAGE).run(self.redis.as_ref()).await
+        indexes::page(plan.kind, &plan.walk, Order::OldestFirst, after, PAGE).run(self.redis.as_ref()).await
     }
 
     /// Does what the records of a page need: reads them, changes them, and then their
@@ -310,6 +319,17 @@ fn not_cleaned(error: &ReplyError) {
 }
 
 impl CleanupReport {
+    /// Adds what another walk did. The whole is complete if every walk was.
+    fn add(&mut self, other: Self) {
+        self.complete &= other.complete;
+        self.deleted += other.deleted;
+        self.scanned += other.scanned;
+        self.index_entries_removed += other.index_entries_removed;
+        self.index_entries_added += other.index_entries_added;
+        self.ttl_set += other.ttl_set;
+        self.outcome_unknown += other.outcome_unknown;
+    }
+
     fn count(&mut self, need: &Need<'_>, done: bool) {
         let one = u64::from(done);
         match need {

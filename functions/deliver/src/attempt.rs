@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use adapters::metrics;
+use adapters::receiver_client::ReceiverCall;
 use domain::breaker::{Pass, next_reset_ms};
-use domain::next_step::{GivenUp, NextStep, after_failed_probe, next_step};
+use domain::next_step::{GivenUp, NextStep, Retries, after_failed_probe, next_step};
 use domain::outcome::{Attempted, ErrorClass};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
@@ -82,7 +83,7 @@ async fn attempt(context: &Context, admitted: Admitted) -> Decided {
 }
 
 async fn call(context: &Context, admitted: Admitted) -> Decided {
-    let attempted = context.receiver_client.post(&admitted.message.delivery).await;
+    let attempted = context.receiver_client.post(&ReceiverCall::direct(&admitted.message.delivery)).await;
     let step = step_after(context, &admitted, &attempted);
     metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
@@ -103,11 +104,11 @@ fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> 
     if let Pass::Probe { reset_ms, .. } = pass {
         let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(breaker)));
         let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
-        if let Some(step) = after_failed_probe(message, attempted, now, wait, &context.retry) {
+        if let Some(step) = after_failed_probe(message, attempted, now, wait, Retries::Policy(&context.retry)) {
             return step;
         }
     }
-    next_step(message, attempted, now, &context.retry, fastrand::f64())
+    next_step(message, attempted, now, Retries::Policy(&context.retry), fastrand::f64())
 }
 
 fn log(admitted: &Admitted, attempted: &Attempted, step: &NextStep) {

@@ -57,7 +57,8 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
         let wish = Claim { token: token(), hop: message.hop, lease_ms, new_record: message.new_record() };
         let id = message.delivery.id.clone();
         let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
-        let claim = HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false };
+        let claim =
+            HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false, log: None };
         let url = message.delivery.parsed_url();
         let destination = url.as_ref().map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
         let breaker = url.as_ref().map(|url| context.breakers.breaker_of(url)).unwrap_or_default();

@@ -58,12 +58,14 @@ pub(crate) struct HeldClaim {
     pub(crate) new_record: NewRecord,
     /// Whether Redis knows of the claim; if not, there is no lease to give back.
     pub(crate) is_known: bool,
+    /// The attempts so far, for the record of a delivery to an endpoint.
+    pub(crate) log: Option<String>,
 }
 
 impl HeldClaim {
     /// The settlement of this claim.
     pub(crate) fn settled(&self, ending: Ending) -> Settlement {
-        Settlement { token: self.token.clone(), hop: self.hop, ending }
+        Settlement { token: self.token.clone(), hop: self.hop, ending, log: self.log.clone() }
     }
 }
 

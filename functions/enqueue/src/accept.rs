@@ -166,6 +166,7 @@ impl Enqueue {
         let generated = reference_id.is_none();
         let delivery = Delivery {
             id: reference_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+            endpoint: None,
             body_hash: body_hash(&url, payload, &headers, event_type.as_deref(), expires_at),
             url,
             payload: Bytes::copy_from_slice(payload.as_bytes()),

@@ -2,7 +2,7 @@
 
 use adapters::http::answer::Problem;
 use adapters::http::query::QueryString;
-use adapters::redis::indexes::{self, Entry, Finding, Order};
+use adapters::redis::indexes::{self, Entry, Finding, Kind, Order};
 use adapters::redis::query::{QueryError, Replies, Ticket, Trip};
 use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
@@ -113,8 +113,8 @@ impl Operate {
         // A few more than asked for, since some entries may be stale.
         let count = limit + limit / 4 + 10;
         let mut trip = Trip::default();
-        let entries = trip.add(indexes::page(&statuses, order, after, count));
-        let counts = trip.add(indexes::counts(now, self.lifetimes));
+        let entries = trip.add(indexes::page(Kind::Webhooks, &statuses, order, after, count));
+        let counts = trip.add(indexes::counts(Kind::Webhooks, now, self.lifetimes));
         let mut replies = self.round_trip(trip).await?;
         let (entries, more) = entries.take(&mut replies).map_err(|error| unreadable(&error.into()))?;
         let counts = counts.take(&mut replies).map_err(|error| unreadable(&error.into()))?;

@@ -1,13 +1,58 @@
 //! What every receiver protocol offers: one attempt at one delivery.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use bytes::Bytes;
 use domain::delivery::Delivery;
 use domain::outcome::Attempted;
+use domain::signature::Signer;
+
+/// What one attempt sends, and where.
+#[derive(Clone, Debug)]
+pub struct ReceiverCall<'a> {
+    /// The `webhook-id`.
+    pub webhook_id: Cow<'a, str>,
+    /// What the attempt's log lines are found by.
+    pub correlation_id: &'a str,
+    /// The receiver's URL.
+    pub url: &'a str,
+    /// Headers beside ours, names in lower case.
+    pub headers: &'a BTreeMap<String, String>,
+    /// The JSON text to send, byte for byte.
+    pub payload: &'a Bytes,
+    /// What its endpoint adds; `None` for a direct webhook.
+    pub endpoint: Option<EndpointCall<'a>>,
+}
+
+/// How a call to an endpoint differs from one of a direct webhook.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointCall<'a> {
+    /// Signs instead of the stack's secrets.
+    pub signer: &'a Signer,
+    /// Texts that are cut out of what is kept of an answer.
+    pub confidential: &'a [String],
+}
+
+impl<'a> ReceiverCall<'a> {
+    /// The call of a direct webhook.
+    pub fn direct(delivery: &'a Delivery) -> Self {
+        Self {
+            webhook_id: delivery.webhook_id(),
+            correlation_id: &delivery.correlation_id,
+            url: &delivery.url,
+            headers: &delivery.headers,
+            payload: &delivery.payload,
+            endpoint: None,
+        }
+    }
+}
 
 /// Makes attempts. A trait because the simulation scripts its receivers in
 /// virtual time; everything else runs the real one.
 #[async_trait]
 pub trait ReceiverClient: Send + Sync {
     /// Posts one webhook and waits for its answer. Failure is a value.
-    async fn post(&self, delivery: &Delivery) -> Attempted;
+    async fn post(&self, call: &ReceiverCall<'_>) -> Attempted;
 }

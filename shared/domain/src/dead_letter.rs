@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, EndpointTarget};
 use crate::destination::Destination;
 use crate::identity::hex;
 use crate::message::json::present;
@@ -57,6 +57,9 @@ pub struct DeadLetter {
     /// What its log lines are found by.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub correlation_id: String,
+    /// The endpoint that it is for. It has no URL then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointTarget>,
     /// Where to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub webhook_url: String,
@@ -171,6 +174,7 @@ impl DeadLetter {
             last_status_code: last.and_then(|attempt| attempt.code),
             error_class: last.and_then(|attempt| attempt.class),
             correlation_id: delivery.correlation_id.clone(),
+            endpoint: delivery.endpoint.clone(),
             webhook_url: delivery.url.clone(),
             destination: delivery.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
             event_type: delivery.event_type.clone(),
@@ -231,6 +235,7 @@ impl DeadLetter {
         let payload = self.payload.as_ref()?;
         let delivery = Delivery {
             id: self.delivery_id().to_owned(),
+            endpoint: self.endpoint.clone(),
             url: self.webhook_url.clone(),
             payload: Bytes::copy_from_slice(payload.get().as_bytes()),
             headers: self.headers.clone(),

@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::endpoint::{is_endpoint_id, is_event_id};
 use crate::time::Millis;
 
 /// The longest webhook id.
@@ -16,6 +17,36 @@ pub const MAX_ID: usize = 128;
 /// left out because Standard Webhooks uses it to join id, timestamp and body.
 pub fn is_webhook_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b))
+}
+
+/// The id of one event's delivery to one endpoint: `<event>.<endpoint>`, and `.<life>` for
+/// a later life of it. A direct webhook's id has no dot, so the two never meet.
+pub fn delivery_id(event_id: &str, endpoint: &str, life: Option<&str>) -> String {
+    match life {
+        None => format!("{event_id}.{endpoint}"),
+        Some(life) => format!("{event_id}.{endpoint}.{life}"),
+    }
+}
+
+/// Whether `id` may name a delivery to an endpoint.
+pub fn is_delivery_id(id: &str) -> bool {
+    let parts: Vec<&str> = id.split('.').collect();
+    match parts[..] {
+        [event_id, endpoint] => is_event_id(event_id) && is_endpoint_id(endpoint),
+        [event_id, endpoint, life] => is_event_id(event_id) && is_endpoint_id(endpoint) && is_event_id(life),
+        _ => false,
+    }
+}
+
+/// The `webhook-id` that receivers see of an event: the same on every attempt and in every
+/// life, and different for two tenants that use one event id.
+pub fn event_webhook_id(tenant: &str, event_id: &str) -> String {
+    let mut hash = Context::new(&SHA256);
+    hash.update(tenant.as_bytes());
+    // No tenant has a dot.
+    hash.update(b".");
+    hash.update(event_id.as_bytes());
+    format!("msg_{}", URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..16]))
 }
 
 /// Whether `id` may be a correlation id: 1 to 128 visible ASCII characters.
@@ -89,6 +120,26 @@ mod tests {
         for bad in ["", "a.b", "a b", "é", "a/b", "a{b}", &"x".repeat(129)] {
             assert!(!is_webhook_id(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn deliveries_to_endpoints_have_ids_of_their_own() {
+        let endpoint = format!("ep_{}", "a1".repeat(11));
+        for life in [None, Some("r1")] {
+            let id = delivery_id("order-1", &endpoint, life);
+            assert!(is_delivery_id(&id) && !is_webhook_id(&id), "{id}");
+        }
+        for bad in ["order-1", "order-1.ep_1", &format!(".{endpoint}"), &format!("a.{endpoint}.b.c"), "a.b"] {
+            assert!(!is_delivery_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_tenants_with_one_event_id_have_two_webhook_ids() {
+        let id = event_webhook_id("acme", "order-1");
+        assert_eq!((id.len(), &id[..4]), (26, "msg_"));
+        assert_eq!(id, event_webhook_id("acme", "order-1"));
+        assert_ne!(id, event_webhook_id("other", "order-1"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod next_step;
 pub mod outcome;
 pub mod parking;
 pub mod reason;
+pub mod redaction;
 pub mod retry;
 
 // Who it is delivered to, if it is an endpoint of a tenant.

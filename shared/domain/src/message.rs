@@ -15,7 +15,7 @@ use crate::webhook::MAX_LIFE;
 
 /// How many attempts a history keeps of its beginning, and of its end.
 const KEPT: usize = 10;
-/// The longest error text kept of one attempt, in characters.
+/// The longest text kept of one attempt's error, and of its answer, in characters.
 const MAX_ERROR: usize = 200;
 /// The longest wait of a late outcome between two tries. It is far shorter than the life of
 /// a delivered record, so that a duplicate of it still meets that record.
@@ -125,6 +125,9 @@ pub struct Attempt {
     /// What went wrong, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The beginning of the answer. It is only kept of endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// The attempts of a delivery: all of them, or the first and last ten and how
@@ -141,10 +144,10 @@ pub struct History {
 impl History {
     /// Adds an attempt.
     pub fn push(&mut self, mut attempt: Attempt) {
-        if let Some(error) = &mut attempt.error
-            && let Some((end, _)) = error.char_indices().nth(MAX_ERROR)
-        {
-            error.truncate(end);
+        for text in [&mut attempt.error, &mut attempt.answer].into_iter().flatten() {
+            if let Some((end, _)) = text.char_indices().nth(MAX_ERROR) {
+                text.truncate(end);
+            }
         }
         if self.attempts.len() >= 2 * KEPT {
             self.attempts.remove(KEPT);
@@ -157,8 +160,13 @@ impl History {
 impl Message {
     /// The delivery as its record begins.
     pub fn new_record(&self) -> NewRecord {
-        let Delivery { url, event_type, correlation_id, body_hash, accepted_at, deadline, .. } = &self.delivery;
+        let Delivery { event_type, correlation_id, body_hash, accepted_at, deadline, .. } = &self.delivery;
+        let (tenant, url) = match &self.delivery.endpoint {
+            None => (None, &self.delivery.url),
+            Some(target) => (Some(target.tenant.clone()), &target.origin),
+        };
         NewRecord {
+            tenant,
             url: url.clone(),
             correlation_id: correlation_id.clone(),
             event_type: event_type.clone(),
@@ -249,7 +257,14 @@ mod tests {
     use super::*;
 
     fn attempt(at: u64) -> Attempt {
-        Attempt { at: Millis(at), code: Some(500), class: Some(ErrorClass::ServerError), ms: 7, error: None }
+        Attempt {
+            at: Millis(at),
+            code: Some(500),
+            class: Some(ErrorClass::ServerError),
+            ms: 7,
+            error: None,
+            answer: None,
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::message::{Attempt, Message};
 
-use crate::outcome::{Attempted, Disposition, HealthSignal};
+use crate::outcome::{Attempted, Disposition, HealthSignal, Outcome, Pace};
 use crate::reason::Reason;
 use crate::record::{Ending, short_error};
 use crate::retry::{RETRY_AFTER_CAP, RetryPolicy};
+use crate::schedule::RetrySchedule;
 use crate::time::Millis;
 
 /// What is to be done, in this order: first the queue, then the record.
@@ -45,10 +46,55 @@ pub struct GivenUp {
     pub ending: Ending,
 }
 
+/// When failed attempts are repeated.
+#[derive(Clone, Copy, Debug)]
+pub enum Retries<'a> {
+    /// By the stack's policy: direct webhooks.
+    Policy(&'a RetryPolicy),
+    /// By an endpoint's schedule. All but a 2xx and a 410 follow it: a receiver that is
+    /// being deployed answers 404 for a while, and a URL can be mended.
+    Schedule(&'a RetrySchedule),
+    /// Never: somebody tests an endpoint.
+    Never,
+}
+
+impl Retries<'_> {
+    /// What becomes of a delivery whose call came to this.
+    fn disposition(self, outcome: Outcome) -> Disposition {
+        match (self, outcome.disposition()) {
+            (Self::Schedule(_), Disposition::GiveUp { class, reason: Reason::ClientError | Reason::Validation }) => {
+                Disposition::Retry { pace: Pace::Normal, class }
+            }
+            (_, disposition) => disposition,
+        }
+    }
+
+    /// How long to wait after so many calls that failed; `None` when there is no other.
+    fn wait(self, calls: u8, pace: Pace, spread: f64, retry_after: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Policy(policy) => self.allows(calls).then(|| policy.wait(calls, pace, spread, retry_after)),
+            Self::Schedule(schedule) => {
+                let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_CAP);
+                schedule.wait(calls, spread).map(|wait| wait.max(asked))
+            }
+            Self::Never => None,
+        }
+    }
+
+    /// Whether another call may follow so many that failed.
+    fn allows(self, calls: u8) -> bool {
+        match self {
+            Self::Policy(policy) => calls <= policy.max_retries,
+            Self::Schedule(schedule) => usize::from(calls) <= schedule.waits_s().len(),
+            Self::Never => false,
+        }
+    }
+}
+
 /// Decides the next step. `spread` (0..1) is the chance in the backoff.
-pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, policy: &RetryPolicy, spread: f64) -> NextStep {
+pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, retries: Retries<'_>, spread: f64) -> NextStep {
     let calls = message.attempts.saturating_add(1);
-    match attempted.outcome.disposition() {
+    match retries.disposition(attempted.outcome) {
         Disposition::Keep => NextStep::Keep,
         Disposition::Delivered => NextStep::Delivered {
             ending: Ending::Delivered {
@@ -58,11 +104,11 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, policy: 
             },
         },
         Disposition::GiveUp { reason, .. } => give_up_after(message, attempted, reason),
-        Disposition::Retry { .. } if calls > policy.max_retries => {
-            give_up_after(message, attempted, Reason::RetriesExhausted)
-        }
         Disposition::Retry { pace, class } => {
-            let due = now.after(policy.wait(calls, pace, spread, attempted.retry_after));
+            let Some(wait) = retries.wait(calls, pace, spread, attempted.retry_after) else {
+                return give_up_after(message, attempted, Reason::RetriesExhausted);
+            };
+            let due = now.after(wait);
             if due >= message.delivery.deadline {
                 return give_up_after(message, attempted, Reason::Expired);
             }
@@ -91,16 +137,16 @@ pub fn after_failed_probe(
     attempted: &Attempted,
     now: Millis,
     wait: Duration,
-    policy: &RetryPolicy,
+    retries: Retries<'_>,
 ) -> Option<NextStep> {
     let (Disposition::Retry { class, .. }, HealthSignal::Unhealthy | HealthSignal::Throttled) =
-        (attempted.outcome.disposition(), attempted.outcome.health_signal())
+        (retries.disposition(attempted.outcome), attempted.outcome.health_signal())
     else {
         return None;
     };
     let spends = message.has_probed();
     let calls = message.attempts.saturating_add(u8::from(spends));
-    if calls > policy.max_retries {
+    if !retries.allows(calls) {
         return Some(give_up_after(message, attempted, Reason::RetriesExhausted));
     }
     let wait = wait.max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
@@ -146,13 +192,15 @@ fn give_up_after(message: &Message, attempted: &Attempted, reason: Reason) -> Ne
     NextStep::GiveUp(GivenUp { reason, message: Box::new(message), error, ending })
 }
 
-fn in_history(attempted: &Attempted) -> Attempt {
+/// An attempt as the history keeps it.
+pub fn in_history(attempted: &Attempted) -> Attempt {
     Attempt {
         at: attempted.at,
         code: attempted.code(),
         class: attempted.outcome.error_class(),
         ms: attempted.ms,
         error: attempted.error.clone(),
+        answer: attempted.body.clone(),
     }
 }
 
@@ -187,7 +235,7 @@ mod tests {
 
     fn step(attempt: u8, code: u16, deadline: u64) -> NextStep {
         let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(code), Millis(1), 2) };
-        next_step(&message(attempt, deadline), &attempted, Millis(1000), &policy(), 1.0)
+        next_step(&message(attempt, deadline), &attempted, Millis(1000), Retries::Policy(&policy()), 1.0)
     }
 
     #[test]
@@ -215,7 +263,8 @@ mod tests {
     fn a_failed_probe_is_told_and_not_spent() {
         let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(500), Millis(1), 2) };
         let message = Message { history: history(2), ..message(2, 99_000) };
-        let step = after_failed_probe(&message, &attempted, Millis(0), Duration::from_secs(120), &policy());
+        let step =
+            after_failed_probe(&message, &attempted, Millis(0), Duration::from_secs(120), Retries::Policy(&policy()));
         let Some(NextStep::Retry { successor, ending }) = step else { panic!("no retry") };
         assert_eq!((successor.attempts, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 3));
         assert_eq!(successor.not_before, Millis(99_000), "it comes back at its deadline, and expires");
@@ -228,7 +277,8 @@ mod tests {
         let mut next = Message { history: history(1), ..message(1, u64::MAX) };
         let mut spent = Vec::new();
         let given_up = loop {
-            match after_failed_probe(&next, &attempted, Millis(0), Duration::from_secs(120), &policy()) {
+            match after_failed_probe(&next, &attempted, Millis(0), Duration::from_secs(120), Retries::Policy(&policy()))
+            {
                 Some(NextStep::Retry { successor, .. }) => next = *successor,
                 Some(NextStep::GiveUp(given_up)) => break given_up,
                 other => panic!("{other:?}"),
@@ -244,7 +294,13 @@ mod tests {
     fn a_probe_that_did_not_fail_is_an_attempt_like_any_other() {
         for code in [200, 404, 408, 425] {
             let attempted = Attempted::new(Answer::Status(code), Millis(1), 2);
-            let step = after_failed_probe(&message(0, u64::MAX), &attempted, Millis(0), Duration::ZERO, &policy());
+            let step = after_failed_probe(
+                &message(0, u64::MAX),
+                &attempted,
+                Millis(0),
+                Duration::ZERO,
+                Retries::Policy(&policy()),
+            );
             assert_eq!(step, None, "{code}");
         }
     }
@@ -260,5 +316,49 @@ mod tests {
         assert!(matches!(step(0, 404, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::ClientError, .. })));
         assert!(matches!(step(0, 410, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::Gone, .. })));
         assert!(matches!(step(0, 302, u64::MAX), NextStep::GiveUp(GivenUp { reason: Reason::ClientError, .. })));
+    }
+
+    fn step_of_endpoint(attempt: u8, answer: Answer, retries: Retries<'_>) -> NextStep {
+        let attempted =
+            Attempted { retry_after: Some(Duration::from_secs(60)), ..Attempted::new(answer, Millis(1), 2) };
+        next_step(&message(attempt, u64::MAX), &attempted, Millis(0), retries, 1.0)
+    }
+
+    #[test]
+    fn all_but_a_2xx_and_a_410_follow_an_endpoints_schedule() {
+        let schedule = RetrySchedule::new(vec![5, 300]).unwrap();
+        let retries = Retries::Schedule(&schedule);
+        let step = |attempt, answer| step_of_endpoint(attempt, answer, retries);
+        for code in [300, 302, 400, 401, 404, 408, 425, 429, 500, 503] {
+            assert!(matches!(step(0, Answer::Status(code)), NextStep::Retry { .. }), "{code}");
+        }
+        for answer in [Answer::Network, Answer::Timeout, Answer::Refused] {
+            assert!(matches!(step(0, answer), NextStep::Retry { .. }));
+        }
+        assert!(matches!(step(0, Answer::Status(204)), NextStep::Delivered { .. }));
+        assert!(matches!(step(0, Answer::Status(410)), NextStep::GiveUp(GivenUp { reason: Reason::Gone, .. })));
+        assert_eq!(step(0, Answer::Fault), NextStep::Keep);
+    }
+
+    #[test]
+    fn the_schedule_is_the_budget_and_retry_after_only_lengthens_it() {
+        let schedule = RetrySchedule::new(vec![5, 300]).unwrap();
+        let step = |attempt| step_of_endpoint(attempt, Answer::Status(500), Retries::Schedule(&schedule));
+        let dues: Vec<u64> = (0..2)
+            .map(|attempt| {
+                let NextStep::Retry { successor, .. } = step(attempt) else { panic!("no retry") };
+                successor.not_before.as_secs()
+            })
+            .collect();
+        assert_eq!(dues, [60, 300]);
+        assert!(matches!(step(2), NextStep::GiveUp(GivenUp { reason: Reason::RetriesExhausted, .. })));
+    }
+
+    #[test]
+    fn a_test_is_never_retried() {
+        for answer in [Answer::Status(500), Answer::Timeout] {
+            let NextStep::GiveUp(given_up) = step_of_endpoint(0, answer, Retries::Never) else { panic!("a retry") };
+            assert_eq!(given_up.reason, Reason::RetriesExhausted);
+        }
     }
 }

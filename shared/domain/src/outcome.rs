@@ -39,13 +39,15 @@ pub struct Attempted {
     pub retry_after: Option<Duration>,
     /// What went wrong, for a person; `None` on success.
     pub error: Option<String>,
+    /// The beginning of the answer's body, if it is to be kept.
+    pub body: Option<String>,
 }
 
 impl Attempted {
     /// An attempt that began at `at` and took `ms` milliseconds.
     pub fn new(answer: Answer, at: Millis, ms: u64) -> Self {
         let outcome = classify(&answer);
-        Self { answer, outcome, at, ms, retry_after: None, error: None }
+        Self { answer, outcome, at, ms, retry_after: None, error: None, body: None }
     }
 
     /// The status code, if an answer came.

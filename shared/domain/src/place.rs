@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::identity::is_webhook_id;
+use crate::identity::{is_delivery_id, is_webhook_id};
 use crate::time::Millis;
 
 /// The largest time that sorted sets keep exactly: their scores are doubles.
@@ -42,7 +42,7 @@ impl Place {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
         let (at, id) = text.split_once('.')?;
         let place = Self { at: Millis(at.parse().ok()?), id: id.to_owned() };
-        let ours = place.at.0 <= MAX_AT && is_webhook_id(id) && place.cursor() == cursor;
+        let ours = place.at.0 <= MAX_AT && (is_webhook_id(id) || is_delivery_id(id)) && place.cursor() == cursor;
         ours.then_some(place)
     }
 }

@@ -37,6 +37,8 @@ pub enum Reason {
     Malformed,
     /// Its consumer died again and again: outcome unknown, the receiver may have it.
     Crashed,
+    /// Its endpoint was deleted.
+    EndpointGone,
 }
 
 impl Reason {
@@ -51,7 +53,7 @@ impl Reason {
             Self::RetriesExhausted => "MaximumRetryAttempts",
             Self::Expired => "MaximumEventAgeInSeconds",
             Self::Crashed => "MaximumReceiveCount",
-            Self::ClientError | Self::Gone | Self::Validation | Self::Malformed => "NotRetryable",
+            Self::ClientError | Self::Gone | Self::Validation | Self::Malformed | Self::EndpointGone => "NotRetryable",
         }
     }
 }

@@ -17,7 +17,9 @@ pub const MAX_ERROR: usize = 256;
 /// record can be made again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord {
-    /// Where to.
+    /// The tenant of a delivery to an endpoint.
+    pub tenant: Option<String>,
+    /// Where to: a URL, or an endpoint's origin.
     pub url: String,
     /// What its log lines are found by.
     pub correlation_id: String,
@@ -80,6 +82,8 @@ pub struct Record {
     /// Whether it was given up long after its deadline without being heard of: a
     /// message of it may still come.
     pub unknown: bool,
+    /// The attempts so far, as JSON, of a delivery to an endpoint.
+    pub log: Option<String>,
 }
 
 /// What `remove` did.
@@ -153,6 +157,9 @@ pub struct Settlement {
     pub hop: u32,
     /// How it ended.
     pub ending: Ending,
+    /// The attempts so far, as JSON, of a delivery to an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 /// How a claim ended.
@@ -260,6 +267,7 @@ impl Record {
             next_attempt_at: None,
             duration_ms: None,
             unknown: false,
+            log: None,
         }
     }
 

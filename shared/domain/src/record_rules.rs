@@ -141,7 +141,7 @@ pub fn settle(
     new_record: &NewRecord,
     settlement: &Settlement,
 ) -> SettlementReply {
-    let Settlement { token, hop, ending } = settlement;
+    let Settlement { token, hop, ending, log } = settlement;
     let found = match record {
         Some(found) => found,
         None if *ending == Ending::Released => return SettlementReply::Stale,
@@ -180,6 +180,9 @@ pub fn settle(
         return SettlementReply::Stale;
     }
     apply(found, *hop, ending);
+    if log.is_some() {
+        found.log.clone_from(log);
+    }
     found.show(new_record);
     found.unknown = false;
     found.updated_at = now;
@@ -260,6 +263,7 @@ pub fn remove(record: &mut Option<Record>, now: Millis, before: Millis) -> Remov
             found.error = None;
             found.next_attempt_at = None;
             found.duration_ms = None;
+            found.log = None;
             Removal::Hidden
         }
     }
@@ -319,7 +323,7 @@ mod tests {
     }
 
     fn settle_of(token: &str, hop: u32, ending: Ending) -> Settlement {
-        Settlement { token: token.into(), hop, ending }
+        Settlement { token: token.into(), hop, ending, log: None }
     }
 
     fn delivered() -> Ending {
@@ -357,6 +361,22 @@ mod tests {
             SettlementReply::Recorded
         );
         assert_eq!(claim(&mut record, Millis(60), &claim_of("b", 0)), Grant::Done);
+    }
+
+    #[test]
+    fn the_log_of_attempts_is_the_last_one_that_was_recorded() {
+        let mut record = None;
+        let logged =
+            |token, hop, ending, log: &str| Settlement { log: Some(log.to_owned()), ..settle_of(token, hop, ending) };
+        claim(&mut record, Millis(0), &claim_of("a", 0));
+        settle(&mut record, Millis(1), &new_record(), &logged("a", 0, retrying(), "1"));
+        claim(&mut record, Millis(2), &claim_of("b", 1));
+        settle(&mut record, Millis(3), &new_record(), &settle_of("b", 1, Ending::Released));
+        assert_eq!(record.as_ref().unwrap().log.as_deref(), Some("1"));
+        settle(&mut record, Millis(4), &new_record(), &logged("c", 0, failed(), "late"));
+        assert_eq!(record.as_ref().unwrap().log.as_deref(), Some("1"), "stale");
+        settle(&mut record, Millis(5), &new_record(), &logged("d", 1, delivered(), "2"));
+        assert_eq!(record.unwrap().log.as_deref(), Some("2"));
     }
 
     #[test]

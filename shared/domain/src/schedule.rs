@@ -17,6 +17,9 @@ pub const MAX_SUM_S: u32 = 604_800;
 /// The shortest time that a delivery has.
 const SHORTEST_LIFE_S: u64 = 3 * 86_400;
 
+/// The longest time that a delivery has: what the longest schedule takes, and a fifth more.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(MAX_SUM_S as u64 * 6 / 5);
+
 /// The waits between the attempts of a delivery, in seconds, before jitter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

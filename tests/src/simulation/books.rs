@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adapters::aws::sqs::{Outgoing, QueueName};
+use adapters::receiver_client::ReceiverCall;
 use adapters::redis::transport::Call;
 use bytes::Bytes;
 use domain::dead_letter::DeadLetter;
-use domain::delivery::Delivery;
 use domain::message::Envelope;
 use domain::outcome::Answer;
 use domain::time::Millis;
@@ -406,9 +406,9 @@ impl Books {
     }
 
     /// A receiver is called.
-    pub(crate) fn call(&self, process: usize, delivery: &Delivery) -> (Answer, Option<Duration>) {
+    pub(crate) fn call(&self, process: usize, call: &ReceiverCall<'_>) -> (Answer, Option<Duration>) {
         let mut state = self.state.lock().unwrap();
-        let text = std::str::from_utf8(&delivery.payload).unwrap_or_default();
+        let text = std::str::from_utf8(call.payload).unwrap_or_default();
         let Some(n) = Self::marked(text) else {
             state.fault = Some("a payload is not the one that was sent".to_owned());
             return (Answer::Fault, None);
@@ -437,8 +437,8 @@ impl Books {
         (answer, retry_after)
     }
 
-    pub(crate) fn call_ended(&self, process: usize, delivery: &Delivery) {
-        let text = std::str::from_utf8(&delivery.payload).unwrap_or_default();
+    pub(crate) fn call_ended(&self, process: usize, call: &ReceiverCall<'_>) {
+        let text = std::str::from_utf8(call.payload).unwrap_or_default();
         if let Some(n) = Self::marked(text) {
             let live = &mut self.state.lock().unwrap().deliveries[n].live;
             if let Some(at) = live.iter().position(|other| *other == process) {

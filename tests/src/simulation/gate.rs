@@ -6,11 +6,10 @@ use std::sync::Mutex;
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
-use adapters::receiver_client::ReceiverClient;
+use adapters::receiver_client::{ReceiverCall, ReceiverClient};
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter};
-use domain::delivery::Delivery;
 use domain::outcome::{Answer, Attempted};
 use domain::place::Place;
 use domain::time::Millis;
@@ -213,14 +212,14 @@ impl Queue for Port {
 
 #[async_trait]
 impl ReceiverClient for Port {
-    async fn post(&self, delivery: &Delivery) -> Attempted {
+    async fn post(&self, call: &ReceiverCall<'_>) -> Attempted {
         self.gate.pass(self.number, Point::BeforePost).await;
         let at = self.clock.now();
-        let (answer, retry_after) = self.books.call(self.number, delivery);
+        let (answer, retry_after) = self.books.call(self.number, call);
         let lost = self.gate.pass(self.number, Point::AfterPost).await == Permit::Fail;
-        self.books.call_ended(self.number, delivery);
+        self.books.call_ended(self.number, call);
         let answer = if lost {
-            self.books.excuse(&delivery.payload);
+            self.books.excuse(call.payload);
             Answer::Network
         } else {
             answer

@@ -10,7 +10,7 @@ use adapters::aws::secrets::Keyring;
 use adapters::aws::sqs::QueueName;
 use adapters::clock::Clock;
 use adapters::http::receiver_client::{HttpReceiverClient, ReceiverClientConfig};
-use adapters::receiver_client::ReceiverClient as _;
+use adapters::receiver_client::{ReceiverCall, ReceiverClient as _};
 use bytes::Bytes;
 use domain::address::Guard;
 use domain::delivery::Delivery;
@@ -80,7 +80,7 @@ fn bytes(text: &str) -> Act {
 async fn a_flood_of_interim_answers_is_cut_off_and_is_the_receivers_failure() {
     let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
     let peer = Peer::start(vec![Act::Repeat(flood.into_bytes())]).await;
-    let attempted = client(None).post(&delivery("a", &peer.url())).await;
+    let attempted = client(None).post(&ReceiverCall::direct(&delivery("a", &peer.url()))).await;
     assert_eq!((&attempted.answer, attempted.outcome.error_class()), (&Answer::Network, Some(ErrorClass::Network)));
     assert!(attempted.error().contains("too much came before the head"), "{}", attempted.error());
     assert_eq!(peer.connections(), 1);
@@ -92,7 +92,7 @@ async fn a_flood_of_interim_answers_is_cut_off_and_is_the_receivers_failure() {
 async fn some_interim_answers_are_no_flood() {
     let hint = format!("HTTP/1.1 103 Early Hints\r\nlink: </{}>\r\n\r\n", "x".repeat(400));
     let peer = Peer::start(vec![bytes(&hint.repeat(100)), bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
-    let attempted = client(None).post(&delivery("a", &peer.url())).await;
+    let attempted = client(None).post(&ReceiverCall::direct(&delivery("a", &peer.url()))).await;
     assert_eq!(attempted.answer, Answer::Status(200), "{attempted:?}");
 }
 
@@ -104,7 +104,7 @@ async fn a_connection_carries_any_number_of_answers() {
         receiver.always(Reply { body: "x".repeat(15_000), ..200.into() });
         let client = client(Some(&authority));
         for n in 0..60 {
-            let attempted = client.post(&delivery(&n.to_string(), &receiver.url("/"))).await;
+            let attempted = client.post(&ReceiverCall::direct(&delivery(&n.to_string(), &receiver.url("/")))).await;
             assert_eq!(attempted.answer, Answer::Status(200), "{n}: {attempted:?}");
         }
         let version = receiver.arrivals()[0].version;
@@ -118,11 +118,12 @@ async fn large_answers_to_a_whole_batch_over_one_connection_are_no_flood() {
     let (certificate, key) = authority.certificate_for("127.0.0.1");
     let receiver = Receiver::start_tls(&certificate, &key).await;
     let (client, url) = (client(Some(&authority)), receiver.url("/"));
-    client.post(&delivery("first", &url)).await;
+    client.post(&ReceiverCall::direct(&delivery("first", &url))).await;
     receiver.always(Reply { body: "x".repeat(1024 * 1024), ..500.into() });
     for round in 0..5 {
         let deliveries: Vec<Delivery> = (0..10).map(|n| delivery(&format!("{round}-{n}"), &url)).collect();
-        let attempts = futures_util::future::join_all(deliveries.iter().map(|delivery| client.post(delivery))).await;
+        let calls: Vec<ReceiverCall<'_>> = deliveries.iter().map(ReceiverCall::direct).collect();
+        let attempts = futures_util::future::join_all(calls.iter().map(|call| client.post(call))).await;
         for attempted in attempts {
             assert_eq!(attempted.answer, Answer::Status(500), "{attempted:?}");
         }
@@ -197,7 +198,7 @@ impl Http2 {
 async fn a_flood_of_interim_answers_over_http_2_is_cut_off() {
     let authority = Authority::new();
     let (server, url) = Http2::start(&authority, Conduct::Flood).await;
-    let attempted = client(Some(&authority)).post(&delivery("a", &url)).await;
+    let attempted = client(Some(&authority)).post(&ReceiverCall::direct(&delivery("a", &url))).await;
     assert_eq!(attempted.answer, Answer::Network, "{attempted:?}");
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);
     let interim = server.interim.load(Ordering::SeqCst);
@@ -208,7 +209,7 @@ async fn a_flood_of_interim_answers_over_http_2_is_cut_off() {
 async fn a_request_that_http_2_refused_unseen_is_sent_again_at_once() {
     let authority = Authority::new();
     let (server, url) = Http2::start(&authority, Conduct::RefuseOne).await;
-    let attempted = client(Some(&authority)).post(&delivery("a", &url)).await;
+    let attempted = client(Some(&authority)).post(&ReceiverCall::direct(&delivery("a", &url))).await;
     assert_eq!(attempted.answer, Answer::Status(200), "{attempted:?}");
     assert_eq!(server.requests.load(Ordering::SeqCst), 2);
 }

@@ -26,7 +26,7 @@ fn claim(token: &str) -> Query<Grant> {
 
 fn settle(token: &str) -> Query<SettlementReply> {
     let ending = Ending::Delivered { attempts: 1, code: 200, duration_ms: 1 };
-    records::settle("x", &new_record(), &Settlement { token: token.into(), hop: 0, ending }, LIFETIMES)
+    records::settle("x", &new_record(), &Settlement { token: token.into(), hop: 0, ending, log: None }, LIFETIMES)
 }
 
 /// A server behind a proxy, and a client that knows only the proxy.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use adapters::aws::secrets::Keyring;
 use adapters::clock::Clock;
 use adapters::http::receiver_client::{HttpReceiverClient, Lookup, ReceiverClientConfig};
-use adapters::receiver_client::ReceiverClient as _;
+use adapters::receiver_client::{ReceiverCall, ReceiverClient as _};
 use bytes::Bytes;
 use domain::address::Guard;
 use domain::delivery::Delivery;
@@ -64,7 +64,7 @@ fn delivery(url: &str) -> Delivery {
 async fn against(acts: Vec<Act>) -> (Attempted, Peer) {
     let peer = Peer::start(acts).await;
     let began = Instant::now();
-    let attempted = local().post(&delivery(&peer.url())).await;
+    let attempted = local().post(&ReceiverCall::direct(&delivery(&peer.url()))).await;
     assert!(began.elapsed() < TIMEOUT * 10, "an attempt is bounded in time");
     (attempted, peer)
 }
@@ -210,10 +210,10 @@ async fn literals_in_every_spelling_are_refused_without_a_packet() {
         "[fe80::1]",
         "100.64.0.1",
     ] {
-        let attempted = client.post(&delivery(&format!("http://{host}:{port}/"))).await;
+        let attempted = client.post(&ReceiverCall::direct(&delivery(&format!("http://{host}:{port}/")))).await;
         assert!(refused(&attempted), "{host}: {attempted:?}");
     }
-    let attempted = client.post(&delivery(&format!("http://[fe80::1%25eth0]:{port}/"))).await;
+    let attempted = client.post(&ReceiverCall::direct(&delivery(&format!("http://[fe80::1%25eth0]:{port}/")))).await;
     assert!(refused(&attempted), "a host has no zone id");
     assert_eq!(peer.connections(), 0);
 }
@@ -222,7 +222,7 @@ async fn literals_in_every_spelling_are_refused_without_a_packet() {
 async fn a_name_of_the_loopback_is_refused_without_a_packet() {
     let peer = Peer::start(vec![Act::Hang]).await;
     let url = peer.url().replace("127.0.0.1", "localhost");
-    let attempted = client(config(&[])).post(&delivery(&url)).await;
+    let attempted = client(config(&[])).post(&ReceiverCall::direct(&delivery(&url))).await;
     assert!(refused(&attempted), "{attempted:?}");
     assert!(!attempted.error().contains("127"), "an address could tell about an internal network");
     assert_eq!(peer.connections(), 0);
@@ -259,7 +259,8 @@ async fn a_name_with_one_forbidden_address_is_refused_whole() {
         vec!["127.0.0.1", "::ffff:127.0.0.1"],
     ] {
         let (lookup, _) = resolver(vec![answer.clone()]);
-        let attempted = with(lookup, &["127.0.0.1/32"], Clock::system()).post(&delivery(&url)).await;
+        let attempted =
+            with(lookup, &["127.0.0.1/32"], Clock::system()).post(&ReceiverCall::direct(&delivery(&url))).await;
         assert!(refused(&attempted), "{answer:?}: {attempted:?}");
     }
     assert_eq!(receiver.connections(), 0);
@@ -272,28 +273,31 @@ async fn a_resolver_that_changes_its_answer_changes_nothing() {
     let clock = Clock::fixed(BEGINNING);
     let (lookup, asked) = resolver(vec![vec!["127.0.0.1"], vec!["127.0.0.2"]]);
     let client = with(lookup, &["127.0.0.1/32"], clock.clone());
-    assert_eq!(client.post(&delivery(&url)).await.answer, Answer::Status(200));
+    assert_eq!(client.post(&ReceiverCall::direct(&delivery(&url))).await.answer, Answer::Status(200));
     assert_eq!(asked.load(Ordering::SeqCst), 1, "the address that was checked is the one that is called");
     // A new connection asks the resolver again, and the answer is checked again.
     clock.advance(Duration::from_secs(60));
-    assert!(refused(&client.post(&delivery(&url)).await));
+    assert!(refused(&client.post(&ReceiverCall::direct(&delivery(&url))).await));
     assert_eq!((asked.load(Ordering::SeqCst), receiver.arrivals().len()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_name_that_nobody_knows_is_a_network_error() {
     let lookup: Lookup = Arc::new(|_| Box::pin(async { Err(io::Error::other("no such name")) }));
-    let attempted = with(lookup, &[], Clock::system()).post(&delivery("http://nowhere.example/")).await;
+    let attempted =
+        with(lookup, &[], Clock::system()).post(&ReceiverCall::direct(&delivery("http://nowhere.example/"))).await;
     assert_eq!(class(&attempted), Some(ErrorClass::Network), "{attempted:?}");
     let (lookup, _) = resolver(vec![vec![]]);
-    let attempted = with(lookup, &[], Clock::system()).post(&delivery("http://empty.example/")).await;
+    let attempted =
+        with(lookup, &[], Clock::system()).post(&ReceiverCall::direct(&delivery("http://empty.example/"))).await;
     assert_eq!(class(&attempted), Some(ErrorClass::Network), "{attempted:?}");
 }
 
 #[tokio::test]
 async fn a_resolver_that_hangs_is_a_timeout() {
     let lookup: Lookup = Arc::new(|_| Box::pin(std::future::pending()));
-    let attempted = with(lookup, &[], Clock::system()).post(&delivery("http://slow.example/")).await;
+    let attempted =
+        with(lookup, &[], Clock::system()).post(&ReceiverCall::direct(&delivery("http://slow.example/"))).await;
     assert_eq!(class(&attempted), Some(ErrorClass::Timeout), "{attempted:?}");
 }
 
@@ -301,7 +305,7 @@ async fn a_resolver_that_hangs_is_a_timeout() {
 async fn a_redirect_to_a_forbidden_address_is_not_followed() {
     let (receiver, inside) = (Receiver::start().await, Receiver::start().await);
     receiver.always(Reply { headers: vec![("location", inside.url("/"))], ..302.into() });
-    let attempted = local().post(&delivery(&receiver.url("/"))).await;
+    let attempted = local().post(&ReceiverCall::direct(&delivery(&receiver.url("/")))).await;
     assert_eq!((attempted.answer.clone(), class(&attempted)), (Answer::Status(302), Some(ErrorClass::ClientError)));
     assert_eq!(inside.connections(), 0);
 }
@@ -309,7 +313,7 @@ async fn a_redirect_to_a_forbidden_address_is_not_followed() {
 #[tokio::test]
 async fn a_url_that_cannot_be_called_is_refused() {
     for url in ["", "nonsense", "ftp://a.example/", "http://", "http://u:p@a.example/", "http://a.example:0/"] {
-        assert!(refused(&local().post(&delivery(url)).await), "{url}");
+        assert!(refused(&local().post(&ReceiverCall::direct(&delivery(url))).await), "{url}");
     }
 }
 
@@ -334,7 +338,7 @@ async fn a_header_that_must_not_be_sent_is_refused_here_too() {
         ("webhook-id", "forged"),
         ("Webhook-Signature", "forged"),
     ] {
-        assert!(refused(&local().post(&with(name, value)).await), "{name:?} {value:?}");
+        assert!(refused(&local().post(&ReceiverCall::direct(&with(name, value))).await), "{name:?} {value:?}");
     }
     assert_eq!(receiver.connections(), 0);
 }
@@ -346,7 +350,7 @@ async fn another_implementation_verifies_our_signatures() {
     let config = config(&["127.0.0.0/8"]);
     let client = HttpReceiverClient::new(config, keyring(&secrets), Clock::system()).unwrap();
     let payload = Bytes::from_static("{ \"é\" : 1.0 }".as_bytes());
-    client.post(&Delivery { payload, ..delivery(&receiver.url("/")) }).await;
+    client.post(&ReceiverCall::direct(&Delivery { payload, ..delivery(&receiver.url("/")) })).await;
     let got = receiver.arrivals().remove(0);
     let check = "import sys, standardwebhooks as s\n\
                  headers = dict(zip(('webhook-id', 'webhook-timestamp', 'webhook-signature'), sys.argv[2:5]))\n\
@@ -377,7 +381,9 @@ async fn over_tls(host: &str, validity: Validity, trusted: bool) -> (Attempted, 
         timeout: TIMEOUT * 5,
         ..config(&["127.0.0.0/8", "::1/128"])
     };
-    let attempted = client(config).post(&delivery(&receiver.url("/").replace("127.0.0.1", "localhost"))).await;
+    let attempted = client(config)
+        .post(&ReceiverCall::direct(&delivery(&receiver.url("/").replace("127.0.0.1", "localhost"))))
+        .await;
     (attempted, receiver)
 }
 
@@ -406,7 +412,7 @@ async fn certificates_that_prove_nothing_are_network_errors_that_say_why() {
 #[tokio::test]
 async fn plain_text_on_a_tls_port_is_a_network_error() {
     let peer = Peer::start(vec![head("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
-    let attempted = local().post(&delivery(&peer.url().replace("http:", "https:"))).await;
+    let attempted = local().post(&ReceiverCall::direct(&delivery(&peer.url().replace("http:", "https:")))).await;
     assert_eq!(class(&attempted), Some(ErrorClass::Network), "{attempted:?}");
 }
 
@@ -418,11 +424,11 @@ async fn connections_are_used_again_and_dropped_after_a_freeze() {
     let clock = Clock::fixed(BEGINNING);
     let client = HttpReceiverClient::new(config(&["127.0.0.0/8"]), keyring(SECRET), clock.clone()).unwrap();
     for _ in 0..5 {
-        assert_eq!(client.post(&delivery(&receiver.url("/"))).await.answer, Answer::Status(200));
+        assert_eq!(client.post(&ReceiverCall::direct(&delivery(&receiver.url("/")))).await.answer, Answer::Status(200));
     }
     assert_eq!(receiver.connections(), 1);
     clock.advance(Duration::from_secs(11));
-    client.post(&delivery(&receiver.url("/"))).await;
+    client.post(&ReceiverCall::direct(&delivery(&receiver.url("/")))).await;
     assert_eq!(receiver.connections(), 2);
 }
 
@@ -431,13 +437,13 @@ async fn each_connection_ages_by_the_clock_while_others_are_in_use() {
     let (rare, busy) = (Receiver::start().await, Receiver::start().await);
     let clock = Clock::fixed(BEGINNING);
     let client = HttpReceiverClient::new(config(&["127.0.0.0/8"]), keyring(SECRET), clock.clone()).unwrap();
-    client.post(&delivery(&rare.url("/"))).await;
+    client.post(&ReceiverCall::direct(&delivery(&rare.url("/")))).await;
     for _ in 0..3 {
-        client.post(&delivery(&busy.url("/"))).await;
+        client.post(&ReceiverCall::direct(&delivery(&busy.url("/")))).await;
         // Frozen, each time for less than a connection may be idle.
         clock.advance(Duration::from_secs(3));
     }
-    client.post(&delivery(&rare.url("/"))).await;
+    client.post(&ReceiverCall::direct(&delivery(&rare.url("/")))).await;
     assert_eq!((rare.connections(), busy.connections()), (2, 1));
 }
 
@@ -447,7 +453,7 @@ async fn an_idle_connection_that_its_receiver_closed_costs_nothing() {
     let peer = Peer::start(vec![head("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
     let client = local();
     for n in 1..=10 {
-        assert_eq!(client.post(&delivery(&peer.url())).await.answer, Answer::Status(200), "{n}");
+        assert_eq!(client.post(&ReceiverCall::direct(&delivery(&peer.url()))).await.answer, Answer::Status(200), "{n}");
         assert_eq!(peer.connections(), n, "one call each");
     }
 }

@@ -29,7 +29,7 @@ enum Act {
     Confirm(u8),
     Forget(u8),
     Claim { body: u8, token: u8, hop: u32 },
-    Settle { body: u8, token: u8, hop: u32, ending: Ending },
+    Settle { body: u8, token: u8, hop: u32, ending: Ending, log: Option<String> },
     Remove(u64),
     Abandon(u64),
     Redrive { body: u8, hop: u32 },
@@ -70,8 +70,8 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => body.clone().prop_map(Act::Confirm),
         1 => body.clone().prop_map(Act::Forget),
         6 => (body.clone(), 0u8..4, 0u32..4).prop_map(|(body, token, hop)| Act::Claim { body, token, hop }),
-        6 => (body.clone(), 0u8..4, 0u32..4, endings())
-            .prop_map(|(body, token, hop, ending)| Act::Settle { body, token, hop, ending }),
+        6 => (body.clone(), 0u8..4, 0u32..4, endings(), proptest::option::of("[a-c]{1,2}"))
+            .prop_map(|(body, token, hop, ending, log)| Act::Settle { body, token, hop, ending, log }),
         2 => (0u64..200).prop_map(Act::Remove),
         1 => (0u64..1500).prop_map(Act::Abandon),
         1 => (body, 1u32..5).prop_map(|(body, hop)| Act::Redrive { body, hop }),
@@ -85,6 +85,7 @@ fn acts() -> impl Strategy<Value = Act> {
 fn new_record(body: u8) -> NewRecord {
     let accepted_ms = [0, 0, 1, 1_000_000][usize::from(body)];
     NewRecord {
+        tenant: (body == 1).then(|| "acme".into()),
         url: "https://a.example/".into(),
         correlation_id: format!("c-{body}"),
         event_type: (body == 1).then(|| "paid".into()),
@@ -124,9 +125,10 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, record: &mut Option<Reco
             let answer = ask(redis, records::claim(id, &claim, LIFETIMES)).await;
             (format!("{:?}", rules::claim(record, now, &claim)), answer)
         }
-        Act::Settle { body, token, hop, ending } => {
+        Act::Settle { body, token, hop, ending, log } => {
             let new_record = new_record(*body);
-            let settlement = Settlement { token: format!("t{token}"), hop: *hop, ending: ending.clone() };
+            let settlement =
+                Settlement { token: format!("t{token}"), hop: *hop, ending: ending.clone(), log: log.clone() };
             let answer = ask(redis, records::settle(id, &new_record, &settlement, LIFETIMES)).await;
             (format!("{:?}", rules::settle(record, now, &new_record, &settlement)), answer)
         }
@@ -215,7 +217,7 @@ async fn every_record_has_the_life_of_its_status() {
     records::claim("x", &claim, LIFETIMES).run(&redis).await.unwrap();
     assert!((604_790..=604_800).contains(&ttl(&mut look)));
     let ending = Ending::Delivered { attempts: 1, code: 200, duration_ms: 1 };
-    let settlement = Settlement { token: "t".into(), hop: 0, ending };
+    let settlement = Settlement { token: "t".into(), hop: 0, ending, log: None };
     records::settle("x", &new_record(0), &settlement, LIFETIMES).run(&redis).await.unwrap();
     assert!((1790..=1800).contains(&ttl(&mut look)));
 }

@@ -50,6 +50,9 @@ mod attribute {
     pub(super) const REDRIVEN_AT: &str = "redriven_at";
     pub(super) const MONTH: &str = "month";
     pub(super) const RECORD: &str = "record";
+    /// The dead letter of a delivery to an endpoint. 0.1 does not know this name, so it
+    /// cannot send one to an empty URL.
+    pub(super) const RECORD_2: &str = "record2";
     pub(super) const BODY_HASH: &str = "body_hash";
     pub(super) const ACCEPTED_AT: &str = "accepted_at";
     pub(super) const HOP: &str = "hop";
@@ -90,7 +93,8 @@ impl Table {
         let mut item = Item::new();
         let mut set = |name: &str, value| item.insert(name.to_owned(), value);
         set(attribute::ID, text(&letter.webhook_id));
-        set(attribute::RECORD, AttributeValue::S(serde_json::to_string(letter)?));
+        let record = if letter.endpoint.is_some() { attribute::RECORD_2 } else { attribute::RECORD };
+        set(record, AttributeValue::S(serde_json::to_string(letter)?));
         set(attribute::BODY_HASH, text(&letter.body_hash));
         set(attribute::ACCEPTED_AT, number(letter.accepted_at.0));
         set(attribute::HOP, number(u64::from(letter.hop)));
@@ -208,7 +212,8 @@ fn summary(item: &Item) -> Option<Summary> {
 }
 
 fn kept(item: &Item) -> Result<Kept, StoreError> {
-    let record = item.get(attribute::RECORD).and_then(|record| record.as_s().ok()).ok_or(StoreError::Incomplete)?;
+    let record = item.get(attribute::RECORD).or_else(|| item.get(attribute::RECORD_2));
+    let record = record.and_then(|record| record.as_s().ok()).ok_or(StoreError::Incomplete)?;
     Ok(Kept { letter: serde_json::from_str(record)?, redriven_at: number_in(item, attribute::REDRIVEN_AT).map(Millis) })
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::address::Guard;
-use domain::delivery::Delivery;
 use domain::headers::vet;
 use domain::identity::traceparent;
 use domain::outcome::{Answer, Attempted, Outcome, classify};
+use domain::redaction::redacted;
 use domain::retry::parse_retry_after;
 use domain::signature::Signer;
 use domain::time::{Millis, whole_ms};
@@ -33,7 +33,7 @@ use super::connector::{
 };
 use crate::aws::secrets::{Keyring, SecretsError, StoredSecret};
 use crate::clock::Clock;
-use crate::receiver_client::ReceiverClient;
+use crate::receiver_client::{ReceiverCall, ReceiverClient};
 use crate::telemetry::chain;
 use crate::tls;
 
@@ -160,32 +160,39 @@ impl HttpReceiverClient {
         pool.client.clone()
     }
 
-    fn headers(delivery: &Delivery, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
-        let mut headers = HeaderMap::with_capacity(9 + delivery.headers.len());
-        for (name, value) in &delivery.headers {
+    fn headers(call: &ReceiverCall<'_>, signer: &Signer, now: Millis) -> Result<HeaderMap, http::Error> {
+        let mut headers = HeaderMap::with_capacity(9 + call.headers.len());
+        for (name, value) in call.headers {
             headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
         // Ours come last, so that no client can set them.
-        let signature = signer.sign(&delivery.id, now.as_secs(), &delivery.payload);
+        let signature = signer.sign(&call.webhook_id, now.as_secs(), call.payload);
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
-        headers.insert("webhook-id", HeaderValue::try_from(&delivery.id)?);
+        headers.insert("webhook-id", HeaderValue::try_from(&*call.webhook_id)?);
         headers.insert("webhook-timestamp", HeaderValue::from(now.as_secs()));
         headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
-        headers.insert("x-correlation-id", HeaderValue::try_from(&delivery.correlation_id)?);
-        let trace = traceparent(&delivery.correlation_id, fastrand::u64(..));
+        headers.insert("x-correlation-id", HeaderValue::try_from(call.correlation_id)?);
+        let trace = traceparent(call.correlation_id, fastrand::u64(..));
         headers.insert("traceparent", HeaderValue::try_from(trace)?);
         Ok(headers)
     }
 
     /// Sends the webhook and waits for the head of an answer.
-    async fn send(&self, delivery: &Delivery, to: &Uri, now: Millis) -> Result<Response<Incoming>, Ended> {
-        let signer = self.keyring.signer();
+    async fn send(&self, call: &ReceiverCall<'_>, to: &Uri, now: Millis) -> Result<Response<Incoming>, Ended> {
+        let stack;
+        let signer = match &call.endpoint {
+            Some(endpoint) => endpoint.signer,
+            None => {
+                stack = self.keyring.signer();
+                &*stack
+            }
+        };
         let request = || {
-            let headers = Self::headers(delivery, &signer, now)
+            let headers = Self::headers(call, signer, now)
                 .map_err(|error| Ended::refused(format!("a header cannot be sent: {error}")))?;
-            let mut request = Request::new(Full::new(delivery.payload.clone()));
+            let mut request = Request::new(Full::new(call.payload.clone()));
             *request.method_mut() = Method::POST;
             *request.uri_mut() = to.clone();
             *request.headers_mut() = headers;
@@ -199,8 +206,8 @@ impl HttpReceiverClient {
         answered.map_err(|error| Ended::failed(&error))
     }
 
-    async fn exchange(&self, delivery: &Delivery, now: Millis) -> Ended {
-        let url = match read_url(&delivery.url, &self.config.guard) {
+    async fn exchange(&self, call: &ReceiverCall<'_>, now: Millis) -> Ended {
+        let url = match read_url(call.url, &self.config.guard) {
             Ok(url) => url,
             Err(why) => return Ended::refused(why),
         };
@@ -208,11 +215,11 @@ impl HttpReceiverClient {
             return Ended::refused("the request cannot be built");
         };
         // A message may have been put into the queue by hand.
-        if let Some(fault) = delivery.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
+        if let Some(fault) = call.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
             return Ended::refused(format!("{}: {}", fault.pointer, fault.message));
         }
         let started = Instant::now();
-        let response = match timeout(self.config.timeout, self.send(delivery, &to, now)).await {
+        let response = match timeout(self.config.timeout, self.send(call, &to, now)).await {
             Err(_) => return Ended::of(Answer::Timeout, "no answer in time"),
             Ok(Err(ended)) => return ended,
             Ok(Ok(response)) => response,
@@ -230,14 +237,22 @@ impl HttpReceiverClient {
         // The head has decided. The body is read for the record and to free the
         // connection, within what is left of the attempt's time.
         let delivered = outcome == Outcome::Delivered;
-        let (patience, keep) = if delivered { (AFTER_SUCCESS, 0) } else { (AFTER_FAILURE, KEPT) };
+        let patience = if delivered { AFTER_SUCCESS } else { AFTER_FAILURE };
         let left = self.config.timeout.saturating_sub(started.elapsed()).min(patience);
-        let body = kept_body(response.into_body(), left, keep).await;
-        let error = (!delivered).then(|| match body.as_str() {
+        let answer = Answer::Status(code);
+        if let Some(endpoint) = &call.endpoint {
+            // Nothing is cut off before the secrets are: half of one would be left.
+            let body = kept_body(response.into_body(), left, READ).await;
+            let body = printable(&redacted(&body, endpoint.confidential)).chars().take(KEPT).collect();
+            let error = (!delivered).then(|| format!("HTTP {code}"));
+            return Ended { answer, retry_after, error, body: Some(body) };
+        }
+        let body = kept_body(response.into_body(), left, if delivered { 0 } else { KEPT }).await;
+        let error = (!delivered).then(|| match printable(&body).as_str() {
             "" => format!("HTTP {code}"),
             body => format!("HTTP {code}: {body}"),
         });
-        Ended { answer: Answer::Status(code), retry_after, error }
+        Ended { answer, retry_after, error, body: None }
     }
 }
 
@@ -246,11 +261,12 @@ struct Ended {
     answer: Answer,
     retry_after: Option<Duration>,
     error: Option<String>,
+    body: Option<String>,
 }
 
 impl Ended {
     fn of(answer: Answer, error: impl Into<String>) -> Self {
-        Self { answer, retry_after: None, error: Some(error.into()) }
+        Self { answer, retry_after: None, error: Some(error.into()), body: None }
     }
 
     fn refused(error: impl Into<String>) -> Self {
@@ -315,8 +331,8 @@ fn is_unprocessed(error: &Error) -> bool {
     })
 }
 
-/// The beginning of an answer's body as printable text. However large or slow
-/// the body is, this ends soon and holds little.
+/// The beginning of an answer's body as text. However large or slow the body is, this ends
+/// soon and holds little.
 async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> String {
     let mut kept = Vec::new();
     let reading = async {
@@ -333,13 +349,13 @@ async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> String {
     };
     // A slow body costs this time, and not the success.
     drop(timeout(left, reading).await);
-    printable(&kept)
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// Text that is safe in logs, queues and terminals: control characters escaped.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for c in String::from_utf8_lossy(bytes).trim().chars() {
+fn printable(body: &str) -> String {
+    let mut text = String::with_capacity(body.len());
+    for c in body.trim().chars() {
         if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             text.extend(c.escape_default());
         } else {
@@ -402,22 +418,23 @@ impl Pool {
 
 #[async_trait]
 impl ReceiverClient for HttpReceiverClient {
-    async fn post(&self, delivery: &Delivery) -> Attempted {
+    async fn post(&self, call: &ReceiverCall<'_>) -> Attempted {
         let at = self.clock.now();
         let started = Instant::now();
-        let Ended { answer, retry_after, error } = self.exchange(delivery, at).await;
-        Attempted { retry_after, error, ..Attempted::new(answer, at, whole_ms(started.elapsed())) }
+        let Ended { answer, retry_after, error, body } = self.exchange(call, at).await;
+        Attempted { retry_after, error, body, ..Attempted::new(answer, at, whole_ms(started.elapsed())) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::delivery::Delivery;
 
     #[test]
     fn kept_text_is_safe_to_show() {
-        assert_eq!(printable(b" ok\x1b[31m\r\n\0 \xff "), "ok\\u{1b}[31m\\r\\n\\u{0} \u{fffd}");
-        assert_eq!(printable("é 漢 \u{202e}".as_bytes()), "é 漢 \\u{202e}");
+        assert_eq!(printable(" ok\x1b[31m\r\n\0 \u{fffd} "), "ok\\u{1b}[31m\\r\\n\\u{0} \u{fffd}");
+        assert_eq!(printable("é 漢 \u{202e}"), "é 漢 \\u{202e}");
     }
 
     #[tokio::test]
@@ -436,7 +453,8 @@ mod tests {
         // More than the buffers of both sides hold.
         let payload = Bytes::from(vec![b'1'; 32 * 1024 * 1024]);
         let delivery = Delivery { id: "a".into(), url, payload, ..Delivery::default() };
-        let (attempted, held) = tokio::join!(client.post(&delivery), listener.accept());
+        let call = ReceiverCall::direct(&delivery);
+        let (attempted, held) = tokio::join!(client.post(&call), listener.accept());
         assert_eq!(attempted.answer, Answer::Timeout);
         let open = client.pool.lock().unwrap().open.clone();
         for _ in 0..200 {

@@ -189,7 +189,7 @@ impl View {
     async fn try_read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Result<Self, QueryError> {
         let mut trip = Trip::default();
         let sums = FUNCTIONS.map(|function| trip.add(sums::read(function)));
-        let statuses = trip.add(indexes::counts(now, lifetimes));
+        let statuses = trip.add_all(indexes::Kind::ALL.map(|kind| indexes::counts(kind, now, lifetimes)));
         let dead_letters = trip.add(dead_letters::count());
         let breaker_keys = trip.add(breakers::count());
         let oldest = trip.add(indexes::oldest(Status::Pending));
@@ -200,7 +200,11 @@ impl View {
         for ticket in sums {
             view.add(ticket.take(&mut replies)?);
         }
-        view.statuses = statuses.take(&mut replies)?;
+        view.statuses = vec![0; Status::iter().count()];
+        for counts in statuses {
+            let counts = counts.take(&mut replies)?;
+            view.statuses.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
         view.keys =
             vec![view.statuses.iter().sum(), dead_letters.take(&mut replies)?, breaker_keys.take(&mut replies)?];
         let oldest = oldest.take(&mut replies).ok().flatten();

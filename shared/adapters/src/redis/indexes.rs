@@ -21,6 +21,25 @@ static DROP: Script = Script::new("drop", include_str!("scripts/drop.lua"));
 /// Most entries that one write takes from an index. A write enters a hundred at most.
 const MOST_TRIMMED: u64 = 200;
 
+/// Whose deliveries an index has. Direct webhooks and deliveries to endpoints never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Direct webhooks.
+    Webhooks,
+    /// Deliveries to endpoints.
+    Deliveries,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Webhooks, Self::Deliveries];
+
+    /// Of the delivery with this id: only the id of one to an endpoint has dots.
+    fn of(id: &str) -> Self {
+        if id.contains('.') { Self::Deliveries } else { Self::Webhooks }
+    }
+}
+
 /// Which way to walk through an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -53,30 +72,39 @@ pub enum Finding {
 }
 
 /// The index of one status.
-fn key(status: Status) -> String {
-    format!("webhook_index:{}", status.as_str())
+fn key(kind: Kind, status: Status) -> String {
+    match kind {
+        Kind::Webhooks => format!("webhook_index:{}", status.as_str()),
+        Kind::Deliveries => format!("delivery_index:{}", status.as_str()),
+    }
+}
+
+/// Every index.
+fn all() -> impl Iterator<Item = (Kind, Status)> {
+    Kind::ALL.into_iter().flat_map(|kind| Status::iter().map(move |status| (kind, status)))
 }
 
 /// Enters new deliveries, which are in no other index: at most two commands for each
-/// status.
+/// kind and status.
 pub fn enter(fresh: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Query<()> {
     Query::write("enter index", entering(fresh, now, lifetimes))
 }
 
 fn entering(fresh: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Vec<Call> {
     let mut calls = Vec::new();
-    for status in Status::iter() {
-        let ids: Vec<&str> = fresh.iter().filter(|(_, other)| *other == status).map(|(id, _)| id.as_str()).collect();
+    for (kind, status) in all() {
+        let belongs = |(id, other): &&(String, Status)| *other == status && Kind::of(id) == kind;
+        let ids: Vec<&str> = fresh.iter().filter(belongs).map(|(id, _)| id.as_str()).collect();
         if ids.is_empty() {
             continue;
         }
         let mut add = redis::cmd("ZADD");
-        add.arg(key(status));
+        add.arg(key(kind, status));
         for id in ids {
             add.arg(now.0).arg(id);
         }
         calls.push(add.into());
-        calls.push(trim(&key(status), now, lifetimes.of(status)));
+        calls.push(trim(&key(kind, status), now, lifetimes.of(status)));
     }
     calls
 }
@@ -89,15 +117,16 @@ pub(super) fn trim(key: &str, now: Millis, life_ms: u64) -> Call {
 }
 
 /// Moves deliveries to the index of their status and out of the others, and trims
-/// what has outlived its record: at most twelve commands, however many they are.
+/// what has outlived its record: at most twelve commands for each kind, however many they
+/// are.
 pub fn move_to(changes: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Query<()> {
     let mut calls = entering(changes, now, lifetimes);
-    for status in Status::iter() {
-        let leaving: Vec<&str> =
-            changes.iter().filter(|(_, other)| *other != status).map(|(id, _)| id.as_str()).collect();
+    for (kind, status) in all() {
+        let leaves = |(id, other): &&(String, Status)| *other != status && Kind::of(id) == kind;
+        let leaving: Vec<&str> = changes.iter().filter(leaves).map(|(id, _)| id.as_str()).collect();
         if !leaving.is_empty() {
             let mut remove = redis::cmd("ZREM");
-            remove.arg(key(status)).arg(leaving);
+            remove.arg(key(kind, status)).arg(leaving);
             calls.push(remove.into());
         }
     }
@@ -106,7 +135,13 @@ pub fn move_to(changes: &[(String, Status)], now: Millis, lifetimes: Lifetimes) 
 
 /// The entries of these statuses that follow `after`, the first `count` in order, and
 /// whether there are more: one command for each status.
-pub fn page(statuses: &[Status], order: Order, after: Option<&Place>, count: usize) -> Query<(Vec<Entry>, bool)> {
+pub fn page(
+    kind: Kind,
+    statuses: &[Status],
+    order: Order,
+    after: Option<&Place>,
+    count: usize,
+) -> Query<(Vec<Entry>, bool)> {
     let (score, member) =
         after.map_or((String::new(), String::new()), |place| (place.at.0.to_string(), place.id.clone()));
     let direction = match order {
@@ -115,7 +150,7 @@ pub fn page(statuses: &[Status], order: Order, after: Option<&Place>, count: usi
     };
     let call = |status: &Status| Call::Script {
         script: &PAGE,
-        key: key(*status),
+        key: key(kind, *status),
         // One more than asked for tells whether there are more.
         args: Args::new().with(direction).with(&score).with(&member).with(count + 1),
     };
@@ -145,11 +180,11 @@ pub fn end_of(entries: &[Entry], count: usize) -> usize {
     count.min(entries.len()) + same.count()
 }
 
-/// How many deliveries have each status, in the order of the statuses.
-pub fn counts(now: Millis, lifetimes: Lifetimes) -> Query<Vec<u64>> {
-    let count = |status: Status| {
+/// How many deliveries of a kind have each status, in the order of the statuses.
+pub fn counts(kind: Kind, now: Millis, lifetimes: Lifetimes) -> Query<Vec<u64>> {
+    let count = move |status: Status| {
         let mut command = redis::cmd("ZCOUNT");
-        command.arg(key(status)).arg(now.0.saturating_sub(lifetimes.of(status))).arg("+inf");
+        command.arg(key(kind, status)).arg(now.0.saturating_sub(lifetimes.of(status))).arg("+inf");
         command.into()
     };
     Query::several("count statuses", Status::iter().map(count).collect(), |replies| {
@@ -157,10 +192,11 @@ pub fn counts(now: Millis, lifetimes: Lifetimes) -> Query<Vec<u64>> {
     })
 }
 
-/// When the oldest entry of one status was entered, if there is one.
+/// When the oldest direct webhook of one status was entered, if there is one. Deliveries to
+/// endpoints may wait for hours, so their age says nothing.
 pub fn oldest(status: Status) -> Query<Option<Millis>> {
     let mut command = redis::cmd("ZRANGE");
-    command.arg(key(status)).arg(0).arg(0).arg("WITHSCORES");
+    command.arg(key(Kind::Webhooks, status)).arg(0).arg(0).arg("WITHSCORES");
     Query::one("oldest entry", command, |value| {
         let members = Vec::<(String, f64)>::from_redis_value(value).ok()?;
         Some(members.first().map(|(_, score)| at(*score)))
@@ -176,7 +212,7 @@ fn at(score: f64) -> Millis {
 pub fn entered_in(id: &str) -> Query<Vec<Status>> {
     let score = |status: Status| {
         let mut command = redis::cmd("ZSCORE");
-        command.arg(key(status)).arg(id);
+        command.arg(key(Kind::of(id), status)).arg(id);
         command.into()
     };
     Query::several("index entries", Status::iter().map(score).collect(), |replies| {
@@ -209,7 +245,7 @@ pub fn compare(entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -
 /// whether it did.
 pub fn drop_entry(entry: &Entry) -> Query<bool> {
     let args = Args::new().with(&entry.place.id).with(entry.place.at.0);
-    let call = Call::Script { script: &DROP, key: key(entry.status), args };
+    let call = Call::Script { script: &DROP, key: key(Kind::of(&entry.place.id), entry.status), args };
     Query::one("drop entry", call, |value| Some(value == Value::Int(1)))
 }
 
@@ -217,6 +253,6 @@ pub fn drop_entry(entry: &Entry) -> Query<bool> {
 /// whether it was lost.
 pub fn enter_lost(status: Status, place: &Place) -> Query<bool> {
     let mut add = redis::cmd("ZADD");
-    add.arg(key(status)).arg("NX").arg(place.at.0).arg(&place.id);
+    add.arg(key(Kind::of(&place.id), status)).arg("NX").arg(place.at.0).arg(&place.id);
     Query::one("enter lost entry", add, |value| Some(value == Value::Int(1)))
 }

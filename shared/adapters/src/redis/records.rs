@@ -39,9 +39,9 @@ pub struct StoredRecord {
     pub ttl_ms: Option<u64>,
 }
 
-/// The record's key.
+/// The record's key. Deliveries to endpoints, whose ids have dots, have keys of their own.
 pub fn key(id: &str) -> String {
-    format!("webhook_status:{id}")
+    if id.contains('.') { format!("delivery:{id}") } else { format!("webhook_status:{id}") }
 }
 
 /// `domain::record_rules::reserve` for the delivery `id`.
@@ -112,7 +112,8 @@ pub fn settle(
     settlement: &Settlement,
     lifetimes: Lifetimes,
 ) -> Query<SettlementReply> {
-    let (ending, fields) = view(&settlement.ending);
+    let (ending, mut fields) = view(&settlement.ending);
+    fields.extend(settlement.log.clone().map(|log| (field::LOG, log)));
     let ttl = if ending == "delivered" { lifetimes.delivered_ms } else { lifetimes.unfinished_ms };
     let mut args = Args::new()
         .with(&settlement.token)
@@ -283,6 +284,8 @@ pub(super) mod field {
     pub(crate) const CRASHES: &str = "crashes";
     pub(crate) const SETTLED: &str = "settled";
     pub(crate) const UNKNOWN: &str = "unknown";
+    pub(crate) const TENANT: &str = "tenant";
+    pub(crate) const LOG: &str = "log";
 }
 
 /// The fields that a record begins with.
@@ -297,6 +300,7 @@ fn begin_fields(new_record: &NewRecord) -> impl Iterator<Item = (&'static str, C
     ];
     let known = given.into_iter().filter(|(_, value)| !value.is_empty());
     let known = known.chain(new_record.event_type.as_deref().map(|event_type| (field::EVENT_TYPE, event_type)));
+    let known = known.chain(new_record.tenant.as_deref().map(|tenant| (field::TENANT, tenant)));
     always.into_iter().chain(known.map(|(name, value)| (name, Cow::from(value))))
 }
 
@@ -325,6 +329,7 @@ pub fn fields(record: &Record) -> BTreeMap<&'static str, String> {
     set(field::ERROR, record.error.clone());
     set(field::NEXT_ATTEMPT_AT, record.next_attempt_at.map(|at| at.0.to_string()));
     set(field::DURATION_MS, record.duration_ms.map(|ms| ms.to_string()));
+    set(field::LOG, record.log.clone());
     fields
 }
 
@@ -337,6 +342,7 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Record> {
     Some(Record {
         status: fields.get(field::STATUS)?.parse().ok()?,
         details: NewRecord {
+            tenant: text(field::TENANT),
             url: text(field::WEBHOOK_URL).unwrap_or_default(),
             correlation_id: text(field::CORRELATION_ID).unwrap_or_default(),
             event_type: text(field::EVENT_TYPE),
@@ -362,6 +368,7 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Record> {
         next_attempt_at: number(field::NEXT_ATTEMPT_AT).map(Millis),
         duration_ms: number(field::DURATION_MS),
         unknown: fields.contains_key(field::UNKNOWN),
+        log: text(field::LOG),
     })
 }
 
@@ -388,7 +395,7 @@ mod tests {
             duration_ms: 5,
             next_attempt_at: Millis(900),
         };
-        let settlement = Settlement { token: "a".into(), hop: 3, ending };
+        let settlement = Settlement { token: "a".into(), hop: 3, ending, log: Some("[]".into()) };
         settle(&mut record, Millis(1), &claim_of("a", 3).new_record, &settlement);
         claim(&mut record, Millis(2), &claim_of("b", 4));
         let fields = fields(record.as_ref().unwrap()).into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

@@ -12,14 +12,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Envelope, History, LateOutcome, LateOutcomes, LateReport, Message};
-use crate::delivery::Delivery;
-use crate::identity::is_webhook_id;
+use crate::delivery::{Delivery, EndpointTarget};
+use crate::endpoint::{is_endpoint_id, is_event_id, is_tenant_or_operator};
+use crate::identity::{delivery_id, is_delivery_id, is_webhook_id};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
 
 /// The version of deliveries to one URL.
 const VERSION: u8 = 1;
-/// The version of what 0.1 does not read: its consumers leave it in the queue.
+/// The version of what 0.1 does not read: its consumers leave it in the queue. So are
+/// deliveries to endpoints, which would end at the wrong place there.
 const VERSION_2: u8 = 2;
 
 /// Why a queue's message cannot be read. It never shows the message.
@@ -94,10 +96,49 @@ struct MessageV1<'a> {
     payload: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum KindV2 {
+    Deliver,
     Outcomes,
+}
+
+#[derive(Deserialize)]
+struct HeadV2 {
+    kind: KindV2,
+}
+
+/// A delivery to an endpoint. It has no URL and no secret: the endpoint's card has them.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct DeliverV2<'a> {
+    v: u8,
+    kind: KindV2,
+    tenant: String,
+    endpoint: String,
+    event_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    life: Option<String>,
+    origin: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    test: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event_type: Option<String>,
+    correlation_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    body_hash: String,
+    accepted_at: Millis,
+    deadline: Millis,
+    attempt: u8,
+    hop: u32,
+    #[serde(default)]
+    parked: u32,
+    #[serde(default)]
+    not_before: Millis,
+    #[serde(default)]
+    history: History,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -118,6 +159,8 @@ struct LateOutcomesV2 {
 #[serde(deny_unknown_fields)]
 struct OutcomeV2 {
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
@@ -132,17 +175,20 @@ struct OutcomeV2 {
 
 impl From<OutcomeV2> for LateOutcome {
     fn from(fields: OutcomeV2) -> Self {
-        let OutcomeV2 { url, event_type, correlation_id, body_hash, accepted_at, expires_at, attempts, .. } = fields;
-        let new_record = NewRecord { url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts };
-        Self { id: fields.id, new_record, settlement: fields.settlement }
+        let OutcomeV2 { id, tenant, url, event_type, correlation_id, body_hash, accepted_at, .. } = fields;
+        let OutcomeV2 { expires_at, attempts, settlement, .. } = fields;
+        let new_record =
+            NewRecord { tenant, url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts };
+        Self { id, new_record, settlement }
     }
 }
 
 impl From<&LateOutcome> for OutcomeV2 {
     fn from(outcome: &LateOutcome) -> Self {
         let LateOutcome { id, new_record, settlement } = outcome.clone();
-        let NewRecord { url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts } = new_record;
-        Self { id, url, event_type, correlation_id, body_hash, accepted_at, expires_at, attempts, settlement }
+        let NewRecord { tenant, url, correlation_id, event_type, body_hash, accepted_at, expires_at, attempts } =
+            new_record;
+        Self { id, tenant, url, event_type, correlation_id, body_hash, accepted_at, expires_at, attempts, settlement }
     }
 }
 
@@ -173,6 +219,7 @@ impl Envelope {
             (Kind::Deliver, Some(payload), None) => Ok(Self::Deliver(Box::new(Message {
                 delivery: Delivery {
                     id: fields.id,
+                    endpoint: None,
                     url: fields.url,
                     payload: body.slice_ref(payload.get().as_bytes()),
                     headers: fields.headers,
@@ -191,6 +238,7 @@ impl Envelope {
             // Written by 0.1.
             (Kind::Outcome, None, Some(settlement)) => {
                 let new_record = NewRecord {
+                    tenant: None,
                     url: fields.url,
                     correlation_id: fields.correlation_id,
                     event_type: fields.event_type,
@@ -220,18 +268,17 @@ impl Envelope {
         if version != VERSION_2 {
             return Err(Malformed::Version(version));
         }
-        let fields: LateOutcomesV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
-        if !fields.outcomes.iter().all(|outcome| is_webhook_id(&outcome.id)) {
-            return Err(Malformed::Field("id"));
+        let head: HeadV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        match head.kind {
+            KindV2::Deliver => Message::decode_v2(body).map(|message| Self::Deliver(Box::new(message))),
+            KindV2::Outcomes => LateOutcomes::decode(body).map(|late| Self::LateOutcomes(Box::new(late))),
         }
-        Ok(Self::LateOutcomes(Box::new(LateOutcomes {
-            outcomes: fields.outcomes.into_iter().map(LateOutcome::from).collect(),
-            reports: fields.reports,
-            deadline: fields.deadline,
-            hop: fields.hop,
-            not_before: fields.not_before,
-        })))
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn shape(error: &serde_json::Error) -> Malformed {
@@ -245,6 +292,47 @@ fn shape(error: &serde_json::Error) -> Malformed {
 }
 
 impl Message {
+    fn decode_v2(body: &Bytes) -> Result<Self, Malformed> {
+        let fields: DeliverV2<'_> = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        for (name, is_right) in [
+            ("tenant", is_tenant_or_operator(&fields.tenant)),
+            ("endpoint", is_endpoint_id(&fields.endpoint)),
+            ("event_id", is_event_id(&fields.event_id)),
+            ("life", fields.life.as_deref().is_none_or(is_event_id)),
+        ] {
+            if !is_right {
+                return Err(Malformed::Field(name));
+            }
+        }
+        let payload = fields.payload.ok_or(Malformed::Field("payload"))?;
+        Ok(Self {
+            delivery: Delivery {
+                id: delivery_id(&fields.event_id, &fields.endpoint, fields.life.as_deref()),
+                endpoint: Some(EndpointTarget {
+                    tenant: fields.tenant,
+                    endpoint: fields.endpoint,
+                    event_id: fields.event_id,
+                    life: fields.life,
+                    origin: fields.origin,
+                    is_test: fields.test,
+                }),
+                url: String::new(),
+                payload: body.slice_ref(payload.get().as_bytes()),
+                headers: BTreeMap::new(),
+                event_type: fields.event_type,
+                correlation_id: fields.correlation_id,
+                body_hash: fields.body_hash,
+                accepted_at: fields.accepted_at,
+                deadline: fields.deadline,
+            },
+            attempts: fields.attempt,
+            hop: fields.hop,
+            parked: fields.parked,
+            not_before: fields.not_before,
+            history: fields.history,
+        })
+    }
+
     /// The message as a queue carries it.
     ///
     /// # Errors
@@ -253,6 +341,9 @@ impl Message {
     pub fn encode(&self) -> Result<String, serde_json::Error> {
         let delivery = &self.delivery;
         let payload: &RawValue = serde_json::from_slice(&delivery.payload)?;
+        if let Some(target) = &delivery.endpoint {
+            return self.encode_v2(target, payload);
+        }
         serde_json::to_string(&MessageV1 {
             v: VERSION,
             kind: Kind::Deliver,
@@ -274,9 +365,48 @@ impl Message {
             payload: Some(payload),
         })
     }
+
+    fn encode_v2(&self, target: &EndpointTarget, payload: &RawValue) -> Result<String, serde_json::Error> {
+        let delivery = &self.delivery;
+        serde_json::to_string(&DeliverV2 {
+            v: VERSION_2,
+            kind: KindV2::Deliver,
+            tenant: target.tenant.clone(),
+            endpoint: target.endpoint.clone(),
+            event_id: target.event_id.clone(),
+            life: target.life.clone(),
+            origin: target.origin.clone(),
+            test: target.is_test,
+            event_type: delivery.event_type.clone(),
+            correlation_id: delivery.correlation_id.clone(),
+            body_hash: delivery.body_hash.clone(),
+            accepted_at: delivery.accepted_at,
+            deadline: delivery.deadline,
+            attempt: self.attempts,
+            hop: self.hop,
+            parked: self.parked,
+            not_before: self.not_before,
+            history: self.history.clone(),
+            payload: Some(payload),
+        })
+    }
 }
 
 impl LateOutcomes {
+    fn decode(body: &Bytes) -> Result<Self, Malformed> {
+        let fields: LateOutcomesV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        if !fields.outcomes.iter().all(|outcome| is_webhook_id(&outcome.id) || is_delivery_id(&outcome.id)) {
+            return Err(Malformed::Field("id"));
+        }
+        Ok(Self {
+            outcomes: fields.outcomes.into_iter().map(LateOutcome::from).collect(),
+            reports: fields.reports,
+            deadline: fields.deadline,
+            hop: fields.hop,
+            not_before: fields.not_before,
+        })
+    }
+
     /// The outcomes as a queue carries them.
     ///
     /// # Errors
@@ -306,6 +436,7 @@ mod tests {
         Message {
             delivery: Delivery {
                 id: "order-1".into(),
+                endpoint: None,
                 url: "https://a.example/x".into(),
                 payload: Bytes::from_static(payload.as_bytes()),
                 headers: BTreeMap::from([("x-a".into(), "1".into())]),
@@ -332,6 +463,45 @@ mod tests {
         }
     }
 
+    fn to_endpoint(life: Option<&str>, is_test: bool) -> Message {
+        let target = EndpointTarget {
+            tenant: "acme".into(),
+            endpoint: format!("ep_{}", "a1".repeat(11)),
+            event_id: "order-1".into(),
+            life: life.map(str::to_owned),
+            origin: "https://a.example".into(),
+            is_test,
+        };
+        let mut message = message("[1]");
+        message.delivery.id = delivery_id(&target.event_id, &target.endpoint, life);
+        (message.delivery.url, message.delivery.headers) = (String::new(), BTreeMap::new());
+        message.delivery.endpoint = Some(target);
+        message
+    }
+
+    #[test]
+    fn a_delivery_to_an_endpoint_survives_the_queue_as_version_2() {
+        for (life, is_test) in [(None, false), (Some("r1"), false), (None, true)] {
+            let before = to_endpoint(life, is_test);
+            let text = before.encode().unwrap();
+            assert!(text.starts_with("{\"v\":2,") && !text.contains("url"));
+            assert_eq!(Envelope::decode(&Bytes::from(text)), Ok(Envelope::Deliver(Box::new(before))));
+        }
+    }
+
+    #[test]
+    fn a_delivery_to_an_endpoint_names_it_in_the_right_form() {
+        let good: serde_json::Value = serde_json::from_str(&to_endpoint(None, false).encode().unwrap()).unwrap();
+        for (name, value) in [("tenant", "a/b"), ("endpoint", "ep_1"), ("event_id", "a.b"), ("life", "")] {
+            let mut changed = good.clone();
+            changed[name] = value.into();
+            assert_eq!(Envelope::decode(&Bytes::from(changed.to_string())), Err(Malformed::Field(name)));
+        }
+        let mut unpaid = good.clone();
+        unpaid.as_object_mut().unwrap().remove("payload");
+        assert_eq!(Envelope::decode(&Bytes::from(unpaid.to_string())), Err(Malformed::Field("payload")));
+    }
+
     #[test]
     fn the_payload_is_a_slice_of_the_body() {
         let body = Bytes::from(message("[1,2]").encode().unwrap());
@@ -344,7 +514,7 @@ mod tests {
         LateOutcome {
             id: "order-1".into(),
             new_record: message("1").new_record(),
-            settlement: Settlement { token: "t".into(), hop: 1, ending },
+            settlement: Settlement { token: "t".into(), hop: 1, ending, log: None },
         }
     }
 

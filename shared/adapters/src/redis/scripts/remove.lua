@@ -10,5 +10,5 @@ if status == 'delivered' or status == 'failed' then
 end
 if not found[4] then return 'kept' end
 redis.call('HDEL', key, 'webhook_url', 'event_type', 'last_status_code', 'error_class', 'error', 'next_attempt_at',
-  'duration_ms')
+  'duration_ms', 'log')
 return 'hidden'
