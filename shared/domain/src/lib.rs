@@ -23,6 +23,7 @@ pub mod retry;
 
 // Who it is delivered to, if it is an endpoint of a tenant.
 pub mod endpoint;
+pub mod endpoint_request;
 pub mod schedule;
 pub mod seal;
 
@@ -36,6 +37,7 @@ pub mod status;
 pub mod dead_letter;
 
 // Small parts of all of the above.
+pub mod cursor;
 pub mod fault;
 pub mod identity;
 pub mod json;
