@@ -1,7 +1,10 @@
 //! The services of AWS that Steadhook calls.
 
 pub mod account;
+mod attributes;
 pub mod dynamodb;
 mod http_client;
+pub mod master_keys;
+pub mod registry;
 pub mod secrets;
 pub mod sqs;

@@ -13,6 +13,7 @@ use domain::address::Guard;
 use domain::breaker::{BreakerPolicies, BreakerPolicy, breaker_name};
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;
+use domain::seal::MasterKeys;
 use domain::signature::Signer;
 use domain::status::Lifetimes;
 use domain::time::whole_ms;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::aws::account::Account;
+use crate::aws::master_keys::MasterKeySource;
 use crate::aws::secrets::{SigningSource, StoredSecret};
 use crate::aws::sqs::QueueUrls;
 use crate::clock::Clock;
@@ -109,6 +111,32 @@ pub fn dead_letter_table(reader: &mut Reader<'_>) -> String {
 /// How long a dead letter is kept.
 pub fn dead_letter_life(reader: &mut Reader<'_>) -> Duration {
     reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000)
+}
+
+/// The name of the registry's table.
+pub fn registry_table(reader: &mut Reader<'_>) -> String {
+    reader.required("REGISTRY_TABLE").to_owned()
+}
+
+/// What the registry's secrets are sealed with.
+///
+/// # Errors
+/// When there is nothing to seal with; the reader has the fault.
+pub fn master_keys(reader: &mut Reader<'_>) -> Result<MasterKeySource, Faulted> {
+    let stored = stored_secret(reader, "MASTER_KEYS_SECRET_ARN", account);
+    match (stored, reader.optional("MASTER_KEYS")) {
+        (Some(_), Some(_)) => Err(reader.refuse("MASTER_KEYS", "must not stand beside MASTER_KEYS_SECRET_ARN")),
+        (Some(stored), None) => Ok(MasterKeySource::Stored(stored)),
+        (None, given) => match MasterKeys::parse(given.unwrap_or_default()) {
+            Ok(keys) => Ok(MasterKeySource::Given(keys)),
+            Err(error) => Err(reader.refuse("MASTER_KEYS", error.to_string())),
+        },
+    }
+}
+
+/// Most endpoints of a tenant.
+pub fn max_endpoints(reader: &mut Reader<'_>) -> u64 {
+    reader.number("MAX_ENDPOINTS", 1..=10_000)
 }
 
 /// The longest payload, in bytes.

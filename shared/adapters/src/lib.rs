@@ -8,6 +8,7 @@ pub mod dead_letter_store;
 pub mod http;
 pub mod metrics;
 pub mod process;
+pub mod random;
 pub mod receiver_client;
 pub mod redis;
 pub mod registry;

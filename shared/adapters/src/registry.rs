@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::endpoint::Card;
 use domain::time::Millis;
+use serde::{Deserialize, Serialize};
 
 use crate::BoxError;
 
@@ -72,6 +73,25 @@ pub struct TenantPage {
     pub next: Option<String>,
 }
 
+/// How far the walk through all cards is that seals their values with the newest master key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resealing {
+    /// The master key that it seals with.
+    pub key_id: String,
+    /// The tenant that it has come to.
+    pub tenant: Option<String>,
+    /// The endpoint of that tenant that it has come to.
+    pub endpoint: Option<String>,
+    /// Cards that it has sealed again.
+    pub resealed: u64,
+    /// Whether it has seen all cards.
+    pub complete: bool,
+    /// When it began.
+    pub started_at: Millis,
+    /// When it went on last.
+    pub updated_at: Millis,
+}
+
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -109,10 +129,12 @@ pub trait Cards: Send + Sync {
 /// Where cards are written.
 #[async_trait]
 pub trait Registry: Cards {
-    /// Writes the card of a new endpoint, unless its tenant has `most` already.
+    /// Writes the card of a new endpoint, unless its tenant has `most` already. A card that
+    /// this wrote before is written: requests are repeated.
     async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError>;
 
-    /// Writes `card` in the place of `before`, whose version it follows.
+    /// Writes `card` in the place of `before`, whose version it follows. The tenant's revision
+    /// rises only with a change that matters to fan-out: of state or event types.
     async fn replace(&self, before: &Card, card: &Card) -> Result<Written, RegistryError>;
 
     /// Deletes an endpoint, and leaves a tombstone.
@@ -121,7 +143,7 @@ pub trait Registry: Cards {
     /// The endpoint of this uid, if there is one.
     async fn by_uid(&self, tenant: &str, uid: &str) -> Result<Option<Card>, RegistryError>;
 
-    /// Up to `limit` cards of a tenant, by id, after this one.
+    /// Up to `limit` cards of a tenant, by id, after this one. Large cards make a shorter page.
     async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError>;
 
     /// What is known of a tenant, if it ever had an endpoint.
@@ -129,4 +151,10 @@ pub trait Registry: Cards {
 
     /// Up to `limit` tenants, by name, after this one.
     async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError>;
+
+    /// How far the last resealing is.
+    async fn resealing(&self) -> Result<Option<Resealing>, RegistryError>;
+
+    /// Notes how far a resealing is.
+    async fn note_resealing(&self, resealing: &Resealing) -> Result<(), RegistryError>;
 }

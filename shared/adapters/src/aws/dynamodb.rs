@@ -2,7 +2,6 @@
 //! two indexes, by month and by destination, both ordered by time, so that nothing
 //! is scanned.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +15,7 @@ use domain::reason::Reason;
 use domain::time::Millis;
 
 use super::account::Account;
+use super::attributes::{Item, number, number_in, text, text_in};
 use crate::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
 
 /// Most queries for one page: a rare reason is looked for further on the next page.
@@ -63,24 +63,6 @@ mod attribute {
 const BY_MONTH: &str = "by_month";
 /// The index of a destination's dead letters.
 const BY_DESTINATION: &str = "by_destination";
-
-type Item = HashMap<String, AttributeValue>;
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn number(value: u64) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-fn text_in(item: &Item, name: &str) -> String {
-    item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
-}
-
-fn number_in(item: &Item, name: &str) -> Option<u64> {
-    item.get(name)?.as_n().ok()?.parse().ok()
-}
 
 impl Table {
     /// The table `name`, whose items live `life_s` seconds.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
+use domain::seal::MasterKeyError;
 use domain::signature::{SecretError, Signer};
 use domain::time::Millis;
 use tokio::task::JoinHandle;
@@ -33,6 +34,9 @@ pub enum SecretsError {
     /// It is not a list of signing secrets.
     #[error("the signing secrets cannot be used")]
     Signing(#[from] SecretError),
+    /// It is not a list of master keys.
+    #[error("the master keys cannot be used")]
+    Master(#[from] MasterKeyError),
 }
 
 impl SecretsError {
@@ -41,6 +45,7 @@ impl SecretsError {
         match self {
             Self::Read(_) => "secret_read",
             Self::Signing(_) => "secret_signing",
+            Self::Master(_) => "secret_master",
         }
     }
 }

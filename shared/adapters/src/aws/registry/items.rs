@@ -1,0 +1,126 @@
+//! The items of the registry: their keys and attributes, written and read.
+
+use std::time::Duration;
+
+use domain::endpoint::Card;
+use domain::time::Millis;
+use serde::de::DeserializeOwned;
+
+use crate::aws::attributes::{Item, number, number_in, text, text_in};
+use crate::registry::{RegistryError, Resealing, Tenant};
+
+/// How long a tombstone stays: longer than dead letters and anything that may name a
+/// deleted endpoint.
+const TOMBSTONE: Duration = Duration::from_secs(45 * 86_400);
+
+// Attribute names.
+pub(super) const PK: &str = "pk";
+pub(super) const SK: &str = "sk";
+pub(super) const CARD: &str = "card";
+pub(super) const VERSION: &str = "version";
+pub(super) const ENDPOINT: &str = "endpoint";
+pub(super) const REVISION: &str = "revision";
+pub(super) const ENDPOINTS: &str = "endpoints";
+pub(super) const DELETED_AT: &str = "deleted_at";
+pub(super) const TTL: &str = "ttl";
+pub(super) const RESEALING: &str = "resealing";
+
+/// The partition of the directory.
+pub(super) const DIRECTORY: &str = "TENANTS";
+/// How the sort keys of cards begin.
+pub(super) const CARD_PREFIX: &str = "E#";
+
+fn key(pk: &str, sk: &str) -> Item {
+    Item::from([(PK.to_owned(), text(pk)), (SK.to_owned(), text(sk))])
+}
+
+/// The partition of a tenant.
+pub(super) fn partition(tenant: &str) -> String {
+    format!("T#{tenant}")
+}
+
+pub(super) fn card_key(tenant: &str, endpoint: &str) -> Item {
+    key(&partition(tenant), &format!("{CARD_PREFIX}{endpoint}"))
+}
+
+pub(super) fn tombstone_key(tenant: &str, endpoint: &str) -> Item {
+    key(&partition(tenant), &format!("X#{endpoint}"))
+}
+
+pub(super) fn uid_key(tenant: &str, uid: &str) -> Item {
+    key(&partition(tenant), &format!("U#{uid}"))
+}
+
+pub(super) fn revision_key(tenant: &str) -> Item {
+    key(&partition(tenant), "R")
+}
+
+pub(super) fn directory_key(tenant: &str) -> Item {
+    key(DIRECTORY, tenant)
+}
+
+pub(super) fn resealing_key() -> Item {
+    key("RESEAL", "P")
+}
+
+/// An item's key as texts, to find it among others.
+pub(super) fn name_of(item: &Item) -> (String, String) {
+    (text_in(item, PK), text_in(item, SK))
+}
+
+pub(super) fn of_card(card: &Card) -> Result<Item, RegistryError> {
+    let json = serde_json::to_string(card).map_err(|error| RegistryError::Incomplete(Some(error)))?;
+    let mut item = card_key(&card.tenant, &card.id);
+    item.insert(CARD.to_owned(), text(&json));
+    item.insert(VERSION.to_owned(), number(card.version));
+    Ok(item)
+}
+
+pub(super) fn of_uid(card: &Card, uid: &str) -> Item {
+    let mut item = uid_key(&card.tenant, uid);
+    item.insert(ENDPOINT.to_owned(), text(&card.id));
+    item
+}
+
+pub(super) fn of_tombstone(card: &Card, now: Millis) -> Item {
+    let mut item = tombstone_key(&card.tenant, &card.id);
+    item.insert(DELETED_AT.to_owned(), number(now.0));
+    item.insert(TTL.to_owned(), number(now.after(TOMBSTONE).as_secs()));
+    item
+}
+
+pub(super) fn of_directory(tenant: &str) -> Item {
+    directory_key(tenant)
+}
+
+pub(super) fn of_resealing(resealing: &Resealing) -> Result<Item, RegistryError> {
+    let json = serde_json::to_string(resealing).map_err(|error| RegistryError::Incomplete(Some(error)))?;
+    let mut item = resealing_key();
+    item.insert(RESEALING.to_owned(), text(&json));
+    Ok(item)
+}
+
+fn json_in<T: DeserializeOwned>(item: &Item, name: &str) -> Result<T, RegistryError> {
+    let json = item.get(name).and_then(|value| value.as_s().ok()).ok_or(RegistryError::Incomplete(None))?;
+    serde_json::from_str(json).map_err(|error| RegistryError::Incomplete(Some(error)))
+}
+
+/// The card of an item. It must be of the tenant and the endpoint that the item's key names.
+pub(super) fn card_in(item: &Item) -> Result<Card, RegistryError> {
+    let card: Card = json_in(item, CARD)?;
+    let is_at_home = name_of(item) == name_of(&card_key(&card.tenant, &card.id));
+    if is_at_home && number_in(item, VERSION) == Some(card.version) {
+        Ok(card)
+    } else {
+        Err(RegistryError::Incomplete(None))
+    }
+}
+
+pub(super) fn tenant_in(item: &Item) -> Tenant {
+    let count = |name| number_in(item, name).unwrap_or_default();
+    Tenant { revision: count(REVISION), endpoints: count(ENDPOINTS) }
+}
+
+pub(super) fn resealing_in(item: &Item) -> Result<Resealing, RegistryError> {
+    json_in(item, RESEALING)
+}
