@@ -7,12 +7,14 @@
 pub mod binary;
 pub mod client;
 pub mod contract;
+pub mod endpoints;
 pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis_cluster;
 pub mod redis_server;
+pub mod registry_model;
 pub mod simulation;
 pub mod sqs_model;
 pub mod stack;

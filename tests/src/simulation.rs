@@ -7,15 +7,19 @@
 mod books;
 mod gate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adapters::aws::sqs::QueueName;
+use adapters::aws::sqs::{Outgoing, Queue as _, QueueName};
 use adapters::clock::Clock;
 use adapters::config::reader::Environment;
+use adapters::redis::records;
 use adapters::redis::transport::{Redis, RedisPort};
+use adapters::registry::{CardFound, Cards as _, EndpointKey, Registry as _, Written};
 use bytes::Bytes;
+use domain::endpoint::Card;
+use domain::schedule::RetrySchedule;
 use domain::time::Millis;
 use fastrand::Rng;
 use fn_archive::Archivist;
@@ -29,12 +33,14 @@ use strum::IntoEnumIterator as _;
 use tokio::task::JoinHandle;
 
 pub use self::books::Tally;
-use self::books::{Books, Temper};
+use self::books::{Books, ENDPOINTS, Temper};
 use self::gate::{Gate, Permit, Point, Port};
+use crate::endpoints::{TENANT, card};
 use crate::redis_server::Server;
+use crate::registry_model::RegistryModel;
 use crate::sqs_model::{SqsModel, Taken};
 use crate::store_model::StoreModel;
-use crate::world::{BEGINNING, changed_settings, dead_letter};
+use crate::world::{BEGINNING, cards, changed_settings, dead_letter};
 
 /// How often each fault happens: its chance at each step.
 #[derive(Clone, Copy, Debug)]
@@ -53,16 +59,19 @@ pub struct Weather {
     pub lost: f64,
     /// Redis is restored from an older snapshot.
     pub stale: f64,
+    /// The registry of endpoints is away, changes, loses an endpoint or is restored.
+    pub registry: f64,
 }
 
 impl Weather {
     /// Nothing fails but the receivers.
     pub const CALM: Self =
-        Self { crash: 0.0, duplicate: 0.0, resend: 0.0, send: 0.0, away: 0.0, lost: 0.0, stale: 0.0 };
+        Self { crash: 0.0, duplicate: 0.0, resend: 0.0, send: 0.0, away: 0.0, lost: 0.0, stale: 0.0, registry: 0.0 };
 
     /// Whether nothing fails.
     pub fn is_calm(&self) -> bool {
-        self.crash + self.duplicate + self.resend + self.send + self.away + self.lost + self.stale == 0.0
+        let redis = self.away + self.lost + self.stale;
+        self.crash + self.duplicate + self.resend + self.send + redis + self.registry == 0.0
     }
 
     /// Whether Redis always keeps its data and answers.
@@ -118,6 +127,12 @@ pub struct Simulation {
     redis: Arc<Redis>,
     queues: SqsModel,
     store: StoreModel,
+    registry: RegistryModel,
+    /// The cards as they were made, and how often each was changed.
+    cards: Vec<Card>,
+    /// When the registry is whole again.
+    registry_away_until: Option<usize>,
+    deleted: BTreeSet<usize>,
     gate: Arc<Gate>,
     books: Arc<Books>,
     environment: Environment,
@@ -157,6 +172,10 @@ impl Simulation {
             // A short deadline, so that a delivery to a dead receiver ends in time.
             environment: Environment::of(changed_settings(&server.config().url, &[("DELIVERY_DEADLINE_S", "3600")])),
             store: StoreModel::default(),
+            registry: RegistryModel::default(),
+            cards: Vec::new(),
+            registry_away_until: None,
+            deleted: BTreeSet::new(),
             wanting: (0..deliveries).rev().collect(),
             cleans: rng.u8(0..3) == 0,
             posts_again: if weather.is_calm() { 0 } else { 3 },
@@ -180,6 +199,12 @@ impl Simulation {
     /// # Panics
     /// When an invariant breaks; the message names the seed.
     pub async fn run(mut self) -> Tally {
+        for n in 0..ENDPOINTS {
+            let schedule = RetrySchedule::new(vec![5, 30, 60]).unwrap();
+            let card = Card { retry_schedule: schedule, ..card(n, &url(n, 0), self.clock.now()) };
+            assert_eq!(self.registry.create(&card, 10).await.unwrap(), Written::Done);
+            self.cards.push(card);
+        }
         while !self.is_over() {
             self.step += 1;
             assert!(self.step < ROUGH_STEPS + CALM_STEPS, "seed {}: it does not come to an end", self.seed);
@@ -187,6 +212,7 @@ impl Simulation {
                 self.calm_down();
             }
             self.trouble();
+            self.trouble_registry().await;
             self.act().await;
             self.check();
         }
@@ -201,6 +227,7 @@ impl Simulation {
 
     fn calm_down(&mut self) {
         self.weather = Weather::CALM;
+        self.mend_registry();
         self.away_until = None;
         self.gate.set_redis_away(false);
     }
@@ -228,7 +255,10 @@ impl Simulation {
         }
         if self.weather.stale > 0.0 {
             if self.chance(0.03) {
-                let keys: Vec<String> = redis::cmd("KEYS").arg("webhook_status:*").query(&mut **look).unwrap();
+                let of = |look: &mut dyn ConnectionLike, pattern: &str| -> Vec<String> {
+                    redis::cmd("KEYS").arg(pattern).query(look).unwrap()
+                };
+                let keys = [of(&mut **look, "webhook_status:*"), of(&mut **look, "delivery:*")].concat();
                 self.snapshot = keys
                     .into_iter()
                     .map(|key| {
@@ -243,6 +273,63 @@ impl Simulation {
                     let _: () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice()).query(&mut **look).unwrap();
                 }
                 self.books.count("redis stale");
+            }
+        }
+    }
+
+    /// What happens to the registry of endpoints.
+    async fn trouble_registry(&mut self) {
+        if self.registry_away_until.is_some_and(|until| self.step >= until) {
+            self.mend_registry();
+        }
+        if self.registry_away_until.is_some() || !self.chance(self.weather.registry) {
+            return;
+        }
+        let n = self.rng.usize(0..ENDPOINTS);
+        let until = self.step + self.rng.usize(5..80);
+        match self.rng.u8(0..8) {
+            0 | 1 => {
+                self.books.count("registry away");
+                self.registry.be_away(true);
+                self.registry_away_until = Some(until);
+            }
+            // A tombstone comes back with the table, too, so it is not lost for good here.
+            2 | 3 if !self.deleted.contains(&n) => {
+                self.books.count("endpoint lost");
+                self.registry.lose(TENANT, &self.cards[n].id);
+                self.registry_away_until = Some(until);
+            }
+            4 if !self.deleted.contains(&n) => {
+                self.books.count("card restored");
+                self.registry.overwrite(&self.cards[n]);
+            }
+            5 if self.rng.bool() => {
+                let found = self.registry.cards(&[key_of(&self.cards[n])], true).await.unwrap();
+                if let [CardFound::Card(card)] = &found[..] {
+                    self.books.count("endpoint deleted");
+                    self.registry.delete(card, self.clock.now()).await.unwrap();
+                    self.deleted.insert(n);
+                }
+            }
+            _ => {
+                let found = self.registry.cards(&[key_of(&self.cards[n])], true).await.unwrap();
+                if let [CardFound::Card(before)] = &found[..] {
+                    self.books.count("card changed");
+                    let version = before.version + 1;
+                    let card = Card { url: url(n, version), version, ..Card::clone(before) };
+                    self.registry.replace(before, &card).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// The registry answers, and has every endpoint that nobody deleted.
+    fn mend_registry(&mut self) {
+        self.registry_away_until = None;
+        self.registry.be_away(false);
+        for (n, card) in self.cards.iter().enumerate() {
+            if !self.deleted.contains(&n) {
+                self.registry.overwrite(card);
             }
         }
     }
@@ -285,6 +372,7 @@ impl Simulation {
             Point::BeforeSend | Point::AfterSend => (weather.send, Permit::Fail),
             Point::AfterRoundTrip => (weather.resend, Permit::Again),
             Point::AfterPost => (weather.resend / 2.0, Permit::Fail),
+            Point::BeforeCards | Point::AfterCards => (weather.registry * 2.0, Permit::Fail),
             Point::BeforeRoundTrip | Point::BeforePost | Point::BeforeFile | Point::AfterFile => (0.0, Permit::Go),
         };
         let permit = if self.chance(chance) { happens } else { Permit::Go };
@@ -403,16 +491,16 @@ impl Simulation {
 
     fn port(&mut self) -> Port {
         self.started += 1;
-        let redis: Arc<dyn RedisPort> = Arc::clone(&self.redis) as _;
-        Port::new(
-            self.started,
-            Arc::clone(&self.gate),
-            Arc::clone(&self.books),
-            redis,
-            self.queues.clone(),
-            self.store.clone(),
-            self.clock.clone(),
-        )
+        Port {
+            number: self.started,
+            gate: Arc::clone(&self.gate),
+            books: Arc::clone(&self.books),
+            redis: Arc::clone(&self.redis) as _,
+            queues: self.queues.clone(),
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     async fn spawn(&mut self, number: usize, kind: Kind, task: impl Future<Output = Ended> + Send + 'static) {
@@ -424,6 +512,16 @@ impl Simulation {
     async fn start_client(&mut self) {
         let Some(client) = self.wanting.pop() else { return };
         let port = Arc::new(self.port());
+        if let Some(endpoint) = self.books.endpoint(client) {
+            let message = self.books.message(client, &self.cards[endpoint], self.clock.now());
+            let number = port.number;
+            let task = async move {
+                let outgoing = Outgoing::new(message.encode().unwrap(), TENANT.to_owned(), 0);
+                let sent = port.send(QueueName::Delivery, vec![outgoing]).await;
+                Ended::Client(if sent[0].is_ok() { 202 } else { 503 }, false)
+            };
+            return self.spawn(number, Kind::Client(client), task).await;
+        }
         let config = self.environment.read(fn_enqueue::config::read).unwrap();
         let enqueue = Enqueue::new(&config, Arc::clone(&port) as _, Arc::clone(&port) as _, self.clock.clone());
         let request = post("/webhooks", self.books.request(client));
@@ -431,7 +529,7 @@ impl Simulation {
             let response = enqueue.handle(request).await;
             Ended::Client(response.status().as_u16(), response.body().contains("\"duplicate\":true"))
         };
-        self.spawn(port.number(), Kind::Client(client), task).await;
+        self.spawn(port.number, Kind::Client(client), task).await;
     }
 
     /// Somebody uses an id again, sends a dead letter again, or removes what is finished.
@@ -453,7 +551,7 @@ impl Simulation {
         }
         let delivery = finished[self.rng.usize(0..finished.len())];
         let look = Arc::clone(&self.look);
-        let key = format!("webhook_status:{}", self.books.id(delivery));
+        let key = records::key(&self.books.id(delivery));
         let known: bool = redis::cmd("EXISTS").arg(key).query(&mut **look.lock().unwrap()).unwrap();
         if !known {
             self.posts_again -= 1;
@@ -469,7 +567,7 @@ impl Simulation {
         self.books.cleans();
         let request = post("/webhook-cleanup?older_than_days=0", String::new());
         let task = async move { Ended::Operator(cleanup.handle(request).await.status().as_u16()) };
-        self.spawn(port.number(), Kind::Cleanup, task).await;
+        self.spawn(port.number, Kind::Cleanup, task).await;
     }
 
     async fn start_redrive(&mut self) {
@@ -491,11 +589,12 @@ impl Simulation {
         // It may send although its answer is lost.
         self.books.may_redrive(delivery);
         let task = async move { Ended::Operator(operate.handle(request).await.status().as_u16()) };
-        self.spawn(port.number(), Kind::Redrive(delivery), task).await;
+        self.spawn(port.number, Kind::Redrive(delivery), task).await;
     }
 
     async fn start_consumer(&mut self) {
-        let queue_name = [QueueName::Delivery, QueueName::Retry, QueueName::DeadLetter][self.rng.usize(0..3)];
+        let queue_name =
+            [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::DeadLetter][self.rng.usize(0..4)];
         self.consume(queue_name).await;
     }
 
@@ -522,8 +621,8 @@ impl Simulation {
             }
         }
         let port = Arc::new(self.port());
-        self.books.took(port.number(), taken.iter().map(|taken| taken.message.body.as_str()));
-        let number = port.number();
+        self.books.took(port.number, taken.iter().map(|taken| taken.message.body.as_str()));
+        let number = port.number;
         let kind = Kind::Consumer(queue_name, taken.clone());
         if queue_name == QueueName::DeadLetter {
             let config = self.environment.read(fn_archive::config::read).unwrap();
@@ -533,7 +632,8 @@ impl Simulation {
         } else {
             let config = self.environment.read(fn_deliver::config::read).unwrap();
             let redis: Arc<dyn RedisPort> = Arc::clone(&port) as _;
-            let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, self.clock.clone());
+            let cards = cards(Arc::clone(&port) as _);
+            let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, cards, self.clock.clone());
             let records: Vec<fn_deliver::Received> = taken
                 .iter()
                 .map(|taken| fn_deliver::Received {
@@ -579,11 +679,20 @@ impl Simulation {
         for delivery in self.books.all_accepted() {
             let id = self.books.id(delivery);
             let status: Option<String> =
-                redis::cmd("HGET").arg(format!("webhook_status:{id}")).arg("status").query(&mut **look).unwrap();
+                redis::cmd("HGET").arg(records::key(&id)).arg("status").query(&mut **look).unwrap();
             self.books.check_status(self.seed, delivery, status.as_deref(), &filed);
         }
         self.books.check_calls(self.seed);
     }
+}
+
+/// Where an endpoint is after so many changes of its card.
+fn url(n: usize, changes: u64) -> String {
+    format!("http://127.0.0.1:{}/endpoint-{n}", 10 + (n as u64 + changes) % 5)
+}
+
+fn key_of(card: &Card) -> EndpointKey {
+    EndpointKey { tenant: card.tenant.clone(), endpoint: card.id.clone() }
 }
 
 fn post(path: &str, body: String) -> Request {

@@ -159,6 +159,7 @@ impl OwnStack {
         for (queue, timeout_s) in [
             ("DELIVERY_QUEUE_URL", DELIVER_TIMEOUT_S),
             ("RETRY_QUEUE_URL", DELIVER_TIMEOUT_S),
+            ("WAIT_QUEUE_URL", DELIVER_TIMEOUT_S),
             ("DEAD_LETTER_QUEUE_URL", ARCHIVE_TIMEOUT_S),
         ] {
             let visibility = (timeout_s + 4).to_string();

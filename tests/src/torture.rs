@@ -134,6 +134,7 @@ impl Field {
         let urls = QueueUrls {
             delivery: url("DELIVERY_QUEUE_URL"),
             retry: url("RETRY_QUEUE_URL"),
+            wait: url("WAIT_QUEUE_URL"),
             dead_letter: url("DEAD_LETTER_QUEUE_URL"),
         };
         Sqs::new(&self.stack().account(), urls)

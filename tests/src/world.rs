@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::secrets::{Keyring, SigningSource};
 use adapters::aws::sqs::{Queue, QueueName};
 use adapters::clock::Clock;
@@ -14,10 +15,12 @@ use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::records;
 use adapters::redis::transport::{Call, Redis, RedisConfig, RedisPort, Reply, Unavailable};
+use adapters::registry::Cards;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::message::Envelope;
 use domain::record::Claim;
+use domain::seal::MasterKeys;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 use fn_archive::Archivist;
@@ -34,11 +37,14 @@ use strum::IntoEnumIterator as _;
 use crate::contract;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
+use crate::registry_model::RegistryModel;
 use crate::sqs_model::{SqsModel, Taken};
 use crate::store_model::StoreModel;
 
 /// The signing secret of all tests.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// The master key of all tests.
+pub const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Where virtual time begins.
 pub const BEGINNING: Millis = Millis(1_700_000_000_000);
 /// How long an invocation of `deliver` may take: the template's `DeliverTimeoutS`.
@@ -55,6 +61,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("REDIS_CLUSTER", "false"),
         ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
         ("RETRY_QUEUE_URL", "http://localhost/retry"),
+        ("WAIT_QUEUE_URL", "http://localhost/wait"),
         ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
         ("SIGNING_SECRETS", SECRET),
         ("ALLOWED_PRIVATE_CIDRS", "127.0.0.0/8,::1/128"),
@@ -76,6 +83,8 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("TTL_UNFINISHED_S", "604800"),
         ("TTL_DEAD_LETTER_S", "2592000"),
         ("DEAD_LETTER_TABLE", "dead-letters"),
+        ("REGISTRY_TABLE", "registry"),
+        ("MASTER_KEYS", MASTER_KEY),
         ("DELIVER_TIMEOUT_S", "60"),
         ("QUEUE_VISIBILITY_S", "360"),
         ("STACK_NAME", "steadhook"),
@@ -99,6 +108,19 @@ fn receiver_client(config: &fn_deliver::config::Config, clock: &Clock) -> Arc<dy
     let SigningSource::Given(signer) = config.signing.clone() else { panic!("the tests' secret is given") };
     let keyring = Arc::new(Keyring::given(signer));
     Arc::new(HttpReceiverClient::new(config.receiver_client.clone(), keyring, clock.clone()).unwrap())
+}
+
+/// The master keys of all tests.
+///
+/// # Panics
+/// Never.
+pub fn master_keys() -> MasterKeys {
+    MasterKeys::parse(MASTER_KEY).unwrap()
+}
+
+/// What `deliver` needs to read cards.
+pub fn cards(cards: Arc<dyn Cards>) -> fn_deliver::Registry {
+    fn_deliver::Registry { cards, master_keys: MasterKeyring::given(master_keys()) }
 }
 
 fn received(taken: &Taken) -> Received {
@@ -145,6 +167,8 @@ pub struct World {
     pub receiver: Receiver,
     /// Its store of dead letters.
     pub store: StoreModel,
+    /// Its endpoints.
+    pub registry: RegistryModel,
     counted_redis: Arc<CountedRedis>,
     leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
@@ -183,6 +207,7 @@ impl World {
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
         let store = StoreModel::default();
+        let registry = RegistryModel::default();
         let inner = Redis::open(redis, clock.clone()).unwrap();
         let counted_redis = Arc::new(CountedRedis { inner, round_trips: AtomicUsize::new(0) });
         let redis: Arc<dyn RedisPort> = Arc::clone(&counted_redis) as _;
@@ -196,7 +221,14 @@ impl World {
         let client = receiver_client(&deliver, &clock);
         Self {
             enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&redis), clock.clone()),
-            deliver: Deliver::new(&deliver, Arc::clone(&queue), Arc::clone(&redis), client, clock.clone()),
+            deliver: Deliver::new(
+                &deliver,
+                Arc::clone(&queue),
+                Arc::clone(&redis),
+                client,
+                cards(Arc::new(registry.clone())),
+                clock.clone(),
+            ),
             archivist: Archivist::new(&archive, Arc::clone(&redis), Arc::new(store.clone()), clock.clone()),
             operate: Operate::new(&operate, Arc::clone(&redis), Arc::new(store.clone()), queue, clock.clone()),
             cleanup: Cleanup::new(&cleanup, Arc::clone(&redis), clock.clone()),
@@ -211,6 +243,7 @@ impl World {
             leaves: Mutex::default(),
             redis: server,
             store,
+            registry,
             counted_redis,
             queues,
             clock,
@@ -325,7 +358,8 @@ impl World {
         let config = environment.read(fn_deliver::config::read).unwrap();
         let client = receiver_client(&config, &self.clock);
         let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
-        self.deliver = Deliver::new(&config, queue, redis, client, self.clock.clone());
+        let cards = cards(Arc::new(self.registry.clone()));
+        self.deliver = Deliver::new(&config, queue, redis, client, cards, self.clock.clone());
     }
 
     /// Gives messages of a work queue to `deliver`, and deletes what it does not keep, as
@@ -393,7 +427,7 @@ impl World {
         (records.len(), kept.len())
     }
 
-    /// Runs until both work queues are empty. When no message is due, moves the clock to the
+    /// Runs until all work queues are empty. When no message is due, moves the clock to the
     /// next one.
     ///
     /// # Panics
@@ -402,7 +436,8 @@ impl World {
         for _ in 0..1000 {
             let fresh = self.step(QueueName::Delivery).await;
             let retried = self.step(QueueName::Retry).await;
-            if fresh.0 + retried.0 > 0 {
+            let waited = self.step(QueueName::Wait).await;
+            if fresh.0 + retried.0 + waited.0 > 0 {
                 continue;
             }
             let Some(at) = self.queues.next_visible() else { return };

@@ -7,14 +7,15 @@ use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::Trip;
 use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State};
-use domain::delivery::Delivery;
 use domain::identity::sha256_hex;
 use domain::message::Message;
 use domain::record::Ending;
+use url::Url;
 
 use crate::claim::{BreakerSeen, Claimed};
 use crate::context::{Batch, Context, usable};
 use crate::decision::{Decided, Decision, HeldClaim};
+use crate::route::Route;
 
 /// A delivery that is attempted now.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Admitted {
     /// Which record of the batch.
     pub(crate) record: usize,
     pub(crate) message: Box<Message>,
+    pub(crate) route: Route,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
     /// The name of the breaker that watches over it.
@@ -33,8 +35,8 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     fn new(claimed: Claimed, pass: Pass) -> Self {
-        let Claimed { record, message, destination, breaker, claim, .. } = claimed;
-        Self { record, message, destination, breaker, claim, pass }
+        let Claimed { record, message, route, destination, breaker, claim, .. } = claimed;
+        Self { record, message, route, destination, breaker, claim, pass }
     }
 }
 
@@ -56,7 +58,7 @@ pub(crate) async fn admit(
             BreakerSeen::NotClosed => {
                 let policy = context.breakers.of(&next.breaker);
                 let has_failed = next.message.history.count > 0;
-                let path = short_path(&next.message.delivery);
+                let path = short_path(next.route.url(&next.message.delivery).as_ref());
                 let caller = Caller { id: &next.claim.id, token: &next.claim.token, has_failed, path: &path, times };
                 asking.push((trip.add(breakers::admit(&next.breaker, caller, &policy)), next));
             }
@@ -82,9 +84,8 @@ pub(crate) async fn admit(
 }
 
 /// A short name for the path of a receiver's URL.
-fn short_path(delivery: &Delivery) -> String {
-    let url = delivery.parsed_url();
-    sha256_hex(url.as_ref().map_or("", |url| url.path()).as_bytes()).chars().take(8).collect()
+fn short_path(url: Option<&Url>) -> String {
+    sha256_hex(url.map_or("", |url| url.path()).as_bytes()).chars().take(8).collect()
 }
 
 fn park(context: &Context, refused: Claimed, wait: Duration, first: bool) -> Decided {

@@ -6,9 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use adapters::metrics;
-use adapters::receiver_client::ReceiverCall;
 use domain::breaker::{Pass, next_reset_ms};
-use domain::next_step::{GivenUp, NextStep, Retries, after_failed_probe, next_step};
+use domain::message::Message;
+use domain::next_step::{GivenUp, NextStep, after_failed_probe, in_history, next_step};
 use domain::outcome::{Attempted, ErrorClass};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::admit::Admitted;
 use crate::context::Context;
-use crate::decision::{BreakerReport, Decided, Decision};
+use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -83,15 +83,16 @@ async fn attempt(context: &Context, admitted: Admitted) -> Decided {
 }
 
 async fn call(context: &Context, admitted: Admitted) -> Decided {
-    let attempted = context.receiver_client.post(&ReceiverCall::direct(&admitted.message.delivery)).await;
+    let attempted = context.receiver_client.post(&admitted.route.call(&admitted.message.delivery)).await;
     let step = step_after(context, &admitted, &attempted);
     metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
-    let Admitted { record, breaker, claim, pass, .. } = admitted;
+    let Admitted { record, message, breaker, claim, pass, .. } = admitted;
+    let claim = HeldClaim { log: log_of(&message, &attempted), ..claim };
     let decision = match step {
         NextStep::Delivered { ending } => Decision::Delivered { claim, ending },
         NextStep::Retry { successor, ending } => Decision::Retry { claim, successor, ending },
-        NextStep::GiveUp(given_up) => Decision::GiveUp { claim, given_up },
+        NextStep::GiveUp(given_up) => Decision::give_up(claim, given_up),
         NextStep::Keep => Decision::Release(claim),
     };
     let report = BreakerReport { breaker, pass, signal: attempted.outcome.health_signal() };
@@ -99,16 +100,25 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
 }
 
 fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> NextStep {
-    let Admitted { message, breaker, pass, .. } = admitted;
+    let Admitted { message, route, breaker, pass, .. } = admitted;
+    let retries = route.retries(&message.delivery, &context.retry);
     let now = context.clock.now();
     if let Pass::Probe { reset_ms, .. } = pass {
         let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(breaker)));
         let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
-        if let Some(step) = after_failed_probe(message, attempted, now, wait, Retries::Policy(&context.retry)) {
+        if let Some(step) = after_failed_probe(message, attempted, now, wait, retries) {
             return step;
         }
     }
-    next_step(message, attempted, now, Retries::Policy(&context.retry), fastrand::f64())
+    next_step(message, attempted, now, retries, fastrand::f64())
+}
+
+/// The attempts of a delivery to an endpoint, this one included, for its record.
+fn log_of(message: &Message, attempted: &Attempted) -> Option<String> {
+    message.delivery.endpoint.as_ref()?;
+    let mut history = message.history.clone();
+    history.push(in_history(attempted));
+    serde_json::to_string(&history).ok()
 }
 
 fn log(admitted: &Admitted, attempted: &Attempted, step: &NextStep) {

@@ -2,20 +2,26 @@
 //! round trip. Late outcomes are recorded in the same one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::redis::query::{Replies, Ticket, Trip};
 use adapters::redis::{breakers, heartbeats, records};
 use domain::breaker::State;
+use domain::delivery::Delivery;
 use domain::destination::Destination;
 use domain::message::{LateOutcome, LateOutcomes, LateReport, Message};
 use domain::next_step::give_up;
 use domain::reason::Reason;
-use domain::record::{Claim, Grant, SettlementReply};
+use domain::record::{Claim, Ending, Grant, SettlementReply};
 use domain::time::{Millis, whole_ms};
+use url::Url;
 
+use crate::cards::{CardSeen, OpenCard};
 use crate::context::{Batch, Context, tell_change, token, usable};
 use crate::decision::{Decided, Decision, HeldClaim};
 use crate::read::Due;
+use crate::route::{Route, key_of};
 
 /// A delivery that may be attempted, as far as its record is concerned.
 #[derive(Debug)]
@@ -23,6 +29,7 @@ pub(crate) struct Claimed {
     /// Which record of the batch.
     pub(crate) record: usize,
     pub(crate) message: Box<Message>,
+    pub(crate) route: Route,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
     /// The name of the breaker that watches over it.
@@ -53,16 +60,25 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
     let lease_ms = whole_ms(batch.lease(now));
     let mut trip = Trip::default();
     let mut wanted = Vec::with_capacity(deliveries.len());
+    let mut endpoints = BTreeSet::new();
     for (record, message) in deliveries {
         let wish = Claim { token: token(), hop: message.hop, lease_ms, new_record: message.new_record() };
         let id = message.delivery.id.clone();
         let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
         let claim =
             HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false, log: None };
-        let url = message.delivery.parsed_url();
-        let destination = url.as_ref().map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
-        let breaker = url.as_ref().map(|url| context.breakers.breaker_of(url)).unwrap_or_default();
-        wanted.push((grant, Claimed { record, message, destination, breaker, claim, seen: BreakerSeen::Unreadable }));
+        let mut next = Claimed {
+            record,
+            message,
+            route: Route::Direct,
+            destination: String::new(),
+            breaker: String::new(),
+            claim,
+            seen: BreakerSeen::Unreadable,
+        };
+        next.head_for(context, likely_url(context, &next.message.delivery).as_ref());
+        endpoints.extend(next.message.delivery.endpoint.as_ref().map(key_of));
+        wanted.push((grant, next));
     }
     let late: Vec<_> = late_outcomes
         .into_iter()
@@ -71,7 +87,7 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
     let names: BTreeSet<String> = wanted.iter().map(|(_, next)| next.breaker.clone()).collect();
     let epochs = trip.add_all(names.iter().map(|name| breakers::closed_epoch(name)));
     let heartbeat = trip.add(heartbeats::beat("deliver", now));
-    let mut replies = batch.round_trip(context, trip).await;
+    let (mut replies, ()) = tokio::join!(batch.round_trip(context, trip), context.cards.read(endpoints, now));
 
     let mut seen = BTreeMap::new();
     for (name, epoch) in names.into_iter().zip(epochs) {
@@ -90,6 +106,40 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
         claimed.extend(judge(context, batch, grant.unwrap_or(Grant::Granted), next, decided));
     }
     claimed
+}
+
+/// Where a delivery probably goes. The cards of endpoints are read at the same time as their
+/// breakers, so a message says which origin its endpoint had.
+fn likely_url(context: &Context, delivery: &Delivery) -> Option<Url> {
+    match &delivery.endpoint {
+        None => delivery.parsed_url(),
+        Some(target) => {
+            let known = context.cards.known_url(&key_of(target));
+            Url::parse(known.as_ref().unwrap_or(&target.origin)).ok()
+        }
+    }
+}
+
+impl Claimed {
+    /// Notes where it goes, and which breaker watches over that.
+    fn head_for(&mut self, context: &Context, url: Option<&Url>) {
+        self.destination = url.map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
+        self.breaker = url.map(|url| context.breakers.breaker_of(url)).unwrap_or_default();
+    }
+
+    /// Goes where the card of its endpoint says.
+    fn take_card(&mut self, context: &Context, card: Arc<OpenCard>) {
+        let breaker = self.breaker.clone();
+        self.route = Route::Endpoint(card);
+        self.head_for(context, self.route.url(&self.message.delivery).as_ref());
+        if self.message.delivery.is_test() {
+            // It makes its call whatever the breaker says, and reports nothing.
+            self.seen = BreakerSeen::Unreadable;
+        } else if self.breaker != breaker {
+            // Its breaker was not looked at.
+            self.seen = BreakerSeen::NotClosed;
+        }
+    }
 }
 
 impl BreakerSeen {
@@ -192,11 +242,11 @@ fn judge(context: &Context, batch: &Batch, grant: Grant, next: Claimed, decided:
         Grant::Foreign => Decision::ReusedId(next.message),
         Grant::Crashed => {
             let why = "outcome unknown: its consumer ended in mid-attempt again and again";
-            Decision::GiveUp { given_up: give_up(&next.message, Reason::Crashed, why), claim: next.claim }
+            Decision::give_up(next.claim, give_up(&next.message, Reason::Crashed, why))
         }
         Grant::Granted if now >= delivery.deadline => {
             let why = "the deadline passed before the next attempt";
-            Decision::GiveUp { given_up: give_up(&next.message, Reason::Expired, why), claim: next.claim }
+            Decision::give_up(next.claim, give_up(&next.message, Reason::Expired, why))
         }
         Grant::Granted if now.until(batch.ends_at) < context.attempt_budget => {
             tracing::warn!(
@@ -207,7 +257,40 @@ fn judge(context: &Context, batch: &Batch, grant: Grant, next: Claimed, decided:
             );
             Decision::Release(next.claim)
         }
-        Grant::Granted => return Some(next),
+        Grant::Granted => return route(context, now, next, decided),
+    };
+    decided.push(Decided::new(next.record, decision));
+    None
+}
+
+/// Looks up where a delivery to an endpoint goes. Without a usable card it waits and spends
+/// no attempt: a card is configuration, and not work.
+fn route(context: &Context, now: Millis, mut next: Claimed, decided: &mut Vec<Decided>) -> Option<Claimed> {
+    let Some(target) = &next.message.delivery.endpoint else { return Some(next) };
+    let decision = match context.cards.card(&key_of(target), now) {
+        CardSeen::Open(card) => {
+            next.take_card(context, card);
+            return Some(next);
+        }
+        CardSeen::Gone => {
+            let why = "its endpoint was deleted";
+            Decision::give_up(next.claim, give_up(&next.message, Reason::EndpointGone, why))
+        }
+        CardSeen::Unknown(why) => {
+            let wait = context.parking.wait(Duration::ZERO, false, next.message.parked, fastrand::f64());
+            // At its deadline it comes back all the same, and expires.
+            let due = now.after(wait).min(next.message.delivery.deadline);
+            tracing::info!(
+                correlation_id = %next.message.delivery.correlation_id,
+                webhook_id = %next.claim.id,
+                outcome = "waiting",
+                why,
+                wait_ms = whole_ms(wait),
+                "the card of its endpoint cannot be used"
+            );
+            let ending = Ending::Parked { error: format!("waiting: {why}"), next_attempt_at: due };
+            Decision::Park { claim: next.claim, successor: Box::new(next.message.parked(due)), ending }
+        }
     };
     decided.push(Decided::new(next.record, decision));
     None

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use adapters::aws::account::Account;
+use adapters::aws::master_keys::MasterKeySource;
 use adapters::aws::secrets::{SigningSource, StoredSecret};
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
@@ -31,6 +32,10 @@ pub struct Config {
     pub receiver_ca: Option<StoredSecret>,
     /// What webhooks are signed with.
     pub signing: SigningSource,
+    /// The name of the table of endpoints.
+    pub registry_table: String,
+    /// What the secrets of endpoints are sealed with.
+    pub master_keys: MasterKeySource,
     /// How retries are spaced.
     pub retry: RetryPolicy,
     /// When circuit breakers open.
@@ -44,20 +49,34 @@ pub struct Config {
 /// Reads the settings, and refuses those that are unsafe together.
 ///
 /// # Errors
-/// When there is nothing to sign with; the reader has the fault.
+/// When there is nothing to sign with or to open secrets with; the reader has the fault.
 pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let account = config::account(reader);
     let queues = config::queues(reader);
     let receiver_client = config::receiver_client(reader);
     let receiver_ca = config::receiver_ca(reader);
     let signing = config::signing(reader);
+    let registry_table = config::registry_table(reader);
+    let master_keys = config::master_keys(reader);
     let retry = config::retry(reader);
     let breakers = config::breakers(reader);
     let parking = config::parking(reader);
     let lives = config::lives(reader);
     check_timing(reader, receiver_client.timeout, lives);
-    let signing = signing?;
-    Ok(Config { account, queues, receiver_client, receiver_ca, signing, retry, breakers, parking, lives })
+    let (signing, master_keys) = (signing?, master_keys?);
+    Ok(Config {
+        account,
+        queues,
+        receiver_client,
+        receiver_ca,
+        signing,
+        registry_table,
+        master_keys,
+        retry,
+        breakers,
+        parking,
+        lives,
+    })
 }
 
 /// A message must not come back while its attempt may still be running, and an attempt

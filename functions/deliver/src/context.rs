@@ -18,6 +18,8 @@ use domain::retry::RetryPolicy;
 use domain::status::Lifetimes;
 use domain::time::Millis;
 
+use crate::cards::CardCache;
+
 /// How long Redis is left alone after a failure; doubled by every further one.
 const SHORTEST_AWAY: Duration = Duration::from_secs(1);
 /// It is never left alone for longer: what happens meanwhile is recorded late.
@@ -31,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) redis: Arc<dyn RedisPort>,
     pub(crate) receiver_client: Arc<dyn ReceiverClient>,
     pub(crate) clock: Clock,
+    pub(crate) cards: CardCache,
     pub(crate) retry: RetryPolicy,
     pub(crate) breakers: BreakerPolicies,
     pub(crate) parking: Parking,

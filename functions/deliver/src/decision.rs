@@ -35,6 +35,8 @@ pub(crate) enum Decision {
     Retry { claim: HeldClaim, successor: Box<Message>, ending: Ending },
     /// No attempt was counted: an open breaker refused it, and a successor is queued.
     Park { claim: HeldClaim, successor: Box<Message>, ending: Ending },
+    /// The one call of a test failed. Its record says so, and nothing else is queued.
+    TestFailed { claim: HeldClaim, ending: Ending },
     /// It is given up, and the dead-letter queue gets it.
     GiveUp { claim: HeldClaim, given_up: GivenUp },
     /// Its id belongs to another body, whose record must not be touched. The
@@ -93,6 +95,7 @@ impl Decided {
             | Decision::Delivered { claim, .. }
             | Decision::Retry { claim, .. }
             | Decision::Park { claim, .. }
+            | Decision::TestFailed { claim, .. }
             | Decision::GiveUp { claim, .. } => Decision::Release(claim),
             Decision::Superseded
             | Decision::Keep
@@ -105,6 +108,15 @@ impl Decided {
 }
 
 impl Decision {
+    /// A delivery is given up. Of a test only its record is told.
+    pub(crate) fn give_up(claim: HeldClaim, given_up: GivenUp) -> Self {
+        if given_up.message.delivery.is_test() {
+            Self::TestFailed { claim, ending: given_up.ending }
+        } else {
+            Self::GiveUp { claim, given_up }
+        }
+    }
+
     /// Whether SQS is to keep the message.
     pub(crate) fn keeps(&self) -> bool {
         match self {
@@ -114,6 +126,7 @@ impl Decision {
             | Self::Delivered { .. }
             | Self::Retry { .. }
             | Self::Park { .. }
+            | Self::TestFailed { .. }
             | Self::GiveUp { .. }
             | Self::ReusedId(_)
             | Self::Malformed { .. }
@@ -129,7 +142,7 @@ impl Decision {
             Self::Retry { .. } => Some(DeliveryResult::Retried),
             Self::Park { .. } => Some(DeliveryResult::Parked),
             Self::GiveUp { .. } | Self::ReusedId(_) | Self::Malformed { .. } => Some(DeliveryResult::DeadLettered),
-            Self::Keep | Self::Release(_) | Self::Wait(_) | Self::Late { .. } => None,
+            Self::Keep | Self::Release(_) | Self::Wait(_) | Self::TestFailed { .. } | Self::Late { .. } => None,
         }
     }
 
@@ -137,6 +150,7 @@ impl Decision {
     pub(crate) fn settlement(&self) -> Option<(&HeldClaim, Ending)> {
         match self {
             Self::Delivered { claim, ending }
+            | Self::TestFailed { claim, ending }
             | Self::Retry { claim, ending, .. }
             | Self::Park { claim, ending, .. } => Some((claim, ending.clone())),
             Self::GiveUp { claim, given_up } => Some((claim, given_up.ending.clone())),

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use adapters::aws::master_keys::MasterKeyring;
+use adapters::aws::registry::RegistryTable;
 use adapters::aws::secrets::Keyring;
 use adapters::aws::sqs::Sqs;
 use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::process::Process;
 use adapters::telemetry::chain;
-use fn_deliver::{Deliver, Event, config};
+use fn_deliver::{Deliver, Event, Registry, config};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -21,8 +23,13 @@ async fn main() -> anyhow::Result<()> {
     let receiver_client = roots
         .and_then(|config| HttpReceiverClient::new(config, Arc::clone(keyring), clock.clone()))
         .inspect_err(|error| tracing::error!(error = %chain(error), "cannot start without TLS"))?;
+    let master_keys = MasterKeyring::open(config.master_keys.clone(), clock.clone()).await.inspect_err(
+        |error| tracing::error!(code = error.code(), error = %chain(error), "cannot start without master keys"),
+    )?;
+    let cards = RegistryTable::new(&config.account, config.registry_table.clone());
+    let registry = Registry { cards: Arc::new(cards), master_keys };
     let queue = Sqs::new(&config.account, config.queues.clone());
-    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), Arc::new(receiver_client), clock);
+    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), Arc::new(receiver_client), registry, clock);
     let handler = service_fn(|event: LambdaEvent<Event>| {
         process.observe(async move {
             keyring.freshen().await;

@@ -4,7 +4,7 @@
 //! The successor goes to SQS before the record says so: a crash in between leaves two
 //! messages, and `claim` drops the older. The other order would lose the delivery.
 
-use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
+use adapters::aws::sqs::{Outgoing, QueueName, delay_s, is_far, retry_group};
 use adapters::telemetry::chain;
 use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS};
 use domain::message::{LateOutcome, LateOutcomes, Message};
@@ -24,11 +24,12 @@ const MAX_ERROR_MESSAGE: usize = 1024;
 /// lease given back instead of its ending recorded.
 pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
     let now = context.clock.now();
-    let (mut retries, mut dead) = (Vec::new(), Vec::new());
+    let (mut retries, mut waiting, mut dead) = (Vec::new(), Vec::new(), Vec::new());
     for (place, next) in decided.iter_mut().enumerate() {
         match outgoing(&next.decision, now) {
             None => {}
             Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
+            Some(Ok((QueueName::Wait, message))) => waiting.push((place, message)),
             Some(Ok((QueueName::Delivery | QueueName::Retry, message))) => retries.push((place, message)),
             Some(Err(error)) => {
                 tracing::error!(error = %chain(&error), "a message cannot be written");
@@ -36,9 +37,12 @@ pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
             }
         }
     }
-    let (retried, buried) =
-        tokio::join!(send_to(context, QueueName::Retry, retries), send_to(context, QueueName::DeadLetter, dead));
-    for place in retried.into_iter().chain(buried) {
+    let (retried, waited, buried) = tokio::join!(
+        send_to(context, QueueName::Retry, retries),
+        send_to(context, QueueName::Wait, waiting),
+        send_to(context, QueueName::DeadLetter, dead)
+    );
+    for place in retried.into_iter().chain(waited).chain(buried) {
         decided[place].not_queued();
     }
 }
@@ -89,7 +93,7 @@ type Addressed = (QueueName, Outgoing);
 /// What a decision queues, and where.
 fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_json::Error>> {
     let addressed = match decision {
-        Decision::Wait(message) => successor(message, now),
+        Decision::Wait(message) => successor(message, now).map(|(_, message)| (QueueName::Wait, message)),
         Decision::Retry { successor: message, .. } | Decision::Park { successor: message, .. } => {
             successor(message, now)
         }
@@ -111,28 +115,27 @@ fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_
         | Decision::Keep
         | Decision::Release(_)
         | Decision::Delivered { .. }
+        | Decision::TestFailed { .. }
         | Decision::Late { left: None, .. } => return None,
     };
     Some(addressed)
 }
 
 fn successor(message: &Message, now: Millis) -> Result<Addressed, serde_json::Error> {
-    let outgoing = Outgoing::new(message.encode()?, group(message), delay_s(now, message.due()));
-    Ok((QueueName::Retry, outgoing))
+    let due = message.due();
+    let outgoing = Outgoing::new(message.encode()?, retry_group(&message.delivery), delay_s(now, due));
+    let queue_name = if is_far(now, due) { QueueName::Wait } else { QueueName::Retry };
+    Ok((queue_name, outgoing))
 }
 
 fn dead_letter(message: &Message, reason: Reason, error: &str) -> Result<Addressed, serde_json::Error> {
-    let outgoing = Outgoing::new(message.encode()?, group(message), 0);
+    let outgoing = Outgoing::new(message.encode()?, retry_group(&message.delivery), 0);
     let attributes = attributes(reason, error, message.attempts);
     Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
 }
 
 fn late_outcomes(late: &LateOutcomes, now: Millis) -> Result<Outgoing, serde_json::Error> {
     Ok(Outgoing::new(late.encode()?, String::new(), delay_s(now, late.not_before)))
-}
-
-fn group(message: &Message) -> String {
-    group_id(message.delivery.destination().as_ref())
 }
 
 /// The attributes of a dead letter. None may be empty: SQS refuses that.

@@ -29,7 +29,7 @@ use adapters::telemetry::chain;
 use domain::breaker::State;
 use domain::status::Status;
 use domain::time::Millis;
-use futures_util::future::join;
+use futures_util::future::{join, join4};
 use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -148,13 +148,14 @@ type MaybeDepth = Result<Depth, DepthError>;
 struct QueueDepths {
     delivery: MaybeDepth,
     retry: MaybeDepth,
+    wait: MaybeDepth,
     dead_letter: MaybeDepth,
 }
 
 impl QueueDepths {
     /// The queues that hold work.
-    fn work(&self) -> [&MaybeDepth; 2] {
-        [&self.delivery, &self.retry]
+    fn work(&self) -> [&MaybeDepth; 3] {
+        [&self.delivery, &self.retry, &self.wait]
     }
 }
 
@@ -332,9 +333,10 @@ impl Health {
                 tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(error), "a queue cannot be checked");
             })
         };
-        let work = join(ask(QueueName::Delivery), ask(QueueName::Retry));
-        let ((delivery, retry), dead_letter) = join(work, ask(QueueName::DeadLetter)).await;
-        QueueDepths { delivery, retry, dead_letter }
+        let (delivery, retry) = (ask(QueueName::Delivery), ask(QueueName::Retry));
+        let (wait, dead_letter) = (ask(QueueName::Wait), ask(QueueName::DeadLetter));
+        let (delivery, retry, wait, dead_letter) = join4(delivery, retry, wait, dead_letter).await;
+        QueueDepths { delivery, retry, wait, dead_letter }
     }
 
     async fn storage(&self) -> Component {
@@ -407,6 +409,7 @@ fn queue_component(depths: &QueueDepths, oldest_pending: Option<Millis>, now: Mi
     for (name, depth, without) in [
         (QueueName::Delivery, &depths.delivery, Condition::Down),
         (QueueName::Retry, &depths.retry, Condition::Down),
+        (QueueName::Wait, &depths.wait, Condition::Down),
         (QueueName::DeadLetter, &depths.dead_letter, Condition::Degraded),
     ] {
         match depth {

@@ -67,7 +67,13 @@ impl Operate {
             ("body", letter.body.as_ref().map(|body| json!(body))),
             ("truncated", truncated.map(|truncated| json!(truncated))),
         ];
-        for (name, value) in known {
+        let target = letter.endpoint.as_ref();
+        let of_endpoint = [
+            ("tenant", target.map(|target| json!(target.tenant))),
+            ("endpoint_id", target.map(|target| json!(target.endpoint))),
+            ("event_id", target.map(|target| json!(target.event_id))),
+        ];
+        for (name, value) in known.into_iter().chain(of_endpoint) {
             if let Some(value) = value {
                 summary[name] = value;
             }

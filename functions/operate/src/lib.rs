@@ -6,6 +6,7 @@ pub mod config;
 
 mod breakers;
 mod dead_letters;
+mod deliveries;
 mod redrive;
 mod request;
 mod standing;
@@ -24,6 +25,7 @@ use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
 
 use crate::config::Config;
+use crate::deliveries::DeliveryPath;
 
 /// The handler and what it works with.
 pub struct Operate {
@@ -40,6 +42,7 @@ enum Id<'a> {
     Status(&'a str),
     DeadLetter(&'a str),
     Redrive(&'a str),
+    Delivery(DeliveryPath<'a>),
 }
 
 impl Operate {
@@ -80,17 +83,18 @@ impl Operate {
         match (method, named(path)) {
             (&Method::GET, Some(Id::Status(id))) => self.status(&request::id(id)?).await.map(ok),
             (&Method::GET, Some(Id::DeadLetter(id))) => {
-                let body = self.dead_letter(&request::id(id)?).await?;
+                let body = self.dead_letter(&request::dead_letter_id(id)?).await?;
                 Ok(answer::json(StatusCode::OK, &body, correlation_id))
             }
             (&Method::DELETE, Some(Id::DeadLetter(id))) => {
-                self.delete_dead_letter(&request::id(id)?, correlation_id).await?;
+                self.delete_dead_letter(&request::dead_letter_id(id)?, correlation_id).await?;
                 Ok(answer::no_content(correlation_id))
             }
             (&Method::POST, Some(Id::Redrive(id))) => {
-                let body = self.redrive_one(&request::id(id)?, correlation_id).await?;
+                let body = self.redrive_one(&request::dead_letter_id(id)?, correlation_id).await?;
                 Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
             }
+            (&Method::GET, Some(Id::Delivery(path))) => self.delivery(&path).await.map(ok),
             (method, _) => Err(match methods_of(path) {
                 Some(methods) => Problem::method_not_allowed(methods),
                 None => Problem::not_found(format!("There is no {method} {path}.")),
@@ -103,6 +107,9 @@ impl Operate {
 fn named(path: &str) -> Option<Id<'_>> {
     if let Some(id) = path.strip_prefix("/webhook-statuses/") {
         return (!id.contains('/')).then_some(Id::Status(id));
+    }
+    if let Some(path) = DeliveryPath::of(path) {
+        return Some(Id::Delivery(path));
     }
     match path.strip_prefix("/dead-letters/")?.split_once('/') {
         None => Some(Id::DeadLetter(path.strip_prefix("/dead-letters/")?)),
@@ -118,7 +125,7 @@ fn methods_of(path: &str) -> Option<&'static str> {
         "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/health" | "/metrics" => Some("GET"),
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
         path => named(path).map(|id| match id {
-            Id::Status(_) => "GET",
+            Id::Status(_) | Id::Delivery(_) => "GET",
             Id::DeadLetter(_) => "GET, DELETE",
             Id::Redrive(_) => "POST",
         }),

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use adapters::aws::sqs::{Outgoing, QueueName, delay_s, group_id};
+use adapters::aws::sqs::{Outgoing, QueueName, delay_s, retry_group};
 use adapters::dead_letter_store::{Kept, Reserved};
 use adapters::http::answer::Problem;
 use adapters::redis::indexes;
@@ -20,6 +20,7 @@ use domain::message::Message;
 use domain::object::{ObjectReader, parsed};
 use domain::place::Place;
 use domain::reason::Reason;
+use domain::schedule::LONGEST_LIFE;
 use domain::status::Status;
 use domain::time::Millis;
 use futures_util::future::join_all;
@@ -217,7 +218,9 @@ impl Operate {
 
     /// A reserved dead letter with its message. One that cannot be written was never read.
     fn again(&self, letter: DeadLetter, due: Millis) -> Option<Again> {
-        let message = letter.redriven(due, due.after(self.deadline));
+        // An endpoint's schedule ends it, whatever that is by then.
+        let life = if letter.endpoint.is_some() { LONGEST_LIFE } else { self.deadline };
+        let message = letter.redriven(due, due.after(life));
         if message.is_none() {
             tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message");
         }
@@ -291,7 +294,7 @@ impl Operate {
         for (i, Again { letter, message }) in letters.iter().enumerate() {
             match message.encode() {
                 Ok(text) => {
-                    let group = group_id(message.delivery.destination().as_ref());
+                    let group = retry_group(&message.delivery);
                     outgoing.push(Outgoing::new(text, group, delay_s(now, message.not_before)));
                     sending.push((i, message));
                 }

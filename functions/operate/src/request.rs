@@ -4,7 +4,7 @@ use adapters::http::answer::Problem;
 use adapters::http::body;
 use domain::destination::Destination;
 use domain::fault::Fault;
-use domain::identity::is_webhook_id;
+use domain::identity::{is_delivery_id, is_webhook_id};
 use domain::object::ObjectReader;
 use lambda_http::Body;
 use percent_encoding::percent_decode_str;
@@ -14,7 +14,7 @@ use url::Url;
 pub(crate) const STATUSES: &str = "must be pending, retrying, delivered or failed";
 /// What a reason is, for a person.
 pub(crate) const REASONS: &str =
-    "must be retries_exhausted, client_error, gone, expired, validation, malformed or crashed";
+    "must be retries_exhausted, client_error, gone, expired, validation, malformed, crashed or endpoint_gone";
 /// What a destination is, for a person.
 pub(crate) const ORIGIN: &str = "must be an origin such as https://example.com";
 
@@ -26,6 +26,13 @@ pub(crate) fn id(text: &str) -> Result<String, Problem> {
     } else {
         Err(Problem::invalid(Fault::at("/id", "must be 1 to 128 letters, digits, '_', ':' or '-'")))
     }
+}
+
+/// The id of a dead letter from a path, if it can be one. Those of deliveries to endpoints
+/// have dots.
+pub(crate) fn dead_letter_id(text: &str) -> Result<String, Problem> {
+    let decoded = percent_decode_str(text).decode_utf8().unwrap_or_default();
+    if is_delivery_id(&decoded) { Ok(decoded.into_owned()) } else { id(text) }
 }
 
 /// The destination that a text names, in its normal form.

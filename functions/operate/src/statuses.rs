@@ -167,7 +167,7 @@ fn away() -> Problem {
     Problem::unavailable("Statuses cannot be read now; deliveries go on.")
 }
 
-fn unreadable(error: &QueryError) -> Problem {
+pub(crate) fn unreadable(error: &QueryError) -> Problem {
     tracing::error!(code = error.code(), error = %chain(error), "statuses cannot be read");
     away()
 }

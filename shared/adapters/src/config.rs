@@ -90,6 +90,7 @@ pub fn queues(reader: &mut Reader<'_>) -> QueueUrls {
     QueueUrls {
         delivery: reader.required("DELIVERY_QUEUE_URL").to_owned(),
         retry: reader.required("RETRY_QUEUE_URL").to_owned(),
+        wait: reader.required("WAIT_QUEUE_URL").to_owned(),
         dead_letter: reader.required("DEAD_LETTER_QUEUE_URL").to_owned(),
     }
 }

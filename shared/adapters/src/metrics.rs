@@ -7,4 +7,6 @@ pub mod names;
 mod recorder;
 pub mod sums;
 
-pub use names::{DeliveryResult, attempt, breaker_changed, dead_letter, delivery, end_to_end, enqueued, redis_failed};
+pub use names::{
+    DeliveryResult, attempt, breaker_changed, card_unusable, dead_letter, delivery, end_to_end, enqueued, redis_failed,
+};

@@ -67,6 +67,11 @@ impl Delivery {
         }
     }
 
+    /// Whether somebody tests an endpoint with it.
+    pub fn is_test(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|target| target.is_test)
+    }
+
     /// The receiver's URL; `None` when it cannot be read, which the receiver client
     /// reports.
     pub fn parsed_url(&self) -> Option<Url> {

@@ -10,15 +10,20 @@ use adapters::receiver_client::ReceiverCall;
 use adapters::redis::transport::Call;
 use bytes::Bytes;
 use domain::dead_letter::DeadLetter;
-use domain::message::Envelope;
+use domain::endpoint::Card;
+use domain::identity::delivery_id;
+use domain::message::{Envelope, Message};
 use domain::outcome::Answer;
 use domain::time::Millis;
 use fastrand::Rng;
 use redis::Value;
 
 use super::{Weather, tempers};
+use crate::endpoints::{endpoint_id, message};
 use crate::world::BEGINNING;
 
+/// How many endpoints there are.
+pub(crate) const ENDPOINTS: usize = 4;
 /// How many receivers there are.
 const DESTINATIONS: usize = 3;
 
@@ -46,6 +51,8 @@ pub(crate) enum Temper {
 #[derive(Debug)]
 struct KnownDelivery {
     id: String,
+    /// The number of the endpoint that it goes to, unless it is a direct webhook.
+    endpoint: Option<usize>,
     temper: Temper,
     expires_at: Option<Millis>,
     accepted: bool,
@@ -92,13 +99,16 @@ pub(crate) struct Books {
 
 impl Books {
     pub(crate) fn new(rng: &mut Rng, count: usize, weather: &Weather) -> Arc<Self> {
+        // Every third delivery goes to an endpoint.
+        let endpoint = |n: usize| (n % 3 == 2).then_some(n % ENDPOINTS);
         let deliveries = (0..count)
             .map(|n| KnownDelivery {
-                // While Redis is away, two bodies may be accepted under one id.
-                id: if !weather.redis_is_sound() && n > 0 && rng.u8(0..12) == 0 {
-                    format!("d-{}", n - 1)
-                } else {
-                    format!("d-{n}")
+                endpoint: endpoint(n),
+                id: match endpoint(n) {
+                    Some(endpoint) => delivery_id(&format!("d-{n}"), &endpoint_id(endpoint), None),
+                    // While Redis is away, two bodies may be accepted under one id.
+                    None if !weather.redis_is_sound() && n % 3 == 1 && rng.u8(0..8) == 0 => format!("d-{}", n - 1),
+                    None => format!("d-{n}"),
                 },
                 temper: tempers()[rng.usize(0..tempers().len())],
                 expires_at: (rng.u8(0..6) == 0).then(|| BEGINNING.after(Duration::from_secs(rng.u64(20..2000)))),
@@ -169,6 +179,25 @@ impl Books {
             1 + delivery % DESTINATIONS,
             Self::mark(delivery)
         )
+    }
+
+    /// The endpoint that a delivery goes to, if it does.
+    pub(crate) fn endpoint(&self, delivery: usize) -> Option<usize> {
+        self.state.lock().unwrap().deliveries[delivery].endpoint
+    }
+
+    /// The message that a fan-out sends to an endpoint.
+    pub(crate) fn message(&self, delivery: usize, card: &Card, now: Millis) -> Message {
+        drop(self.request(delivery));
+        let mut state = self.state.lock().unwrap();
+        let found = &mut state.deliveries[delivery];
+        // All messages of one event say the same.
+        if found.asked == 1 {
+            found.posted_at = now;
+        }
+        let mut message = message(card, &format!("d-{delivery}"), &Self::mark(delivery), found.posted_at);
+        message.delivery.deadline = now.after(Duration::from_secs(3600));
+        message
     }
 
     /// A client got a 202; `known` if the answer calls it a duplicate. Then nothing new was
@@ -323,7 +352,7 @@ impl Books {
 
     /// Checks what is queued again: every path waits, and none spends more than the budget.
     pub(crate) fn sends(&self, queue_name: QueueName, message: &Outgoing) {
-        if queue_name != QueueName::Retry {
+        if !matches!(queue_name, QueueName::Retry | QueueName::Wait) {
             return;
         }
         let mut state = self.state.lock().unwrap();

@@ -8,6 +8,7 @@ use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
 use adapters::receiver_client::{ReceiverCall, ReceiverClient};
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
+use adapters::registry::{CardFound, Cards, EndpointKey, RegistryError};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter};
 use domain::outcome::{Answer, Attempted};
@@ -16,6 +17,7 @@ use domain::time::Millis;
 use tokio::sync::oneshot;
 
 use super::books::Books;
+use crate::registry_model::RegistryModel;
 use crate::sqs_model::SqsModel;
 use crate::store_model::StoreModel;
 
@@ -30,6 +32,8 @@ pub(crate) enum Point {
     AfterPost,
     BeforeFile,
     AfterFile,
+    BeforeCards,
+    AfterCards,
 }
 
 /// How a process goes on.
@@ -125,32 +129,17 @@ impl Drop for AtWork<'_> {
 
 /// The clients of one process. Each call stops at the gate.
 pub(crate) struct Port {
-    number: usize,
-    gate: Arc<Gate>,
-    books: Arc<Books>,
-    redis: Arc<dyn RedisPort>,
-    queues: SqsModel,
-    store: StoreModel,
-    clock: Clock,
+    pub(crate) number: usize,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) books: Arc<Books>,
+    pub(crate) redis: Arc<dyn RedisPort>,
+    pub(crate) queues: SqsModel,
+    pub(crate) store: StoreModel,
+    pub(crate) registry: RegistryModel,
+    pub(crate) clock: Clock,
 }
 
 impl Port {
-    pub(crate) fn new(
-        number: usize,
-        gate: Arc<Gate>,
-        books: Arc<Books>,
-        redis: Arc<dyn RedisPort>,
-        queues: SqsModel,
-        store: StoreModel,
-        clock: Clock,
-    ) -> Self {
-        Self { number, gate, books, redis, queues, store, clock }
-    }
-
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
     async fn exchange(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
         let _at_work = AtWork::begin(&self.gate);
         self.redis.round_trip(calls).await
@@ -226,6 +215,29 @@ impl ReceiverClient for Port {
         };
         let error = (!matches!(answer, Answer::Status(200))).then(|| format!("{answer:?}"));
         Attempted { retry_after, error, ..Attempted::new(answer, at, 1) }
+    }
+}
+
+/// The registry may be slow or away, and its cards change between two attempts.
+#[async_trait]
+impl Cards for Port {
+    async fn cards(&self, wanted: &[EndpointKey], consistently: bool) -> Result<Vec<CardFound>, RegistryError> {
+        let failure = || RegistryError::Read("simulated".into());
+        if self.gate.pass(self.number, Point::BeforeCards).await == Permit::Fail {
+            return Err(failure());
+        }
+        let found = self.registry.cards(wanted, consistently).await;
+        if self.gate.pass(self.number, Point::AfterCards).await == Permit::Fail {
+            return Err(failure());
+        }
+        for found in found.iter().flatten() {
+            self.books.count(match found {
+                CardFound::Card(_) => "card read",
+                CardFound::Gone => "card gone",
+                CardFound::Missing => "card missing",
+            });
+        }
+        found
     }
 }
 

@@ -61,7 +61,7 @@ fn in_calm_weather_nothing_is_called_twice() {
 
 #[test]
 fn crashes_duplicates_and_lost_answers_lose_nothing() {
-    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, ..Weather::CALM };
+    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, registry: 0.02, ..Weather::CALM };
     let Some(total) = seeds(weather, 1000..1800) else { return };
     reached(
         &total,
@@ -83,13 +83,23 @@ fn crashes_duplicates_and_lost_answers_lose_nothing() {
             "refused",
             "probe",
             "closed",
+            "registry away",
+            "endpoint lost",
+            "endpoint deleted",
+            "card read",
+            "card changed",
+            "card restored",
+            "card missing",
+            "card gone",
+            "endpoint_gone",
         ],
     );
 }
 
 #[test]
 fn a_redis_that_is_away_loses_nothing_and_statuses_become_true() {
-    let weather = Weather { crash: 0.01, duplicate: 0.03, resend: 0.03, send: 0.02, away: 0.02, ..Weather::CALM };
+    let weather =
+        Weather { crash: 0.01, duplicate: 0.03, resend: 0.03, send: 0.02, away: 0.02, registry: 0.01, ..Weather::CALM };
     let Some(total) = seeds(weather, 2000..2500) else { return };
     reached(
         &total,
@@ -99,15 +109,23 @@ fn a_redis_that_is_away_loses_nothing_and_statuses_become_true() {
 
 #[test]
 fn a_redis_that_forgets_loses_no_delivery() {
-    let weather =
-        Weather { crash: 0.02, duplicate: 0.04, resend: 0.03, send: 0.03, away: 0.01, lost: 0.004, stale: 0.004 };
+    let weather = Weather {
+        crash: 0.02,
+        duplicate: 0.04,
+        resend: 0.03,
+        send: 0.03,
+        away: 0.01,
+        lost: 0.004,
+        stale: 0.004,
+        registry: 0.01,
+    };
     let Some(total) = seeds(weather, 3000..3500) else { return };
     reached(&total, &["redis lost", "redis stale", "busy", "late outcome"]);
 }
 
 #[test]
 fn a_cluster_by_tls_keeps_the_same_promises() {
-    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, ..Weather::CALM };
+    let weather = Weather { crash: 0.04, duplicate: 0.05, resend: 0.05, send: 0.05, registry: 0.02, ..Weather::CALM };
     let Some(total) = seeds_on(&RedisCluster::start(), weather, 5000..5040) else { return };
     reached(&total, &["granted", "busy", "successor", "crash", "opened", "refused", "probe"]);
     assert!(total["accepted"] > 300, "{total:?}");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::error::BoxError;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
+use domain::delivery::Delivery;
 use domain::destination::Destination;
 use domain::identity::sha256_hex;
 use domain::retry::REQUEUE_FLOOR;
@@ -29,14 +30,17 @@ pub const MAX_BATCH_BYTES: usize = 1_000_000;
 /// is missing are the sender's fault too, in AWS's words, and pass.
 const REFUSALS: [&str; 3] = ["InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"];
 
-/// One of the three queues.
+/// One of the four queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum QueueName {
     /// Fresh deliveries.
     Delivery,
-    /// Successors: retries, parked and delayed ones.
+    /// Successors: retries and parked ones that are due soon.
     Retry,
+    /// What is due later than one delay of SQS can last. It comes back to be looked at, and
+    /// must not stand before retries that are due.
+    Wait,
     /// What was given up.
     DeadLetter,
 }
@@ -134,6 +138,20 @@ pub fn group_id(destination: Option<&Destination>) -> String {
     if origin.len() <= MAX_GROUP_ID { origin.to_owned() } else { sha256_hex(origin.as_bytes()) }
 }
 
+/// What fair queues group the later messages of a delivery by: its endpoint, or the
+/// destination of a direct webhook.
+pub fn retry_group(delivery: &Delivery) -> String {
+    match &delivery.endpoint {
+        Some(target) => target.endpoint.clone(),
+        None => group_id(delivery.destination().as_ref()),
+    }
+}
+
+/// Whether one delay of SQS ends before `due`, so that the message comes back too early.
+pub fn is_far(now: Millis, due: Millis) -> bool {
+    now.until(due) > DELAY_CAP
+}
+
 /// How full a queue is. SQS's figures are approximate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -173,13 +191,15 @@ pub trait Depths: Send + Sync {
     async fn depth(&self, queue_name: QueueName) -> Result<Depth, DepthError>;
 }
 
-/// The URLs of the three queues.
+/// The URLs of the four queues.
 #[derive(Clone, Debug)]
 pub struct QueueUrls {
     /// Of [`QueueName::Delivery`].
     pub delivery: String,
     /// Of [`QueueName::Retry`].
     pub retry: String,
+    /// Of [`QueueName::Wait`].
+    pub wait: String,
     /// Of [`QueueName::DeadLetter`].
     pub dead_letter: String,
 }
@@ -190,6 +210,7 @@ impl QueueUrls {
         match queue_name {
             QueueName::Delivery => &self.delivery,
             QueueName::Retry => &self.retry,
+            QueueName::Wait => &self.wait,
             QueueName::DeadLetter => &self.dead_letter,
         }
     }

@@ -38,7 +38,8 @@ pub struct Family {
 }
 
 /// The functions, by name.
-pub const FUNCTIONS: [&str; 7] = ["enqueue", "deliver", "archive", "operate", "health", "cleanup", "metrics"];
+pub const FUNCTIONS: [&str; 8] =
+    ["enqueue", "deliver", "archive", "operate", "endpoints", "health", "cleanup", "metrics"];
 /// `none` is a success.
 const CLASSES: [&str; 1 + ErrorClass::VARIANTS.len()] = {
     let mut all = ["none"; 1 + ErrorClass::VARIANTS.len()];
@@ -69,6 +70,7 @@ const END_TO_END: &str = "webhook_end_to_end_seconds";
 const RETRIES: &str = "webhook_retries_total";
 const DEAD_LETTERS: &str = "webhook_dead_letters_total";
 const TRANSITIONS: &str = "circuit_breaker_transitions_total";
+const CARDS_UNUSABLE: &str = "endpoint_cards_unusable_total";
 const REDIS_FAILURES: &str = "redis_failures_total";
 const INVOCATIONS: &str = "task_invocations_total";
 const TASK_DURATION: &str = "task_duration_seconds";
@@ -104,7 +106,7 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 22] = [
+pub const FAMILIES: [Family; 23] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
     family(
         DELIVERIES,
@@ -123,6 +125,7 @@ pub const FAMILIES: [Family; 22] = [
     family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
     family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
     family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
+    family(CARDS_UNUSABLE, Kind::Counter, &[], "Cards of endpoints whose secrets could not be opened."),
     family(REDIS_FAILURES, Kind::Counter, &[], "Round trips to Redis that failed."),
     family(
         INVOCATIONS,
@@ -216,6 +219,11 @@ pub fn breaker_changed(to: State) {
     counter!(TRANSITIONS, "to" => to.as_str()).increment(1);
 }
 
+/// The secrets of an endpoint's card cannot be opened.
+pub fn card_unusable() {
+    counter!(CARDS_UNUSABLE).increment(1);
+}
+
 /// A round trip to Redis failed.
 pub fn redis_failed() {
     counter!(REDIS_FAILURES).increment(1);
@@ -240,7 +248,7 @@ pub(super) fn failed_invocations(function: &str) -> String {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 22] = FAMILIES;
+    static ALL: [Family; 23] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 

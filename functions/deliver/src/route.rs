@@ -1,0 +1,59 @@
+//! Where a delivery goes: to the URL in its message, or to an endpoint as its card says.
+
+use std::sync::Arc;
+
+use adapters::receiver_client::{EndpointCall, ReceiverCall};
+use adapters::registry::EndpointKey;
+use domain::delivery::{Delivery, EndpointTarget};
+use domain::next_step::Retries;
+use domain::retry::RetryPolicy;
+use url::Url;
+
+use crate::cards::OpenCard;
+
+/// Where a delivery goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// To the URL in its message.
+    Direct,
+    /// To an endpoint.
+    Endpoint(Arc<OpenCard>),
+}
+
+/// The key of an endpoint's card.
+pub(crate) fn key_of(target: &EndpointTarget) -> EndpointKey {
+    EndpointKey { tenant: target.tenant.clone(), endpoint: target.endpoint.clone() }
+}
+
+impl Route {
+    /// The receiver's URL; `None` when it cannot be read, which the receiver client reports.
+    pub(crate) fn url(&self, delivery: &Delivery) -> Option<Url> {
+        match self {
+            Self::Direct => delivery.parsed_url(),
+            Self::Endpoint(card) => Url::parse(&card.url).ok(),
+        }
+    }
+
+    /// What is sent.
+    pub(crate) fn call<'a>(&'a self, delivery: &'a Delivery) -> ReceiverCall<'a> {
+        let direct = ReceiverCall::direct(delivery);
+        match self {
+            Self::Direct => direct,
+            Self::Endpoint(card) => ReceiverCall {
+                url: &card.url,
+                headers: &card.opened.headers,
+                endpoint: Some(EndpointCall { signer: &card.opened.signer, confidential: &card.opened.confidential }),
+                ..direct
+            },
+        }
+    }
+
+    /// When a failed call is repeated.
+    pub(crate) fn retries<'a>(&'a self, delivery: &Delivery, policy: &'a RetryPolicy) -> Retries<'a> {
+        match self {
+            Self::Endpoint(_) if delivery.is_test() => Retries::Never,
+            Self::Endpoint(card) => Retries::Schedule(&card.schedule),
+            Self::Direct => Retries::Policy(policy),
+        }
+    }
+}

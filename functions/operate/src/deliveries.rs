@@ -1,0 +1,119 @@
+//! `GET /tenants/{tenant}/events/{event}/deliveries/{endpoint}`: one event's delivery to one
+//! endpoint, with its attempts.
+
+use adapters::http::answer::Problem;
+use adapters::redis::records::{self, StoredRecord};
+use domain::endpoint::{is_endpoint_id, is_event_id, is_tenant_or_operator};
+use domain::fault::{Fault, Faults};
+use domain::identity::{delivery_id, event_webhook_id};
+use domain::message::{Attempt, History};
+use domain::time::Millis;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use crate::Operate;
+use crate::statuses::unreadable;
+
+/// What the path names.
+pub(crate) struct DeliveryPath<'a> {
+    tenant: &'a str,
+    event: &'a str,
+    endpoint: &'a str,
+}
+
+impl<'a> DeliveryPath<'a> {
+    /// Reads the path, if it has this form.
+    pub(crate) fn of(path: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = path.strip_prefix("/tenants/")?.split('/').collect();
+        match parts[..] {
+            [tenant, "events", event, "deliveries", endpoint] => Some(Self { tenant, event, endpoint }),
+            _ => None,
+        }
+    }
+
+    /// The names, each held to its grammar.
+    fn names(&self) -> Result<[String; 3], Problem> {
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let [tenant, event, endpoint] = [self.tenant, self.event, self.endpoint].map(decoded);
+        let mut faults = Faults::default();
+        let mut check = |is_right: bool, pointer: &str, message: &str| {
+            if !is_right {
+                faults.add(|| Fault::at(pointer, message));
+            }
+        };
+        let words = "must be 1 to 64 letters, digits, '_' or '-'";
+        check(
+            is_tenant_or_operator(&tenant),
+            "/tenant",
+            "must be 1 to 64 letters, digits, '_' or '-', first a letter or digit",
+        );
+        check(is_event_id(&event), "/event", words);
+        check(is_endpoint_id(&endpoint), "/endpoint", "must be ep_ and 22 letters and digits");
+        if faults.is_empty() { Ok([tenant, event, endpoint]) } else { Err(Problem::invalid(faults)) }
+    }
+}
+
+impl Operate {
+    /// One delivery, as Redis knows it.
+    pub(crate) async fn delivery(&self, path: &DeliveryPath<'_>) -> Result<Value, Problem> {
+        let [tenant, event, endpoint] = path.names()?;
+        let id = delivery_id(&event, &endpoint, None);
+        let stored = records::read(&id).run(self.redis.as_ref()).await.map_err(|error| unreadable(&error))?;
+        // An endpoint belongs to one tenant. Another one learns nothing of its deliveries.
+        let stored = stored
+            .filter(|stored| stored.record.is_shown())
+            .filter(|stored| stored.record.details.tenant.as_ref() == Some(&tenant))
+            .ok_or_else(|| Problem::not_found("There is no such delivery, or its record has expired."))?;
+        let mut view = view(&stored, self.clock.now());
+        view["delivery_id"] = json!(id);
+        view["event_id"] = json!(event);
+        view["endpoint_id"] = json!(endpoint);
+        view["webhook_id"] = json!(event_webhook_id(&tenant, &event));
+        Ok(view)
+    }
+}
+
+/// A record as the API shows it. What is not known is left out.
+fn view(stored: &StoredRecord, now: Millis) -> Value {
+    let StoredRecord { record, ttl_ms } = stored;
+    let history: History = record.log.as_deref().and_then(|log| serde_json::from_str(log).ok()).unwrap_or_default();
+    let mut view = json!({
+        "tenant": record.details.tenant,
+        "status": record.status,
+        "attempts": history.attempts.iter().map(attempt).collect::<Vec<_>>(),
+        "attempt_count": history.count,
+        "accepted_at": record.details.accepted_at.to_string(),
+        "updated_at": record.updated_at.to_string(),
+        "expires_at": record.details.expires_at.to_string(),
+        "correlation_id": record.details.correlation_id,
+        "in_flight": record.lease.as_ref().is_some_and(|lease| lease.until > now),
+    });
+    let known = [
+        ("ttl_seconds", ttl_ms.map(|ms| json!(ms.div_ceil(1000)))),
+        ("event_type", record.details.event_type.as_ref().map(|kind| json!(kind))),
+        ("error", record.error.as_ref().map(|error| json!(error))),
+        ("next_attempt_at", record.next_attempt_at.map(|at| json!(at.to_string()))),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value {
+            view[name] = value;
+        }
+    }
+    view
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    let mut view = json!({ "at": attempt.at.to_string(), "duration_ms": attempt.ms });
+    let known = [
+        ("status_code", attempt.code.map(|code| json!(code))),
+        ("error_class", attempt.class.map(|class| json!(class))),
+        ("error", attempt.error.as_ref().map(|error| json!(error))),
+        ("answer", attempt.answer.as_ref().map(|answer| json!(answer))),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value {
+            view[name] = value;
+        }
+    }
+    view
+}

@@ -1,0 +1,90 @@
+//! Endpoints and messages for tests, as the registry and a fan-out make them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use domain::delivery::{Delivery, EndpointTarget};
+use domain::destination::Destination;
+use domain::endpoint::{Card, CardSecret, EndpointState};
+use domain::identity::{body_hash, delivery_id};
+use domain::message::Message;
+use domain::schedule::RetrySchedule;
+use domain::time::Millis;
+use url::Url;
+
+use crate::world::{SECRET, master_keys};
+
+/// The tenant of all tests.
+pub const TENANT: &str = "acme";
+
+/// An endpoint's id, by number.
+pub fn endpoint_id(n: usize) -> String {
+    format!("ep_{n:022}")
+}
+
+/// The card of an endpoint at `url`, signed with the tests' secret.
+pub fn card(n: usize, url: &str, now: Millis) -> Card {
+    let card = Card {
+        tenant: TENANT.to_owned(),
+        id: endpoint_id(n),
+        uid: None,
+        url: url.to_owned(),
+        description: String::new(),
+        event_types: Vec::new(),
+        headers: BTreeMap::new(),
+        secrets: Vec::new(),
+        retry_schedule: RetrySchedule::default(),
+        state: EndpointState::Enabled,
+        state_since: now,
+        metadata: BTreeMap::new(),
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    signed_with(card, &[("s1", SECRET, None)], now)
+}
+
+/// The same card with these secrets, newest first: id, secret, and when it ends.
+///
+/// # Panics
+/// Never.
+pub fn signed_with(mut card: Card, secrets: &[(&str, &str, Option<Millis>)], now: Millis) -> Card {
+    card.secrets = secrets
+        .iter()
+        .map(|(id, secret, expires_at)| {
+            let nonce = std::array::from_fn(|_| fastrand::u8(..));
+            let sealed = master_keys().seal(card.secret_place(id, *expires_at), nonce, secret.as_bytes()).unwrap();
+            CardSecret { id: (*id).to_owned(), created_at: now, expires_at: *expires_at, sealed }
+        })
+        .collect();
+    card
+}
+
+/// The first message of an event's delivery to an endpoint.
+///
+/// # Panics
+/// When the card's URL cannot be read.
+pub fn message(card: &Card, event_id: &str, payload: &str, now: Millis) -> Message {
+    let target = EndpointTarget {
+        tenant: card.tenant.clone(),
+        endpoint: card.id.clone(),
+        event_id: event_id.to_owned(),
+        life: None,
+        origin: Destination::of(&Url::parse(&card.url).unwrap()).as_str().to_owned(),
+        is_test: false,
+    };
+    let event_type = Some("invoice.paid".to_owned());
+    let delivery = Delivery {
+        id: delivery_id(event_id, &card.id, None),
+        body_hash: body_hash("", payload, &BTreeMap::new(), event_type.as_deref(), None),
+        endpoint: Some(target),
+        url: String::new(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        headers: BTreeMap::new(),
+        event_type,
+        correlation_id: format!("c-{event_id}"),
+        accepted_at: now,
+        deadline: card.retry_schedule.deadline(now),
+    };
+    Message { delivery, not_before: now, ..Message::default() }
+}

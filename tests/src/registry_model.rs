@@ -1,0 +1,219 @@
+//! A model of the registry in memory. It passes the same contract test as the real one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use adapters::registry::{
+    CardFound, CardPage, Cards, EndpointKey, Registry, RegistryError, Resealing, Tenant, TenantPage, Written,
+};
+use async_trait::async_trait;
+use domain::endpoint::Card;
+use domain::time::Millis;
+
+/// A tenant, and a name in it.
+type Key = (String, String);
+
+#[derive(Debug, Default)]
+struct Items {
+    /// The table keeps text.
+    cards: BTreeMap<Key, String>,
+    uids: BTreeMap<Key, String>,
+    tombstones: BTreeSet<Key>,
+    tenants: BTreeMap<String, Tenant>,
+    resealing: Option<Resealing>,
+}
+
+/// The registry.
+#[derive(Clone, Default)]
+pub struct RegistryModel {
+    items: Arc<Mutex<Items>>,
+    away: Arc<Mutex<bool>>,
+}
+
+fn key(tenant: &str, name: &str) -> Key {
+    (tenant.to_owned(), name.to_owned())
+}
+
+fn card_key(card: &Card) -> Key {
+    key(&card.tenant, &card.id)
+}
+
+fn uid_key(card: &Card) -> Option<Key> {
+    card.uid.as_deref().map(|uid| key(&card.tenant, uid))
+}
+
+impl Items {
+    fn card(&self, key: &Key) -> Result<Option<Card>, RegistryError> {
+        let card = self.cards.get(key).map(|text| serde_json::from_str(text));
+        card.transpose().map_err(|error| RegistryError::Incomplete(Some(error)))
+    }
+
+    /// Who else has this card's uid.
+    fn other_owner(&self, card: &Card) -> Option<String> {
+        self.uids.get(&uid_key(card)?).filter(|owner| **owner != card.id).cloned()
+    }
+
+    fn put(&mut self, card: &Card) {
+        self.cards.insert(card_key(card), serde_json::to_string(card).unwrap());
+        if let Some(uid) = uid_key(card) {
+            self.uids.insert(uid, card.id.clone());
+        }
+    }
+
+    fn is_at(&self, card: &Card) -> Result<bool, RegistryError> {
+        Ok(self.card(&card_key(card))?.is_some_and(|there| there.version == card.version))
+    }
+}
+
+impl RegistryModel {
+    /// From now on it fails, or works again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn be_away(&self, away: bool) {
+        *self.away.lock().unwrap() = away;
+    }
+
+    /// Everything that it keeps, as text.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn all(&self) -> String {
+        format!("{:?}", self.items.lock().unwrap())
+    }
+
+    /// Puts a card there, whatever was there before, as a restored table may have it.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn overwrite(&self, card: &Card) {
+        self.items.lock().unwrap().put(card);
+    }
+
+    /// Takes an endpoint away without a tombstone, as a restored table may have it.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn lose(&self, tenant: &str, endpoint: &str) {
+        let mut items = self.items.lock().unwrap();
+        items.cards.remove(&key(tenant, endpoint));
+        items.tombstones.remove(&key(tenant, endpoint));
+    }
+
+    fn items(&self) -> Result<MutexGuard<'_, Items>, RegistryError> {
+        if *self.away.lock().unwrap() {
+            return Err(RegistryError::Read("the model is away".into()));
+        }
+        Ok(self.items.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Cards for RegistryModel {
+    async fn cards(&self, wanted: &[EndpointKey], _consistently: bool) -> Result<Vec<CardFound>, RegistryError> {
+        let items = self.items()?;
+        let of = |wanted: &EndpointKey| {
+            let key = key(&wanted.tenant, &wanted.endpoint);
+            Ok(match items.card(&key)? {
+                Some(card) => CardFound::Card(Arc::new(card)),
+                None if items.tombstones.contains(&key) => CardFound::Gone,
+                None => CardFound::Missing,
+            })
+        };
+        wanted.iter().map(of).collect()
+    }
+}
+
+#[async_trait]
+impl Registry for RegistryModel {
+    async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError> {
+        let mut items = self.items()?;
+        if let Some(there) = items.card(&card_key(card))? {
+            return Ok(if there.created_at == card.created_at { Written::Done } else { Written::Changed });
+        }
+        if let Some(owner) = items.other_owner(card) {
+            return Ok(Written::UidTaken(owner));
+        }
+        let tenant = items.tenants.get(&card.tenant).copied().unwrap_or_default();
+        if tenant.endpoints >= most {
+            return Ok(Written::TooMany);
+        }
+        let tenant = Tenant { revision: tenant.revision + 1, endpoints: tenant.endpoints + 1 };
+        items.tenants.insert(card.tenant.clone(), tenant);
+        items.put(card);
+        Ok(Written::Done)
+    }
+
+    async fn replace(&self, before: &Card, card: &Card) -> Result<Written, RegistryError> {
+        let mut items = self.items()?;
+        if !items.is_at(before)? {
+            let is_ours = items.card(&card_key(card))?.is_some_and(|there| there == *card);
+            return Ok(if is_ours { Written::Done } else { Written::Changed });
+        }
+        if let Some(owner) = items.other_owner(card) {
+            return Ok(Written::UidTaken(owner));
+        }
+        if let Some(uid) = uid_key(before) {
+            items.uids.remove(&uid);
+        }
+        if (&before.event_types, before.state) != (&card.event_types, card.state) {
+            items.tenants.entry(card.tenant.clone()).or_default().revision += 1;
+        }
+        items.put(card);
+        Ok(Written::Done)
+    }
+
+    async fn delete(&self, card: &Card, _now: Millis) -> Result<Written, RegistryError> {
+        let mut items = self.items()?;
+        if !items.is_at(card)? {
+            return Ok(Written::Changed);
+        }
+        items.cards.remove(&card_key(card));
+        if let Some(uid) = uid_key(card) {
+            items.uids.remove(&uid);
+        }
+        items.tombstones.insert(card_key(card));
+        let tenant = items.tenants.entry(card.tenant.clone()).or_default();
+        (tenant.revision, tenant.endpoints) = (tenant.revision + 1, tenant.endpoints.saturating_sub(1));
+        Ok(Written::Done)
+    }
+
+    async fn by_uid(&self, tenant: &str, uid: &str) -> Result<Option<Card>, RegistryError> {
+        let items = self.items()?;
+        let Some(endpoint) = items.uids.get(&key(tenant, uid)) else { return Ok(None) };
+        items.card(&key(tenant, endpoint))
+    }
+
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
+        let items = self.items()?;
+        let of_tenant = items.cards.keys().filter(|(of, id)| of == tenant && after.is_none_or(|after| &**id > after));
+        let ids: Vec<&Key> = of_tenant.take(limit + 1).collect();
+        let cards = ids.iter().take(limit).filter_map(|key| items.card(key).transpose());
+        let cards = cards.collect::<Result<Vec<_>, _>>()?;
+        let next = cards.last().filter(|_| ids.len() > limit).map(|card| card.id.clone());
+        Ok(CardPage { cards, next })
+    }
+
+    async fn tenant(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError> {
+        Ok(self.items()?.tenants.get(tenant).copied())
+    }
+
+    async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError> {
+        let items = self.items()?;
+        let names = items.tenants.keys().filter(|name| after.is_none_or(|after| &***name > after));
+        let mut tenants: Vec<String> = names.take(limit + 1).cloned().collect();
+        let goes_on = tenants.len() > limit;
+        tenants.truncate(limit);
+        let next = tenants.last().filter(|_| goes_on).cloned();
+        Ok(TenantPage { tenants, next })
+    }
+
+    async fn resealing(&self) -> Result<Option<Resealing>, RegistryError> {
+        Ok(self.items()?.resealing.clone())
+    }
+
+    async fn note_resealing(&self, resealing: &Resealing) -> Result<(), RegistryError> {
+        self.items()?.resealing = Some(resealing.clone());
+        Ok(())
+    }
+}
