@@ -21,7 +21,9 @@ import release
 
 SAMCONFIG = tomllib.loads((template.ROOT / "samconfig.toml").read_text())["default"]
 # CloudFormation hides the values of these. Their present value was checked when it was given.
-HIDDEN = {"RedisUrl": "rediss://hidden.example:6379", "SigningSecrets": "whsec_" + "A" * 32}
+HIDDEN = {
+    "MasterKeys": "A" * 43 + "=", "RedisUrl": "rediss://hidden.example:6379", "SigningSecrets": "whsec_" + "A" * 32,
+}
 
 
 def setting(name):

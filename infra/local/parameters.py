@@ -286,9 +286,9 @@ def refused_by_functions(stack):
 
 def refused_by_lambda(values):
     """What Lambda refuses although each value alone is fine."""
-    reserved, *used = (int(values[f"{name}Concurrency"]) for name in ("DeliverReserved", "Delivery", "Retry"))
+    reserved, *used = (int(values[f"{name}Concurrency"]) for name in ("DeliverReserved", "Delivery", "Retry", "Wait"))
     if 0 < reserved < sum(used):
-        yield "DeliverReservedConcurrency must be at least DeliveryConcurrency plus RetryConcurrency"
+        yield "DeliverReservedConcurrency must be at least DeliveryConcurrency plus RetryConcurrency plus WaitConcurrency"
 
 
 def faults(values):

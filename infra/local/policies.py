@@ -17,8 +17,8 @@ SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
 OWN = {"RedisUrl": "rediss://cache.example", "RedisSecretArn": f"{SECRET}:redis-AbCdEf"}
 MADE = {"CreateNetwork": "true", "CreateCache": "serverless", "KmsKeyArn": KEY}
 ALWAYS = {
-    "CriticalTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:critical", "ReceiverCaSecretArn": f"{SECRET}:ca-AbCdEf",
-    "Release": "1" * 64, "SecretsKmsKeyArn": KEY, "SigningSecretsArn": f"{SECRET}:signing-AbCdEf",
+    "CriticalTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:critical", "MasterKeysSecretArn": f"{SECRET}:master-AbCdEf",
+    "ReceiverCaSecretArn": f"{SECRET}:ca-AbCdEf", "Release": "1" * 64, "SecretsKmsKeyArn": KEY, "SigningSecretsArn": f"{SECRET}:signing-AbCdEf",
 }
 # Lambda requires its network permissions on all resources.
 ACCEPTED = {("FunctionPolicy", "RESOURCE_STAR")}
@@ -51,7 +51,7 @@ def main():
     for fault in sorted(wrong):
         print(fault)
     # An empty run would prove nothing.
-    if count < 2 * 9:
+    if count < 2 * 10:
         sys.exit(f"policies.py: only {count} policies were found")
     return 1 if wrong else 0
 

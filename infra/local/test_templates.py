@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import re
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -27,13 +28,14 @@ import parameters
 import release
 from parameters import REGION, ROOT, Stack
 
-GIVEN = {"Release": "1" * 64, "SigningSecretsArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:s"}
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret"
+GIVEN = {"Release": "1" * 64, "SigningSecretsArn": f"{SECRET}:s", "MasterKeysSecretArn": f"{SECRET}:m"}
 MADE = {"CreateNetwork": "true", "CreateCache": "serverless", "CriticalTopicArn": "arn:aws:sns:eu-central-1:123456789012:t"}
 KEYS = [f"arn:aws:kms:eu-central-1:123456789012:key/{n}" for n in (1, 2)]
 # What belongs to a deployment and not to the function that is deployed.
 OF_DEPLOYMENTS = {"AutoPublishAlias", "AutoPublishCodeSha256", "DeploymentPreference"}
-# CloudFormation takes a template of this size without S3.
-INLINE_BYTES = 51_200
+# CloudFormation takes a template of this size from S3; without S3, one of 51,200 bytes.
+TEMPLATE_BYTES = 1_000_000
 
 
 def stack(**values):
@@ -381,7 +383,7 @@ class Point29Hardening(unittest.TestCase):
         level = parameters.load()["Parameters"]["LogLevel"]
         self.assertEqual(level["AllowedValues"], ["TRACE", "DEBUG", "INFO"])
         ours = of_type(parameters.load(), "AWS::Serverless::Function")
-        self.assertEqual(len(ours), 7)
+        self.assertEqual(len(ours), 8)
         functions = of_type(translated(), "AWS::Lambda::Function")
         for name in ours:
             config = functions[name]["LoggingConfig"]
@@ -507,9 +509,117 @@ class Point32StartCheck(unittest.TestCase):
                 self.assertTrue(service == "logs" or f".{called}(" in code or called == "invoke_function", action)
 
 
+class Registry(unittest.TestCase):
+    FUNCTIONS = ("Enqueue", "Deliver", "Archive", "Operate", "Endpoints", "Health", "Metrics", "Cleanup")
+
+    def statements(self, function, **values):
+        """What the role of a function allows: what all share, and its own."""
+        own = made(stack(**values), "AWS::IAM::Role")[f"{function}Role"]["Policies"]
+        return [*shared_policy(**values), *(it for policy in own for it in policy["PolicyDocument"]["Statement"])]
+
+    def test_the_table_is_protected_and_its_rows_end(self):
+        table = made(stack(), "AWS::DynamoDB::Table")["RegistryTable"]
+        keys = [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]]
+        self.assertEqual(keys, [("pk", "HASH"), ("sk", "RANGE")])
+        self.assertEqual(table["BillingMode"], "PAY_PER_REQUEST")
+        self.assertIs(table["DeletionProtectionEnabled"], True)
+        self.assertIs(table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], True)
+        self.assertEqual(table["TimeToLiveSpecification"], {"AttributeName": "ttl", "Enabled": True})
+        self.assertEqual(table["SSESpecification"], {"SSEEnabled": True, "SSEType": "KMS"})
+        own_key = made(stack(KmsKeyArn=KEYS[0]), "AWS::DynamoDB::Table")["RegistryTable"]
+        self.assertEqual(own_key["SSESpecification"]["KMSMasterKeyId"], KEYS[0])
+
+    def test_deliver_reads_cards_and_endpoints_alone_writes_them(self):
+        table = f"arn:aws:dynamodb:{REGION}:123456789012:table/RegistryTable"
+        reads = {f"dynamodb:{call}" for call in ("GetItem", "BatchGetItem", "Query")}
+        writes = {f"dynamodb:{call}Item" for call in ("Put", "Update", "Delete", "ConditionCheck")}
+        rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect")}
+        expected = {"Deliver": {"dynamodb:BatchGetItem"}, "Endpoints": reads | writes}
+        for function in self.FUNCTIONS:
+            statements = self.statements(function)
+            allowed = {action for action in reads | writes | rest if allows(statements, action, table)}
+            self.assertEqual(allowed, expected.get(function, set()), function)
+
+    def test_only_what_signs_or_seals_gets_the_master_keys(self):
+        read, wanted = "secretsmanager:GetSecretValue", {"deliver", "endpoints"}
+        secret = GIVEN["MasterKeysSecretArn"]
+        readers = {name.lower() for name in self.FUNCTIONS if allows(self.statements(name), read, secret)}
+        self.assertEqual(readers, wanted)
+        plain = stack(MasterKeysSecretArn="", MasterKeys="A" * 43 + "=")
+        self.assertEqual({name for name, it in plain.environments() if "MASTER_KEYS" in it}, wanted)
+        self.assertEqual({name for name, it in stack().environments() if it.get("MASTER_KEYS_SECRET_ARN")}, wanted)
+
+    def test_a_stack_without_master_keys_or_with_two_sources_is_refused(self):
+        refused = lambda **values: [why for why in parameters.refused_by_rules(stack(**values)) if "MasterKeys" in why]
+        self.assertEqual(refused(), [])
+        self.assertEqual(refused(MasterKeysSecretArn="", MasterKeys="A" * 43 + "="), [])
+        self.assertEqual(len(refused(MasterKeysSecretArn="")), 1)
+        self.assertEqual(len(refused(MasterKeys="A" * 43 + "=")), 1)
+
+    def test_master_keys_are_32_bytes_in_base64(self):
+        key = "A" * 43 + "="
+        template = parameters.load()
+        refused = lambda keys: [*parameters.refused_by_cloudformation(template, {"MasterKeys": keys})]
+        for keys in ("", key, f"{key} {key}", " ".join([key] * 16)):
+            self.assertEqual(refused(keys), [], keys)
+        for keys in ("A" * 32, "whsec_" + key, f"{key},{key}", f"{key}  {key}", f"{key} ", " ".join([key] * 17)):
+            self.assertTrue(refused(keys), keys)
+
+    def test_what_waits_has_a_queue_and_a_concurrency_of_its_own(self):
+        queues = made(stack(), "AWS::SQS::Queue")
+        self.assertEqual(queues["WaitQueue"], queues["RetryQueue"])
+        mappings = {it["EventSourceArn"].rpartition(":")[2]: it
+                    for it in made(stack(WaitConcurrency="7"), "AWS::Lambda::EventSourceMapping").values()}
+        self.assertEqual(mappings["WaitQueue"]["ScalingConfig"], {"MaximumConcurrency": "7"})
+        self.assertEqual(mappings["RetryQueue"]["ScalingConfig"], {"MaximumConcurrency": "2"})
+        used = {"DeliveryConcurrency": "4", "RetryConcurrency": "2", "WaitConcurrency": "2"}
+        refused = lambda reserved: [*parameters.refused_by_lambda({**used, "DeliverReservedConcurrency": reserved})]
+        self.assertEqual(len(refused("7")), 1)
+        self.assertEqual(refused("8"), [])
+
+    def test_the_table_is_watched(self):
+        watched = Point28Alarms().watched()
+        table = ("TableName", "RegistryTable")
+        self.assertEqual(watched["RegistryThrottles"], {("ReadThrottleEvents", *table), ("WriteThrottleEvents", *table)})
+        self.assertIn(("SystemErrors", *table), watched["RegistryErrors"])
+        operations = {value for _, name, value in watched["RegistryErrors"] if name == "Operation"}
+        single = {f"{call}Item" for call in ("BatchGet", "Get", "Put", "Update", "Delete")}
+        self.assertEqual(operations, {*single, "Query", "TransactWriteItems"})
+
+    def test_what_waits_on_purpose_pages_nobody(self):
+        by_age = {value for metrics in Point28Alarms().watched().values() for metric, _, value in metrics
+                  if metric == "ApproximateAgeOfOldestMessage"}
+        self.assertEqual(by_age, {"deliveryqueue.queuename", "retryqueue.queuename"})
+
+
+class Routes(unittest.TestCase):
+    def routes(self):
+        return of_type(parameters.load(), "AWS::ApiGatewayV2::Route")
+
+    def test_every_operation_of_the_contract_has_a_route(self):
+        contract = parameters.load(ROOT / "infra" / "openapi.yaml")["paths"]
+        methods = ("get", "put", "post", "patch", "delete")
+        operations = {f"{method.upper()} {path}" for path, of in contract.items() for method in methods if method in of}
+        self.assertGreaterEqual(len(operations), 13)
+        self.assertEqual(operations - {it["RouteKey"] for it in self.routes().values()}, set())
+
+    def test_each_route_is_one_of_a_kind_and_asks_who_calls(self):
+        routes = self.routes()
+        self.assertEqual(len({it["RouteKey"] for it in routes.values()}), len(routes))
+        for name, route in routes.items():
+            auth = "HealthAuth" if name == "GetHealth" else "ApiAuth"
+            self.assertEqual(route["AuthorizationType"], {"Ref": auth}, name)
+
+
 class Size(unittest.TestCase):
-    def test_the_template_needs_no_bucket_of_its_own(self):
-        self.assertLessEqual((ROOT / "template.yaml").stat().st_size, INLINE_BYTES)
+    def test_templates_go_through_s3_and_fit_there(self):
+        for name in ("template.yaml", "infra/alarms.yaml", "infra/cache.yaml", "infra/network.yaml", "infra/rollback.yaml",
+                     "infra/start-check.yaml"):
+            self.assertLessEqual((ROOT / name).stat().st_size, TEMPLATE_BYTES, name)
+        # With a bucket, `sam deploy` uploads the template itself as well as nested ones.
+        config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        self.assertIs(config["default"]["deploy"]["parameters"]["resolve_s3"], True)
+        self.assertTrue(config["local"]["deploy"]["parameters"]["s3_bucket"])
 
 
 if __name__ == "__main__":
