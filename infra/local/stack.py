@@ -192,11 +192,12 @@ def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "la
         fresh.replace(target)
 
 
-def signing_secret():
-    kept = LOCAL / "signing-secret"
+def made_once(name, prefix=""):
+    """A random secret of 32 bytes. It is made once, so that a second `up` finds what the first one wrote."""
+    kept = LOCAL / name
     if not kept.is_file():
-        kept.write_text("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
-        kept.chmod(0o600)
+        kept.touch(mode=0o600)
+        kept.write_text(prefix + base64.b64encode(secrets.token_bytes(32)).decode())
     return kept.read_text().strip()
 
 
@@ -240,7 +241,19 @@ def deploy(endpoint, parameters):
             most = int(mapping["ScalingConfig"]["MaximumConcurrency"])
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": most})
     stack = client("cloudformation", endpoint).describe_stacks(StackName=STACK)["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    set_ttl(endpoint, outputs)
+    return outputs
+
+
+def set_ttl(endpoint, outputs):
+    """Sets the TTL attributes of the tables. The local AWS ignores those of the template."""
+    tables = client("dynamodb", endpoint)
+    for name, resource in template.load()["Resources"].items():
+        if resource["Type"] == "AWS::DynamoDB::Table":
+            attribute = resource["Properties"]["TimeToLiveSpecification"]["AttributeName"]
+            wanted = {"AttributeName": attribute, "Enabled": True}
+            tables.update_time_to_live(TableName=outputs[name], TimeToLiveSpecification=wanted)
 
 
 def callers(endpoint, api_id):
@@ -266,7 +279,8 @@ def chosen(given, redis_url):
     return {
         **template.defaults(template.load()),
         "RedisUrl": redis_url,
-        "SigningSecrets": signing_secret(),
+        "SigningSecrets": made_once("signing-secret", "whsec_"),
+        "MasterKeys": made_once("master-key"),
         "AllowedPrivateCidrs": "127.0.0.0/8,::1/128",
         "ApiAuth": "AWS_IAM" if GUARDED else "NONE",
         "Architecture": "x86_64",
@@ -299,9 +313,12 @@ def up(arguments):
         "AWS_DEFAULT_REGION": REGION,
         "DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
         "RETRY_QUEUE_URL": outputs["RetryQueueUrl"],
+        "WAIT_QUEUE_URL": outputs["WaitQueueUrl"],
         "DEAD_LETTER_QUEUE_URL": outputs["DeadLetterQueueUrl"],
         "DEAD_LETTER_TABLE": outputs["DeadLetterTable"],
+        "REGISTRY_TABLE": outputs["RegistryTable"],
         "SIGNING_SECRETS": parameters["SigningSecrets"],
+        "MASTER_KEYS": parameters["MasterKeys"],
         "STACK_NAME": STACK,
     }
     if GUARDED:
