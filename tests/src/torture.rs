@@ -142,7 +142,7 @@ impl Field {
 
     /// Notes how much memory the instances of each function have held.
     fn weigh(&self) {
-        for name in ["Enqueue", "Deliver", "Archive", "Operate", "Health", "Cleanup", "Metrics"] {
+        for name in ["Enqueue", "Deliver", "Archive", "Operate", "Endpoints", "Health", "Cleanup", "Metrics"] {
             for pid in self.own.instances(name) {
                 let usage = crate::process::Usage::of(u32::try_from(pid).unwrap_or_default());
                 let mut books = self.books.open();

@@ -122,6 +122,7 @@ impl Sidecar {
             ("DELIVERY_DEADLINE_S", "86400"),
             ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
             ("RETRY_QUEUE_URL", "http://localhost/retry"),
+            ("WAIT_QUEUE_URL", "http://localhost/wait"),
             ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
             ("AWS_REGION", "eu-central-1"),
         ];

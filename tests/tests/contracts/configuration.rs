@@ -52,7 +52,10 @@ fn what_the_template_sets_is_accepted() {
 fn an_empty_environment_names_everything_that_is_missing() {
     let error = read(&Environment::of::<String, String>([]), fn_deliver::config::read).unwrap_err();
     let needed = settings(REDIS_URL).into_iter().map(|(name, _)| name).filter(|name| {
-        !matches!(*name, "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES" | "TTL_DEAD_LETTER_S" | "DEAD_LETTER_TABLE")
+        !matches!(
+            *name,
+            "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES" | "MAX_ENDPOINTS" | "TTL_DEAD_LETTER_S" | "DEAD_LETTER_TABLE"
+        )
     });
     for name in needed {
         assert!(error.faults().iter().any(|(fault, _)| fault == name), "{name}");
@@ -77,6 +80,7 @@ fn each_setting_has_bounds() {
         ("BREAKER_OVERRIDES", "{\"https://a.example\": {\"treshold\": 9}}"),
         ("RECEIVER_CA_PEM", "no certificate"),
         ("SIGNING_SECRETS", "hush"),
+        ("MASTER_KEYS", "hush"),
         ("DELIVERY_QUEUE_URL", " "),
     ] {
         assert_eq!(faults_with(&[(name, value)]), [name], "{value}");
@@ -119,14 +123,17 @@ fn no_value_is_ever_shown() {
 }
 
 /// Settings that a test chooses itself: addresses, secrets, and access to the loopback.
-const CHOSEN: [&str; 8] = [
+const CHOSEN: [&str; 11] = [
     "REDIS_URL",
     "STACK_NAME",
     "DELIVERY_QUEUE_URL",
     "RETRY_QUEUE_URL",
+    "WAIT_QUEUE_URL",
     "DEAD_LETTER_QUEUE_URL",
     "DEAD_LETTER_TABLE",
+    "REGISTRY_TABLE",
     "SIGNING_SECRETS",
+    "MASTER_KEYS",
     "ALLOWED_PRIVATE_CIDRS",
 ];
 /// Settings that Lambda itself gives.

@@ -71,12 +71,13 @@ impl Surroundings {
             settings.retain(|(other, _)| *other != name);
             settings.push((name, value));
         };
-        for name in ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"] {
+        for name in ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "WAIT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"] {
             let queue = format!("events-{name}-{}", fastrand::u64(..));
             let created = sqs.create_queue().queue_name(queue).send().await.unwrap();
             set(name, created.queue_url().unwrap().to_owned());
         }
         set("DEAD_LETTER_TABLE", stack.get("DEAD_LETTER_TABLE").to_owned());
+        set("REGISTRY_TABLE", stack.get("REGISTRY_TABLE").to_owned());
         set("AWS_ENDPOINT_URL", stack.get("AWS_ENDPOINT_URL").to_owned());
         Self { _redis: redis, settings, sqs }
     }

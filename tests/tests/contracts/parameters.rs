@@ -69,6 +69,7 @@ fn every_fault_is_told_at_once() {
         "RetryFactor=x",
         "ApiAuth=YES",
         "SigningSecretsArn=mine",
+        "MasterKeys=mine",
         "TtlUnfinishedS=3600",
         "CreateCache=nodes",
         "junk",
@@ -81,6 +82,7 @@ fn every_fault_is_told_at_once() {
         "RetryFactor must be a number",
         "ApiAuth must be one of AWS_IAM, NONE",
         "SigningSecretsArn must be the ARN of a secret",
+        "MasterKeys must be 1 to 16 keys of 32 bytes in base64",
         "TTL_UNFINISHED_S must not be shorter than DELIVERY_DEADLINE_S",
         "RECEIVER_CA_PEM must be",
         "Set RedisUrl, or CreateCache",
@@ -91,7 +93,7 @@ fn every_fault_is_told_at_once() {
         assert!(said.contains(fault), "{fault}: {said}");
     }
     let said = refused_by_up(&["DeliverReservedConcurrency=5"]);
-    assert!(said.contains("at least DeliveryConcurrency plus RetryConcurrency"), "{said}");
+    assert!(said.contains("at least DeliveryConcurrency plus RetryConcurrency plus WaitConcurrency"), "{said}");
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn make_gives_its_parameters_to_the_check() {
     // What was tested is what is built, and only functions are built for Lambda.
     let build = deploy.lines().find(|line| line.contains("cargo lambda build")).unwrap();
     assert!(build.contains("--locked") && !build.contains("sidecar"), "{build}");
-    assert_eq!(build.matches("--package fn-").count(), 7, "{build}");
+    assert_eq!(build.matches("--package fn-").count(), 8, "{build}");
     let tools = include_str!("../../../infra/local/requirements-deploy.txt");
     for tool in ["cargo-lambda==", "ziglang=="] {
         assert!(tools.contains(tool), "{tool}");
@@ -131,13 +133,18 @@ fn what_is_checked_is_what_the_functions_get() {
         .expect("the AWS CLI is missing: run the tests by `make test`");
     let functions: Value = serde_json::from_slice(&functions.stdout).unwrap();
     let secrets = format!("SigningSecrets={}", stack.get("SIGNING_SECRETS"));
+    let keys = format!("MasterKeys={}", stack.get("MASTER_KEYS"));
     let checked = Command::new(format!("{ROOT}/.local/venvs/ministack/bin/python"))
-        .args([&format!("{ROOT}/infra/local/parameters.py"), "environments", &secrets, "RetryBaseS=1"])
-        .args(["AllowedPrivateCidrs=127.0.0.0/8,::1/128", &format!("RedisUrl={}", stack.get("REDIS_URL"))])
+        .args([&format!("{ROOT}/infra/local/parameters.py"), "environments", &secrets, &keys])
+        .args([
+            "RetryBaseS=1",
+            "AllowedPrivateCidrs=127.0.0.0/8,::1/128",
+            &format!("RedisUrl={}", stack.get("REDIS_URL")),
+        ])
         .output()
         .unwrap();
     let checked: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(checked.len(), 7);
+    assert_eq!(checked.len(), 8);
     for (name, checked) in checked {
         let deployed = functions["Functions"].as_array().unwrap().iter().find(|function| {
             let full = function["FunctionName"].as_str().unwrap().to_lowercase();
@@ -147,7 +154,14 @@ fn what_is_checked_is_what_the_functions_get() {
         let mut deployed: BTreeMap<String, String> = serde_json::from_value(deployed).unwrap();
         let mut checked = checked;
         // The addresses of what does not exist before the deployment.
-        for known_later in ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "DEAD_LETTER_TABLE"] {
+        for known_later in [
+            "DELIVERY_QUEUE_URL",
+            "RETRY_QUEUE_URL",
+            "WAIT_QUEUE_URL",
+            "DEAD_LETTER_QUEUE_URL",
+            "DEAD_LETTER_TABLE",
+            "REGISTRY_TABLE",
+        ] {
             assert_eq!(deployed.remove(known_later).is_some(), checked.remove(known_later).is_some(), "{name}");
         }
         assert_eq!(deployed, checked, "{name}");
@@ -206,11 +220,12 @@ async fn deploy(endpoint: &str, command: &str, parameters: &[&str]) -> (bool, St
 }
 
 const SECRET: &str = "SigningSecretsArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:signing-AbCdEf";
+const MASTER: &str = "MasterKeysSecretArn=arn:aws:secretsmanager:eu-central-1:123456789012:secret:master-AbCdEf";
 
 #[tokio::test]
 async fn make_deploy_refuses_faults_and_unknown_names_before_it_builds() {
     let aws = &cloudformation(None).await;
-    let made = [SECRET, "CreateNetwork=true", "CreateCache=serverless"];
+    let made = [SECRET, MASTER, "CreateNetwork=true", "CreateCache=serverless"];
     assert_eq!(deploy(aws, "check", &made).await, (true, String::new()));
     let (done, said) = deploy(aws, "check", &[&made[..], &["DeliveryTimeoutMs=300000", "Nope=9"]].concat()).await;
     assert!(!done && said.contains("DELIVERY_TIMEOUT_MS must leave 13 s"), "{said}");
@@ -222,10 +237,19 @@ async fn make_deploy_refuses_faults_and_unknown_names_before_it_builds() {
     assert!(!done && said.contains("Release is set by `make deploy`"), "{said}");
     // Nothing is given: what is missing is told.
     let (done, said) = deploy(aws, "check", &[]).await;
-    assert!(
-        !done && said.contains("Set RedisUrl, or CreateCache") && said.contains("Set either SigningSecretsArn"),
-        "{said}"
-    );
+    assert!(!done, "{said}");
+    for missing in ["Set RedisUrl, or CreateCache", "Set either SigningSecretsArn", "Set either MasterKeysSecretArn"] {
+        assert!(said.contains(missing), "{missing}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn make_deploy_refuses_to_upgrade_a_stack_without_master_keys() {
+    let kept: &[(&str, &str)] = &[("RedisUrl", "****"), ("SigningSecrets", "****")];
+    let aws = &cloudformation(Some(kept)).await;
+    let (done, said) = deploy(aws, "check", &[]).await;
+    assert!(!done && said.contains("Set either MasterKeysSecretArn or MasterKeys"), "{said}");
+    assert_eq!(deploy(aws, "check", &[MASTER]).await, (true, String::new()));
 }
 
 #[tokio::test]
@@ -233,6 +257,7 @@ async fn make_deploy_checks_the_values_that_a_deployed_stack_keeps() {
     let kept: &[(&str, &str)] = &[
         ("RedisUrl", "****"),
         ("SigningSecrets", "****"),
+        ("MasterKeys", "****"),
         ("RetryBaseS", "1"),
         ("RetryBaseThrottledS", "2"),
         ("Architecture", "x86_64"),

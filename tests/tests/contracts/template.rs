@@ -15,10 +15,12 @@ fn the_consumer_may_send_to_the_queue_that_triggers_it() {
 }
 
 #[test]
-fn both_mappings_report_single_failures_and_have_a_concurrency_of_their_own() {
-    for (name, concurrency) in
-        [("DeliverFromDeliveryQueue", "DeliveryConcurrency"), ("DeliverFromRetryQueue", "RetryConcurrency")]
-    {
+fn each_mapping_reports_single_failures_and_has_a_concurrency_of_its_own() {
+    for (name, concurrency) in [
+        ("DeliverFromDeliveryQueue", "DeliveryConcurrency"),
+        ("DeliverFromRetryQueue", "RetryConcurrency"),
+        ("DeliverFromWaitQueue", "WaitConcurrency"),
+    ] {
         let mapping = resource(name);
         assert!(mapping.contains("FunctionResponseTypes: [ReportBatchItemFailures]"), "{name}");
         assert!(mapping.contains(&format!("MaximumConcurrency: !Ref {concurrency}")), "{name}");
@@ -28,7 +30,7 @@ fn both_mappings_report_single_failures_and_have_a_concurrency_of_their_own() {
 
 #[test]
 fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
-    for name in ["DeliveryQueue", "RetryQueue", "DeadLetterQueue"] {
+    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue", "DeadLetterQueue"] {
         let queue = resource(name);
         for line in [
             "MaximumMessageSize: 1048576",
@@ -40,8 +42,9 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
             assert!(queue.contains(line), "{name}: {line}");
         }
     }
-    assert!(resource("DeliveryQueue").contains("maxReceiveCount: 100"));
-    assert!(resource("RetryQueue").contains("maxReceiveCount: 100"));
+    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue"] {
+        assert!(resource(name).contains("maxReceiveCount: 100"), "{name}");
+    }
     assert!(!include_str!("../../../template.yaml").contains(": *"), "CloudFormation does not support YAML aliases");
 }
 
@@ -61,6 +64,19 @@ fn every_route_asks_who_is_calling() {
         "GetMetrics",
         "GetCircuitBreakers",
         "ResetCircuitBreaker",
+        "GetDelivery",
+        "PostEndpoint",
+        "GetEndpoints",
+        "GetEndpoint",
+        "PatchEndpoint",
+        "DeleteEndpoint",
+        "GetEndpointSecret",
+        "RotateEndpointSecret",
+        "TestEndpoint",
+        "GetTenants",
+        "GetTenant",
+        "PostReseal",
+        "GetReseal",
         "AnythingElse",
     ] {
         assert!(resource(name).contains("AuthorizationType: !Ref ApiAuth"), "{name}");
@@ -88,12 +104,12 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
         count += 1;
     }
     assert!(count >= 60, "{count}");
-    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 31);
+    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 35);
     assert!(resource("Alarms").contains("Condition: HasAlarms"));
 }
 
 /// What each function may do, and the call in the code that needs it.
-const USED: [(&str, &str); 12] = [
+const USED: [(&str, &str); 14] = [
     ("sqs:SendMessage", "send_message_batch()"),
     ("sqs:GetQueueAttributes", "get_queue_attributes()"),
     ("dynamodb:PutItem", "put_item()"),
@@ -101,6 +117,9 @@ const USED: [(&str, &str); 12] = [
     ("dynamodb:UpdateItem", "update_item()"),
     ("dynamodb:DeleteItem", "delete_item()"),
     ("dynamodb:Query", ".query()"),
+    ("dynamodb:BatchGetItem", "batch_get_item()"),
+    // A part of a transaction.
+    ("dynamodb:ConditionCheckItem", ".condition_check("),
     ("secretsmanager:GetSecretValue", "get_secret_value()"),
     // What Lambda itself does with the role of a function: it polls its queue and writes its
     // logs and traces.
@@ -113,12 +132,9 @@ const USED: [(&str, &str); 12] = [
 #[test]
 fn no_permission_is_given_that_nothing_uses() {
     let template = include_str!("../../../template.yaml");
-    let code = [
-        include_str!("../../../shared/adapters/src/aws/sqs.rs"),
-        include_str!("../../../shared/adapters/src/aws/dynamodb.rs"),
-        include_str!("../../../shared/adapters/src/aws/secrets.rs"),
-    ]
-    .concat();
+    let adapters = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/adapters/src/aws");
+    let files = std::fs::read_dir(adapters).unwrap().map(|entry| entry.unwrap().path());
+    let code: String = files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect();
     for (_, call) in USED.iter().filter(|(_, call)| !call.is_empty()) {
         assert!(code.contains(call), "nothing calls {call}");
     }
@@ -155,20 +171,39 @@ fn no_permission_is_given_that_nothing_uses() {
             "kms:Decrypt",
         ]
     );
-    assert_eq!(template.matches("ManagedPolicyArns: [!Ref FunctionPolicy]").count(), 7);
+    assert_eq!(template.matches("ManagedPolicyArns: [!Ref FunctionPolicy]").count(), 8);
     // The part of each function alone.
     let may = |function: &str| -> Vec<&str> {
         let role = template.split(&format!("- PolicyName: {function}\n")).nth(1).unwrap();
         let role = role.split("\n\n").next().unwrap();
         let mut found: Vec<&str> =
-            USED.iter().map(|(action, _)| *action).filter(|action| role.contains(action)).collect();
+            USED.iter().map(|(action, _)| *action).filter(|action| role.contains(&format!("\"{action}\""))).collect();
         found.retain(|action| !["logs:", "xray:", "secretsmanager:"].iter().any(|service| action.starts_with(service)));
         found
     };
     assert_eq!(may("enqueue"), ["sqs:SendMessage"]);
     assert_eq!(
         may("deliver"),
-        ["sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage"]
+        [
+            "sqs:SendMessage",
+            "sqs:GetQueueAttributes",
+            "dynamodb:BatchGetItem",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage"
+        ]
+    );
+    assert_eq!(
+        may("endpoints"),
+        [
+            "sqs:SendMessage",
+            "dynamodb:PutItem",
+            "dynamodb:GetItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:Query",
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem"
+        ]
     );
     assert_eq!(
         may("archive"),
@@ -192,7 +227,7 @@ fn the_hot_functions_take_over_step_by_step() {
         assert!(function.contains("AutoPublishCodeSha256: !Ref Release"), "{name}");
         assert!(function.contains(&format!("Alarms: [!GetAtt Rollback.Outputs.{name}Fails, ")), "{name}");
     }
-    for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue"] {
+    for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue", "DeliverFromWaitQueue"] {
         assert!(resource(mapping).contains("FunctionName: !Ref Deliver.Alias"), "{mapping}");
     }
     assert!(resource("EnqueueIntegration").contains("IntegrationUri: !Ref Enqueue.Alias"));

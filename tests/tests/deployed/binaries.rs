@@ -13,7 +13,7 @@ async fn on_local_queues(redis: &RedisServer, name: &str) -> (Vec<(&'static str,
     let stack = Stack::running();
     let client = stack.sqs();
     let mut settings = settings(&redis.url());
-    for variable in ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"] {
+    for variable in ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "WAIT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"] {
         let queue = format!("binaries-{name}-{variable}-{}", fastrand::u64(..));
         let url = client.create_queue().queue_name(queue).send().await.unwrap().queue_url().unwrap().to_owned();
         settings.retain(|(other, _)| *other != variable);
@@ -81,8 +81,13 @@ async fn our_own_trouble_and_nothing_else_is_reported_to_sqs() {
 
 #[tokio::test]
 async fn a_start_without_settings_names_all_of_them_and_fails() {
-    for (name, missing) in [("enqueue", "MAX_PAYLOAD_BYTES"), ("deliver", "SIGNING_SECRETS"), ("operate", "REDIS_URL")]
-    {
+    for (name, missing) in [
+        ("enqueue", "MAX_PAYLOAD_BYTES"),
+        ("deliver", "SIGNING_SECRETS"),
+        ("deliver", "MASTER_KEYS"),
+        ("endpoints", "MASTER_KEYS"),
+        ("operate", "REDIS_URL"),
+    ] {
         let (code, output) = Function::start(name, &[]).await.ended().await;
         assert_eq!(code, Some(1), "{name}");
         assert!(output.contains("REDIS_URL") && output.contains(missing), "{name}: {output}");

@@ -25,7 +25,7 @@ fn message(url: &str) -> String {
 
 #[tokio::test]
 async fn every_function_starts_with_nothing_there() {
-    for name in ["enqueue", "deliver", "archive", "operate", "cleanup", "health", "metrics"] {
+    for name in ["enqueue", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"] {
         Function::start(name, &nowhere()).await.polls().await;
     }
 }

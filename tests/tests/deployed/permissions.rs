@@ -59,7 +59,7 @@ async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
             assert_eq!(call(stack, stranger, method, path, body.as_deref()).0, 403, "{stranger:?} {path}");
         }
     }
-    // enqueue and deliver send to all three queues.
+    // enqueue and deliver send to their queues.
     receiver.answer([200u16]);
     assert_eq!(post("/webhooks", &webhook("fine")).0, 202);
     let status = |id: &str, wanted: &str| get(&format!("/webhook-statuses/{id}")).1["status"] == wanted;
@@ -79,6 +79,39 @@ async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
     assert_eq!(post("/dead-letters/gone/redrive", "{}").0, 202);
     until("redriven", || status("gone", "delivered")).await;
     assert_eq!(call(stack, operator, "DELETE", "/dead-letters/gone", None).0, 204);
+    // deliver consumes the queue of what is not due yet, and sends it on until it is.
+    let (id, now) = ("later", std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis());
+    let message = json!({
+        "v": 1, "kind": "deliver", "id": id, "url": receiver.url("/"), "correlation_id": "c", "accepted_at": now,
+        "deadline": now + 60_000, "not_before": now + 3_000, "attempt": 0, "hop": 0, "payload": {"n": 1},
+    });
+    let wait = stack.sqs().send_message().queue_url(stack.get("WAIT_QUEUE_URL")).message_body(message.to_string());
+    wait.send().await.unwrap();
+    until("waited", || status(id, "delivered")).await;
+    // endpoints reads and writes the registry, and sends test deliveries. deliver reads the card.
+    for stranger in [None, Some("STRANGER_USER")] {
+        for path in ["/tenants", "/tenants/acme/endpoints", "/reseal"] {
+            assert_eq!(call(stack, stranger, "GET", path, None).0, 403, "{stranger:?} {path}");
+        }
+    }
+    let (code, made) = post("/tenants/acme/endpoints", &json!({"url": receiver.url("/")}).to_string());
+    assert_eq!(code, 201, "{made}");
+    let endpoint = format!("/tenants/acme/endpoints/{}", made["id"].as_str().unwrap());
+    let (code, tested) = post(&format!("{endpoint}/test"), "{}");
+    assert_eq!(code, 202, "{tested}");
+    let status_url = tested["status_url"].as_str().unwrap();
+    until("tested", || get(status_url).1["status"] == "delivered").await;
+    assert_eq!(get(&endpoint).0, 200);
+    assert_eq!(get("/tenants/acme/endpoints").0, 200);
+    assert_eq!(get("/tenants").0, 200);
+    assert_eq!(get("/tenants/acme").0, 200);
+    let change = json!({"description": "moved"}).to_string();
+    assert_eq!(call(stack, operator, "PATCH", &endpoint, Some(&change)).0, 200);
+    assert_eq!(post(&format!("{endpoint}/rotate-secret"), "{}").0, 200);
+    assert_eq!(get(&format!("{endpoint}/secret")).0, 200);
+    assert_eq!(post("/reseal", "{}").0, 202);
+    assert_eq!(get("/reseal").0, 200);
+    assert_eq!(call(stack, operator, "DELETE", &endpoint, None).0, 204);
     assert_eq!(get("/circuit-breakers").0, 200);
     assert_eq!(post("/webhook-cleanup?dry_run=true", "").1["complete"], true);
     // health and metrics: they read every queue and the table. /health needs no signature.
@@ -86,8 +119,8 @@ async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
     assert_eq!((code, &health["status"]), (200, &json!("healthy")), "{health}");
     let (code, metrics) = get("/metrics");
     assert_eq!(code, 200);
-    for queue in ["delivery", "retry", "dead_letter"] {
+    for queue in ["delivery", "retry", "wait", "dead_letter"] {
         assert!(metrics.as_str().unwrap().contains(&format!("queue_messages{{queue=\"{queue}\"")), "{queue}");
     }
-    assert_eq!(receiver.count(), 5);
+    assert_eq!(receiver.count(), 7);
 }
