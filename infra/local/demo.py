@@ -59,7 +59,7 @@ class Receiver:
                     plan = outer.plans.get(self.path, [])
                     code = plan.pop(0) if len(plan) > 1 else (plan[0] if plan else 200)
                     outer.seen.append((time.time(), self.path, self.headers["webhook-id"], body, code,
-                                       verified(self.headers, body)))
+                                       verified(self.headers, body), self.headers))
                 self.send_response(code)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -80,11 +80,11 @@ class Receiver:
             return [call for call in self.seen if call[2] == webhook_id]
 
 
-def verified(headers, body):
-    """Whether the signature is valid (Standard Webhooks 1.0.0)."""
-    secret = base64.b64decode(ENV["SIGNING_SECRETS"].split()[0].removeprefix("whsec_"))
+def verified(headers, body, secret=ENV["SIGNING_SECRETS"].split()[0]):
+    """Whether one of the signatures is valid for this secret (Standard Webhooks 1.0.0)."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    expected = "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    expected = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
     given = headers["webhook-signature"].split(" ")
     return fresh and any(hmac.compare_digest(expected, one) for one in given)
@@ -102,10 +102,15 @@ def call(method, path, body=None):
 
 
 def wait_until(webhook_id, status):
+    return wait_at(f"/webhook-statuses/{webhook_id}", status)
+
+
+def wait_at(path, status):
+    """What this path answers, as soon as it has this status."""
     until = time.time() + PATIENCE_S
     record = {}
     while time.time() < until:
-        code, record = call("GET", f"/webhook-statuses/{webhook_id}")
+        code, record = call("GET", path)
         if code == 200 and record["status"] == status:
             return record
         time.sleep(0.1)
@@ -138,7 +143,7 @@ class Demo:
         return code, answer, webhook_id
 
     def timeline(self, webhook_id, record):
-        for n, (at, path, _, _, code, good) in enumerate(self.receiver.calls(webhook_id), 1):
+        for n, (at, path, _, _, code, good, _) in enumerate(self.receiver.calls(webhook_id), 1):
             self.line(at, f"call {n}: POST {path}, signature {'valid' if good else 'INVALID'} → {code}")
         why = f": {record['error']}" if record.get("error") else ""
         self.line(time.time(), f"status {record.get('status')}, attempts {record.get('attempts')}, "
@@ -256,8 +261,63 @@ class Demo:
             self.line(time.time(), f"{error['pointer']}: {error['message']}")
         self.check("the API answers 422 and names three faults", (code, len(answer.get("errors", []))), (422, 3))
 
+    def registered(self):
+        self.title("8. An endpoint is registered: it has a secret of its own, which is rotated")
+        url = self.receiver.url("/endpoint")
+        began = time.time()
+        code, made = call("POST", f"/tenants/demo-{RUN}/endpoints", {"url": url})
+        self.line(began, f"POST /tenants/demo-{RUN}/endpoints → {code} {made.get('title') or made.get('id')}")
+        self.check("the API answers 201", code, 201)
+        if code != 201:
+            return
+        path, first = f"/tenants/demo-{RUN}/endpoints/{made['id']}", made["secret"]
+        arrival, record = self.tested(path)
+        self.check("the call is signed with the secret of the endpoint", self.signers(arrival, [first]), (1, [True]))
+        self.check("the call is not signed with the secrets of the stack", arrival and arrival[5], False)
+        attempts = [one.get("status_code") for one in record.get("attempts", [])]
+        self.check("the delivery shows its one attempt", attempts, [200])
+
+        began = time.time()
+        code, rotated = call("POST", f"{path}/rotate-secret", {})
+        self.line(began, f"POST …/rotate-secret → {code}; the old secret signs as well for a day")
+        self.check("the API answers 200", code, 200)
+        second = rotated.get("secret", "whsec_")
+        self.check("the secret is a new one", second != first, True)
+        # A consumer may use a card for up to 30 s after it has changed.
+        until = time.time() + PATIENCE_S
+        signers = (0, [])
+        while signers[0] < 2 and time.time() < until:
+            arrival, _ = self.tested(path)
+            signers = self.signers(arrival, [second, first])
+            if signers[0] < 2:
+                time.sleep(5)
+        self.check("the call has two signatures, one with each secret", signers, (2, [True, True]))
+
+    def tested(self, path):
+        """The call and the record of a test delivery."""
+        began = time.time()
+        code, answer = call("POST", f"{path}/test", {"event_type": "order.paid", "payload": {"n": 8}})
+        self.line(began, f"POST …/test → {code} {answer.get('title') or answer.get('delivery_id')}")
+        if code != 202:
+            self.check("the API answers 202", code, 202)
+            return None, {}
+        record = wait_at(answer["status_url"], "delivered")
+        calls = self.receiver.calls(answer["webhook_id"])
+        for at, to, _, _, answered, _, headers in calls:
+            self.line(at, f"call: POST {to}, {len(headers['webhook-signature'].split())} signature(s) → {answered}")
+        self.line(time.time(), f"status {record.get('status')}")
+        return (calls[0] if calls else None), record
+
+    @staticmethod
+    def signers(arrival, secrets):
+        """How many signatures a call has, and for which of these secrets one is valid."""
+        if not arrival:
+            return 0, []
+        body, headers = arrival[3], arrival[6]
+        return len(headers["webhook-signature"].split()), [verified(headers, body, secret) for secret in secrets]
+
     def healthy(self):
-        self.title("8. Health and statuses, as the person on call sees them")
+        self.title("9. Health and statuses, as the person on call sees them")
         code, answer = call("GET", "/health")
         parts = ", ".join(f"{name} {part['status']}" for name, part in answer["components"].items())
         self.line(time.time(), f"GET /health → {code} {answer['status']}: {parts}")
@@ -271,7 +331,7 @@ class Demo:
 def main():
     demo = Demo()
     for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused,
-                    demo.healthy):
+                    demo.registered, demo.healthy):
         chapter()
     print()
     if demo.faults:
