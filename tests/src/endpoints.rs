@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use domain::delivery::{Delivery, EndpointTarget};
 use domain::destination::Destination;
@@ -12,6 +15,7 @@ use domain::schedule::RetrySchedule;
 use domain::time::Millis;
 use url::Url;
 
+use crate::receiver::Arrival;
 use crate::world::{SECRET, master_keys};
 
 /// The tenant of all tests.
@@ -87,4 +91,20 @@ pub fn message(card: &Card, event_id: &str, payload: &str, now: Millis) -> Messa
         deadline: card.retry_schedule.deadline(now),
     };
     Message { delivery, not_before: now, ..Message::default() }
+}
+
+/// How many of an arrival's signatures this shared secret made. It is worked out here again
+/// from the specification, as a receiver does.
+///
+/// # Panics
+/// When the secret cannot be read.
+pub fn signatures_by(arrival: &Arrival, secret: &str) -> usize {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap());
+    let [id, timestamp] = ["webhook-id", "webhook-timestamp"].map(|name| arrival.header(name));
+    let signed = [format!("{id}.{timestamp}.").as_bytes(), &arrival.body].concat();
+    let is_ours = |signature: &&str| {
+        let given = signature.strip_prefix("v1,").and_then(|given| STANDARD.decode(given).ok());
+        given.is_some_and(|given| hmac::verify(&key, &signed, &given).is_ok())
+    };
+    arrival.header("webhook-signature").split(' ').filter(is_ours).count()
 }

@@ -1,6 +1,7 @@
 //! A model of the registry in memory. It passes the same contract test as the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use adapters::registry::{
@@ -28,6 +29,7 @@ struct Items {
 pub struct RegistryModel {
     items: Arc<Mutex<Items>>,
     away: Arc<Mutex<bool>>,
+    reads: Arc<AtomicUsize>,
 }
 
 fn key(tenant: &str, name: &str) -> Key {
@@ -74,6 +76,11 @@ impl RegistryModel {
         *self.away.lock().unwrap() = away;
     }
 
+    /// How often cards were asked for.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
     /// Everything that it keeps, as text.
     ///
     /// # Panics
@@ -111,6 +118,7 @@ impl RegistryModel {
 #[async_trait]
 impl Cards for RegistryModel {
     async fn cards(&self, wanted: &[EndpointKey], _consistently: bool) -> Result<Vec<CardFound>, RegistryError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let items = self.items()?;
         let of = |wanted: &EndpointKey| {
             let key = key(&wanted.tenant, &wanted.endpoint);

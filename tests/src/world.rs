@@ -85,7 +85,6 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("TTL_DEAD_LETTER_S", "2592000"),
         ("DEAD_LETTER_TABLE", "dead-letters"),
         ("REGISTRY_TABLE", "registry"),
-        ("MASTER_KEYS", MASTER_KEY),
         ("MAX_ENDPOINTS", "10000"),
         ("DELIVER_TIMEOUT_S", "60"),
         ("QUEUE_VISIBILITY_S", "360"),

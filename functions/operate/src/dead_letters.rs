@@ -142,6 +142,7 @@ fn attempt(attempt: &Attempt) -> Value {
         ("code", attempt.code.map(|code| json!(code))),
         ("class", attempt.class.map(|class| json!(class))),
         ("error", attempt.error.as_ref().map(|error| json!(error))),
+        ("answer", attempt.answer.as_ref().map(|answer| json!(answer))),
     ];
     for (name, value) in known {
         if let Some(value) = value {

@@ -8,6 +8,7 @@ mod archiving;
 mod breaking;
 mod cluster;
 mod cold_starts;
+mod deliveries_to_endpoints;
 mod delivering;
 mod health;
 mod hostile_receivers;

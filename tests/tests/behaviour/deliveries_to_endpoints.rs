@@ -1,0 +1,486 @@
+//! Deliveries to endpoints: by the card, signed with its own secrets, retried by its
+//! schedule, and patient while there is no card.
+
+use std::time::Duration;
+
+use adapters::aws::sqs::QueueName;
+use adapters::registry::{Registry as _, Written};
+use domain::endpoint::{Card, CardHeader};
+use domain::reason::Reason;
+use domain::schedule::RetrySchedule;
+use domain::seal::MasterKeys;
+use domain::time::Millis;
+use serde_json::{Value, json};
+use tests::endpoints::{TENANT, card, endpoint_id, message, signatures_by, signed_with};
+use tests::receiver::{Receiver, Reply};
+use tests::world::{SECRET, World, master_keys};
+
+const OTHER: &str = "whsec_b3RoZXIgc2VjcmV0IG9mIDMyIGJ5dGVzIGluIGFsbCE=";
+
+/// Registers the world's receiver as endpoint 1.
+async fn endpoint(world: &World) -> Card {
+    register(world, card(1, &world.receiver.url("/hook"), world.clock.now())).await
+}
+
+async fn register(world: &World, card: Card) -> Card {
+    assert_eq!(world.registry.create(&card, 100).await.unwrap(), Written::Done);
+    card
+}
+
+/// Puts an event's delivery into the queue, as a fan-out does.
+fn put(world: &World, card: &Card, event: &str) {
+    let message = message(card, event, r#"{"n":1}"#, world.clock.now());
+    world.queues.put(QueueName::Delivery, &message.encode().unwrap());
+}
+
+async fn change(world: &World, before: &Card, change: impl FnOnce(&mut Card)) -> Card {
+    let mut card = Card { version: before.version + 1, ..before.clone() };
+    change(&mut card);
+    assert_eq!(world.registry.replace(before, &card).await.unwrap(), Written::Done);
+    card
+}
+
+fn path(card: &Card, event: &str) -> String {
+    format!("/tenants/{}/events/{event}/deliveries/{}", card.tenant, card.id)
+}
+
+async fn delivery(world: &World, card: &Card, event: &str) -> Value {
+    let (code, answer) = world.get(&path(card, event)).await;
+    assert_eq!(code, 200, "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn it_is_signed_with_the_endpoints_own_secret_and_named_by_its_event() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/hook?x=1"), world.clock.now());
+    card = signed_with(card, &[("s1", OTHER, None)], world.clock.now());
+    card.headers.insert("x-plain".into(), CardHeader::Plain("1".into()));
+    let sealed = master_keys().seal(card.header_place("authorization"), [3; 12], b"Bearer secret-token").unwrap();
+    card.headers.insert("authorization".into(), CardHeader::Sealed(sealed));
+    let card = register(&world, card).await;
+    put(&world, &card, "order-1");
+    world.settle().await;
+    let arrivals = world.receiver.arrivals();
+    let [arrival] = &arrivals[..] else { panic!("{arrivals:?}") };
+    assert_eq!((arrival.path.as_str(), &arrival.body[..]), ("/hook?x=1", &br#"{"n":1}"#[..]));
+    assert_eq!((signatures_by(arrival, OTHER), signatures_by(arrival, SECRET)), (1, 0));
+    assert_eq!((arrival.header("x-plain"), arrival.header("authorization")), ("1", "Bearer secret-token"));
+    let shown = delivery(&world, &card, "order-1").await;
+    assert_eq!(shown["webhook_id"], arrival.header("webhook-id"));
+    assert!(arrival.header("webhook-id").starts_with("msg_"));
+    assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("delivered"), &json!(1)));
+    assert_eq!(world.get(&format!("/webhook-statuses/order-1.{}", card.id)).await.0, 422, "these are direct webhooks");
+    assert_eq!(world.get("/webhook-statuses").await.1["webhooks"], json!([]));
+}
+
+#[tokio::test]
+async fn every_answer_but_a_2xx_and_a_410_follows_the_schedule() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.answer([404u16, 302, 500, 401, 204]);
+    put(&world, &card, "e");
+    let began = world.clock.now();
+    world.settle().await;
+    assert_eq!(world.receiver.count(), 5);
+    let took = began.until(world.clock.now()).as_secs();
+    let waits = 5 + 300 + 1800 + 7200;
+    assert!((waits / 2..=waits + 60).contains(&took), "{took}");
+    let shown = delivery(&world, &card, "e").await;
+    let codes: Vec<&Value> = shown["attempts"].as_array().unwrap().iter().map(|one| &one["status_code"]).collect();
+    assert_eq!(codes, [404, 302, 500, 401, 204]);
+}
+
+#[tokio::test]
+async fn a_410_and_a_spent_schedule_are_dead_letters_that_name_the_endpoint() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
+    card.retry_schedule = RetrySchedule::new(vec![1, 2]).unwrap();
+    let card = register(&world, card).await;
+    for (event, code, reason, calls) in [("gone", 410u16, "gone", 1), ("spent", 500, "retries_exhausted", 3)] {
+        let before = world.receiver.count();
+        world.receiver.always(code);
+        put(&world, &card, event);
+        world.settle().await;
+        assert_eq!(world.receiver.count() - before, calls);
+        assert_eq!(world.file().await, (1, 0));
+        let (code, letter) = world.get(&format!("/dead-letters/{event}.{}", card.id)).await;
+        assert_eq!((code, &letter["reason"]), (200, &json!(reason)), "{letter}");
+        let named = ["tenant", "endpoint_id", "event_id"].map(|name| &letter[name]);
+        assert_eq!(named, [&json!(TENANT), &json!(card.id), &json!(event)]);
+        assert_eq!(letter.get("webhook_url"), None);
+        assert_eq!(delivery(&world, &card, event).await["status"], "failed");
+    }
+}
+
+#[tokio::test]
+async fn a_mended_url_helps_what_already_waits_and_what_was_given_up() {
+    let world = World::new().await;
+    let other = Receiver::start().await;
+    let card = endpoint(&world).await;
+    world.receiver.always(500u16);
+    put(&world, &card, "waits");
+    world.step(QueueName::Delivery).await;
+    let mended = change(&world, &card, |card| card.url = other.url("/new")).await;
+    // A card is half a minute old at most.
+    world.clock.advance(Duration::from_secs(30));
+    world.settle().await;
+    assert_eq!((world.receiver.count(), other.count()), (1, 1));
+    assert_eq!(delivery(&world, &mended, "waits").await["status"], "delivered");
+
+    other.always(410u16);
+    put(&world, &mended, "dead");
+    world.settle().await;
+    assert_eq!(world.file().await, (1, 0));
+    other.always(200u16);
+    let id = format!("dead.{}", card.id);
+    assert_eq!(world.operate(&format!("/dead-letters/{id}/redrive"), json!({})).await.0, 202);
+    world.settle().await;
+    assert_eq!(delivery(&world, &mended, "dead").await["status"], "delivered");
+    assert_eq!(other.count(), 3);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_deleted_endpoint_ends_and_is_sent_nowhere() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.always(500u16);
+    put(&world, &card, "e");
+    world.step(QueueName::Delivery).await;
+    assert_eq!(world.registry.delete(&card, world.clock.now()).await.unwrap(), Written::Done);
+    world.clock.advance(Duration::from_secs(30));
+    world.settle().await;
+    assert_eq!((world.receiver.count(), world.file().await), (1, (1, 0)));
+    let letter = world.store.all().remove(&format!("e.{}", card.id)).unwrap();
+    assert_eq!(letter.reason, Some(Reason::EndpointGone));
+    assert_eq!(world.operate(&format!("/dead-letters/e.{}/redrive", card.id), json!({})).await.0, 202);
+    world.settle().await;
+    assert_eq!((world.receiver.count(), world.file().await), (1, (1, 0)));
+}
+
+#[tokio::test]
+async fn a_missing_card_is_waited_for_until_the_deadline() {
+    let world = World::new().await;
+    let card = card(1, &world.receiver.url("/"), world.clock.now());
+    put(&world, &card, "found");
+    for _ in 0..4 {
+        world.step(QueueName::Delivery).await;
+        world.step(QueueName::Retry).await;
+        world.clock.advance(Duration::from_secs(400));
+    }
+    let shown = delivery(&world, &card, "found").await;
+    assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("pending"), &json!(0)));
+    assert_eq!(shown["error"], "waiting: the registry does not know its endpoint");
+    world.registry.overwrite(&card);
+    world.settle().await;
+    let shown = delivery(&world, &card, "found").await;
+    assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("delivered"), &json!(1)));
+
+    world.registry.lose(TENANT, &card.id);
+    world.clock.advance(Duration::from_secs(60));
+    let mut late = message(&card, "late", "1", world.clock.now());
+    late.delivery.deadline = world.clock.now().after(Duration::from_secs(1000));
+    world.queues.put(QueueName::Delivery, &late.encode().unwrap());
+    world.settle().await;
+    assert_eq!(world.file().await, (1, 0));
+    assert_eq!(world.store.all().into_values().next().unwrap().reason, Some(Reason::Expired));
+    assert_eq!(world.receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_away_for_a_minute_costs_no_delivery_and_no_attempt() {
+    let world = World::new().await;
+    let cards: Vec<Card> = (0..5).map(|n| card(n, &world.receiver.url("/"), world.clock.now())).collect();
+    for card in &cards {
+        register(&world, card.clone()).await;
+    }
+    let send = |range: std::ops::Range<usize>| range.for_each(|n| put(&world, &cards[n % 5], &format!("e-{n}")));
+    send(0..100);
+    for _ in 0..10 {
+        world.step(QueueName::Delivery).await;
+    }
+    assert_eq!(world.receiver.count(), 100);
+    world.registry.be_away(true);
+    // Cards that are a minute old serve; those of a process that has just started cannot.
+    send(100..200);
+    for _ in 0..10 {
+        world.clock.advance(Duration::from_secs(6));
+        world.step(QueueName::Delivery).await;
+    }
+    assert_eq!(world.receiver.count(), 200);
+    let mut world = world;
+    world.configure(&[]);
+    let send = |range: std::ops::Range<usize>| range.for_each(|n| put(&world, &cards[n % 5], &format!("e-{n}")));
+    send(200..500);
+    for _ in 0..30 {
+        world.step(QueueName::Delivery).await;
+    }
+    assert_eq!(world.receiver.count(), 200, "nobody knows where to");
+    world.registry.be_away(false);
+    world.settle().await;
+    assert_eq!(world.receiver.count(), 500);
+    for n in 0..500 {
+        let shown = delivery(&world, &cards[n % 5], &format!("e-{n}")).await;
+        assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("delivered"), &json!(1)), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn cards_that_are_old_serve_for_a_quarter_of_an_hour() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    put(&world, &card, "warm");
+    world.step(QueueName::Delivery).await;
+    world.registry.be_away(true);
+    for (wait, calls) in [(14 * 60, 2), (2 * 60, 2)] {
+        world.clock.advance(Duration::from_secs(wait));
+        put(&world, &card, &format!("after-{wait}"));
+        world.step(QueueName::Delivery).await;
+        assert_eq!(world.receiver.count(), calls);
+    }
+    world.leaves([QueueName::Retry]);
+}
+
+#[tokio::test]
+async fn a_batch_takes_two_round_trips_and_one_read_of_cards_and_none_when_warm() {
+    let world = World::new().await;
+    let mut cards = Vec::new();
+    for n in 0..10 {
+        cards.push(register(&world, card(n, &world.receiver.url("/"), world.clock.now())).await);
+    }
+    for reads in [1, 0] {
+        cards.iter().for_each(|card| put(&world, card, &format!("e-{reads}")));
+        let before = (world.redis_round_trips(), world.registry.reads());
+        assert_eq!(world.step(QueueName::Delivery).await, (10, 0));
+        assert_eq!((world.redis_round_trips() - before.0, world.registry.reads() - before.1), (2, reads));
+    }
+    world.clock.advance(Duration::from_secs(31));
+    let before = world.registry.reads();
+    put(&world, &cards[0], "e-2");
+    world.step(QueueName::Delivery).await;
+    assert_eq!(world.registry.reads() - before, 1, "a card is half a minute old at most");
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_was_moved_or_changed_makes_its_deliveries_wait() {
+    let now = Millis(1_700_000_000_000);
+    let good = |n: usize, url: &str| card(n, url, now);
+    type Change = fn(&mut Card, &Card);
+    let changes: [(&str, Change); 5] = [
+        ("another endpoint's", |card, other| card.secrets = other.secrets.clone()),
+        ("another field's", |card, _| {
+            let sealed = card.secrets[0].sealed.clone();
+            card.headers.insert("authorization".into(), CardHeader::Sealed(sealed));
+        }),
+        ("a later expiry", |card, _| card.secrets[0].expires_at = Some(Millis(u64::MAX))),
+        ("a changed byte", |card, _| {
+            let text = serde_json::to_string(&card.secrets[0].sealed).unwrap();
+            let changed = if text.ends_with("A=\"") { "B=\"" } else { "A=\"" };
+            let text = format!("{}{changed}", &text[..text.len() - changed.len()]);
+            card.secrets[0].sealed = serde_json::from_str(&text).unwrap();
+        }),
+        ("another tenant's", |card, _| card.tenant = "other".into()),
+    ];
+    for (what, change) in changes {
+        let world = World::new().await;
+        let mut changed = good(1, &world.receiver.url("/"));
+        change(&mut changed, &good(2, &world.receiver.url("/")));
+        world.registry.overwrite(&changed);
+        put(&world, &changed, "e");
+        world.step(QueueName::Delivery).await;
+        assert_eq!(world.receiver.count(), 0, "{what}");
+        let shown = delivery(&world, &changed, "e").await;
+        assert_eq!(shown["error"], "waiting: the secrets of its endpoint cannot be opened", "{what}");
+        assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("pending"), &json!(0)));
+        world.registry.overwrite(&Card { tenant: changed.tenant.clone(), ..good(1, &world.receiver.url("/")) });
+        if what != "another tenant's" {
+            world.clock.advance(Duration::from_secs(60));
+            world.settle().await;
+            assert_eq!(delivery(&world, &changed, "e").await["status"], "delivered", "{what}");
+        } else {
+            world.leaves([QueueName::Retry]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_card_under_an_unknown_master_key_makes_its_deliveries_wait() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
+    let newer = MasterKeys::parse("//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=").unwrap();
+    let sealed = newer.seal(card.secret_place("s1", None), [1; 12], SECRET.as_bytes()).unwrap();
+    card.secrets[0].sealed = sealed;
+    let card = register(&world, card).await;
+    put(&world, &card, "e");
+    world.step(QueueName::Delivery).await;
+    assert_eq!(world.receiver.count(), 0);
+    world.leaves([QueueName::Retry]);
+}
+
+#[tokio::test]
+async fn during_three_rotations_every_delivery_is_signed_with_a_secret_that_is_valid_then() {
+    let world = World::new().await;
+    let secret = |n: u8| domain::signature::shared_secret(&[n; 32]);
+    let start = world.clock.now();
+    let mut card = signed_with(card(1, &world.receiver.url("/"), start), &[("s0", &secret(0), None)], start);
+    card = register(&world, card).await;
+    // An overlap of 20 minutes: longer than a card is kept.
+    let overlap = Duration::from_secs(1200);
+    let mut ends: Vec<Option<Millis>> = vec![None];
+    let mut sent = 0;
+    for round in 0..4u8 {
+        if round > 0 {
+            let now = world.clock.now();
+            *ends.last_mut().unwrap() = Some(now.after(overlap));
+            ends.push(None);
+            let listed: Vec<(String, String, Option<Millis>)> =
+                (0..=round).rev().map(|n| (format!("s{n}"), secret(n), ends[usize::from(n)])).collect();
+            let secrets: Vec<(&str, &str, Option<Millis>)> =
+                listed.iter().map(|(id, secret, end)| (id.as_str(), secret.as_str(), *end)).collect();
+            card = change(&world, &card, |card| *card = signed_with(card.clone(), &secrets, now)).await;
+        }
+        for _ in 0..250 {
+            for _ in 0..10 {
+                put(&world, &card, &format!("e-{sent}"));
+                sent += 1;
+            }
+            let (before, now) = (world.receiver.count(), world.clock.now());
+            assert_eq!(world.step(QueueName::Delivery).await, (10, 0));
+            for arrival in &world.receiver.arrivals()[before..] {
+                let valid = (0..=round).filter(|n| ends[usize::from(*n)].is_none_or(|end| now < end));
+                let made: usize = valid.map(|n| signatures_by(arrival, &secret(n))).sum();
+                assert!(made >= 1, "round {round}: {}", arrival.header("webhook-signature"));
+            }
+            world.clock.advance(Duration::from_secs(3));
+        }
+        let newest = world.receiver.arrivals().pop().unwrap();
+        assert_eq!(signatures_by(&newest, &secret(round)), 1, "the newest secret signs within half a minute");
+    }
+    assert_eq!((sent, world.receiver.count()), (10_000, 10_000));
+}
+
+#[tokio::test]
+async fn a_lone_delivery_survives_a_receiver_that_is_down_for_half_an_hour() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.always(503u16);
+    put(&world, &card, "e");
+    let until = world.clock.now().after(Duration::from_secs(1800));
+    while world.clock.now() < until {
+        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+            world.step(queue_name).await;
+        }
+        world.clock.advance(Duration::from_secs(10));
+    }
+    world.receiver.always(200u16);
+    world.settle().await;
+    assert_eq!(delivery(&world, &card, "e").await["status"], "delivered");
+}
+
+#[tokio::test]
+async fn a_test_makes_its_one_call_whatever_the_breaker_says_and_reports_nothing() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.always(500u16);
+    let test = |event: &str| {
+        let mut message = message(&card, event, "1", world.clock.now());
+        message.delivery.endpoint.as_mut().unwrap().is_test = true;
+        world.queues.put(QueueName::Delivery, &message.encode().unwrap());
+    };
+    for n in 0..8 {
+        test(&format!("test-{n}"));
+    }
+    assert_eq!(world.step(QueueName::Delivery).await, (8, 0));
+    assert_eq!(world.receiver.count(), 8);
+    assert_eq!(world.get("/circuit-breakers").await.1["circuit_breakers"], json!([]), "no breaker heard of it");
+    for event in ["a", "b", "c", "d", "e"] {
+        put(&world, &card, event);
+    }
+    world.step(QueueName::Delivery).await;
+    assert_eq!(world.get("/circuit-breakers?state=open").await.1["circuit_breakers"].as_array().unwrap().len(), 1);
+    world.receiver.always(Reply { body: "pong".into(), ..200.into() });
+    test("while-open");
+    world.step(QueueName::Delivery).await;
+    let shown = delivery(&world, &card, "while-open").await;
+    assert_eq!((&shown["status"], &shown["attempts"][0]["answer"]), (&json!("delivered"), &json!("pong")));
+    let failed = delivery(&world, &card, "test-0").await;
+    assert_eq!((&failed["status"], &failed["attempt_count"]), (&json!("failed"), &json!(1)));
+    assert!(world.queues.all(QueueName::DeadLetter).is_empty(), "a test that fails is no dead letter");
+    world.leaves([QueueName::Retry]);
+}
+
+#[tokio::test]
+async fn what_a_receiver_sends_back_is_kept_without_its_secrets() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
+    let sealed = master_keys().seal(card.header_place("x-key"), [3; 12], b"Bearer top-secret-token").unwrap();
+    card.headers.insert("x-key".into(), CardHeader::Sealed(sealed));
+    card.retry_schedule = RetrySchedule::new(vec![]).unwrap();
+    let card = register(&world, card).await;
+    let body = format!("denied: top-secret-token is not {SECRET}");
+    world.receiver.always(Reply { body, ..403.into() });
+    put(&world, &card, "e");
+    world.settle().await;
+    assert_eq!(world.file().await, (1, 0));
+    let shown = delivery(&world, &card, "e").await;
+    assert_eq!(shown["attempts"][0]["answer"], "denied: [removed] is not [removed]");
+    let letter = serde_json::to_string(&world.store.all().into_values().next().unwrap()).unwrap();
+    for canary in ["top-secret-token", SECRET, SECRET.strip_prefix("whsec_").unwrap()] {
+        assert!(!letter.contains(canary) && !shown.to_string().contains(canary), "{canary}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_learns_nothing_of_anothers_delivery() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    put(&world, &card, "e");
+    world.settle().await;
+    assert_eq!(world.get(&format!("/tenants/other/events/e/deliveries/{}", card.id)).await.0, 404);
+    assert_eq!(world.get(&format!("/tenants/{TENANT}/events/e/deliveries/{}", endpoint_id(2))).await.0, 404);
+    let (code, problem) = world.get("/tenants/-/events/a.b/deliveries/ep_1").await;
+    let pointers: Vec<&Value> = problem["errors"].as_array().unwrap().iter().map(|error| &error["pointer"]).collect();
+    assert_eq!((code, pointers), (422, vec![&json!("/tenant"), &json!("/event"), &json!("/endpoint")]));
+}
+
+#[tokio::test]
+async fn what_is_due_far_ahead_waits_in_a_queue_of_its_own() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
+    card.retry_schedule = RetrySchedule::new(vec![600, 7200]).unwrap();
+    let card = register(&world, card).await;
+    world.receiver.answer([500u16, 500, 200]);
+    put(&world, &card, "e");
+    world.step(QueueName::Delivery).await;
+    assert_eq!((world.queues.all(QueueName::Retry).len(), world.queues.all(QueueName::Wait).len()), (1, 0));
+    world.clock.advance(Duration::from_secs(601));
+    world.step(QueueName::Retry).await;
+    assert_eq!((world.queues.all(QueueName::Retry).len(), world.queues.all(QueueName::Wait).len()), (0, 1));
+    // It hops there without a call, and is worked on there when it is due.
+    world.clock.advance(Duration::from_secs(901));
+    assert_eq!(world.step(QueueName::Wait).await, (1, 0));
+    assert_eq!((world.receiver.count(), world.queues.all(QueueName::Wait).len()), (2, 1));
+    world.settle().await;
+    assert_eq!(world.receiver.count(), 3);
+    assert_eq!(delivery(&world, &card, "e").await["status"], "delivered");
+}
+
+#[tokio::test]
+async fn the_daily_cleanup_writes_off_what_was_never_heard_of_again() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.always(500u16);
+    put(&world, &card, "lost");
+    world.step(QueueName::Delivery).await;
+    // Its message vanishes.
+    let taken = world.queues.receive_where(QueueName::Retry, |_| true);
+    assert!(taken.is_empty(), "it is delayed");
+    world.clock.advance(Duration::from_secs(10));
+    for taken in world.queues.receive_where(QueueName::Retry, |_| true) {
+        world.queues.delete(QueueName::Retry, &taken);
+    }
+    world.clock.advance(Duration::from_secs(4 * 86_400));
+    let report = world.daily_cleanup().await;
+    assert_eq!((&report["outcome_unknown"], &report["complete"]), (&json!(1), &json!(true)));
+    assert_eq!(delivery(&world, &card, "lost").await["error"], "outcome unknown");
+}
