@@ -152,7 +152,7 @@ async fn a_wait_longer_than_a_queue_can_hold_hops_without_calls() {
     assert_eq!(world.receiver.arrivals().len(), 2);
     assert_eq!(world.status(&id).await["attempts"], 2);
     assert!(BEGINNING.until(world.clock.now()) >= Duration::from_secs(3000));
-    assert!(world.queues.sends().iter().filter(|(queue_name, _)| *queue_name == QueueName::Retry).count() >= 4);
+    assert!(world.queues.sends().iter().filter(|(queue_name, _)| *queue_name == QueueName::Wait).count() >= 4);
 }
 
 #[tokio::test]
