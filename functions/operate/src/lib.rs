@@ -123,11 +123,25 @@ fn methods_of(path: &str) -> Option<&'static str> {
     match path {
         "/webhooks" | "/webhooks/batch" | "/webhook-cleanup" | "/circuit-breakers/reset" => Some("POST"),
         "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/health" | "/metrics" => Some("GET"),
+        "/reseal" => Some("GET, POST"),
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
-        path => named(path).map(|id| match id {
-            Id::Status(_) | Id::Delivery(_) => "GET",
-            Id::DeadLetter(_) => "GET, DELETE",
-            Id::Redrive(_) => "POST",
-        }),
+        path => match named(path) {
+            Some(Id::Status(_) | Id::Delivery(_)) => Some("GET"),
+            Some(Id::DeadLetter(_)) => Some("GET, DELETE"),
+            Some(Id::Redrive(_)) => Some("POST"),
+            None => methods_of_tenants(path),
+        },
+    }
+}
+
+/// The methods of a path below `/tenants`.
+fn methods_of_tenants(path: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = path.strip_prefix("/tenants")?.split('/').collect();
+    match parts[..] {
+        [""] | ["", _] | ["", _, "endpoints", _, "secret"] => Some("GET"),
+        ["", _, "endpoints"] => Some("GET, POST"),
+        ["", _, "endpoints", _] => Some("DELETE, GET, PATCH"),
+        ["", _, "endpoints", _, "rotate-secret" | "test"] => Some("POST"),
+        _ => None,
     }
 }

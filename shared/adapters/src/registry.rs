@@ -84,6 +84,8 @@ pub struct Resealing {
     pub endpoint: Option<String>,
     /// Cards that it has sealed again.
     pub resealed: u64,
+    /// Cards with a value that does not open.
+    pub refused: u64,
     /// Whether it has seen all cards.
     pub complete: bool,
     /// When it began.

@@ -11,5 +11,6 @@ mod openapi;
 mod parameters;
 mod queue_contract;
 mod record_contract;
+mod registry_contract;
 mod store_contract;
 mod template;

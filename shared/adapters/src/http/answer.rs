@@ -31,10 +31,12 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
-    detail: String,
+    // Every fallible function returns this type, so it is kept small.
+    detail: Box<str>,
     errors: Faults,
     retry_after_s: Option<u16>,
     allow: Option<&'static str>,
+    endpoint_id: Option<Box<str>>,
 }
 
 #[derive(Serialize)]
@@ -46,11 +48,22 @@ struct Body<'a> {
     correlation_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Fault],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_id: Option<&'a str>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), errors: Faults::default(), retry_after_s: None, allow: None }
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into().into_boxed_str(),
+            errors: Faults::default(),
+            retry_after_s: None,
+            allow: None,
+            endpoint_id: None,
+        }
     }
 
     /// 400: the body is not JSON.
@@ -73,6 +86,17 @@ impl Problem {
     /// 409: the id belongs to another body.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// 412: it is not as the client saw it last.
+    pub fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
+    }
+
+    /// The same, naming the endpoint that is in the way.
+    #[must_use]
+    pub fn with_endpoint(self, endpoint_id: &str) -> Self {
+        Self { endpoint_id: Some(endpoint_id.into()), ..self }
     }
 
     /// 413: too many bytes.
@@ -110,6 +134,7 @@ impl Problem {
             detail: &self.detail,
             correlation_id,
             errors: self.errors.told(),
+            endpoint_id: self.endpoint_id.as_deref(),
         };
         serde_json::to_value(body).unwrap_or_default()
     }

@@ -1,0 +1,90 @@
+//! The registry of endpoints: tenants make them, change them, rotate their secrets and test
+//! them. A card is configuration: what waits for an endpoint is delivered by the card of the
+//! time of its attempt.
+
+pub mod config;
+
+mod change;
+mod create;
+mod path;
+mod precondition;
+mod problems;
+mod read;
+mod reseal;
+mod rotate;
+mod sealing;
+mod test_delivery;
+mod view;
+
+use std::sync::Arc;
+
+use adapters::aws::master_keys::MasterKeyring;
+use adapters::aws::sqs::Queue;
+use adapters::clock::Clock;
+use adapters::http::answer::{self, Problem};
+use adapters::registry::Registry;
+use domain::webhook::Rules;
+use lambda_http::Request;
+use lambda_http::http::Response;
+
+use crate::config::Config;
+use crate::path::{Kind, Path};
+use crate::precondition::Precondition;
+
+/// How often a change is tried that other changes overtake.
+const TRIES: usize = 8;
+
+/// The handler and what it works with.
+pub struct Endpoints {
+    registry: Arc<dyn Registry>,
+    keyring: MasterKeyring,
+    queue: Arc<dyn Queue>,
+    clock: Clock,
+    rules: Rules,
+    max_endpoints: u64,
+}
+
+impl Endpoints {
+    /// A handler with these settings.
+    pub fn new(
+        config: &Config,
+        registry: Arc<dyn Registry>,
+        keyring: MasterKeyring,
+        queue: Arc<dyn Queue>,
+        clock: Clock,
+    ) -> Self {
+        let (rules, max_endpoints) = (config.rules.clone(), config.max_endpoints);
+        Self { registry, keyring, queue, clock, rules, max_endpoints }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request) -> Response<String> {
+        let correlation_id = answer::correlation_id(request.headers());
+        let answer = self.route(&request, &correlation_id).await;
+        answer.unwrap_or_else(|problem| problem.response(&correlation_id))
+    }
+
+    async fn route(&self, request: &Request, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let (method, path) = (request.method(), request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
+        let (body, precondition) = (request.body(), Precondition::of(request.headers()));
+        let Some(path) = Path::of(path) else {
+            return Err(Problem::not_found(format!("There is no {method} {path}.")));
+        };
+        match (path.kind, method.as_str()) {
+            (Kind::Tenants, "GET") => self.tenants(query, correlation_id).await,
+            (Kind::Tenant, "GET") => self.tenant(path.tenant()?, correlation_id).await,
+            (Kind::Endpoints, "GET") => self.list(path.tenant()?, query, correlation_id).await,
+            (Kind::Endpoints, "POST") => self.create(path.tenant()?, body, correlation_id).await,
+            (Kind::Endpoint, "GET") => self.endpoint(&path.endpoint()?, correlation_id).await,
+            (Kind::Endpoint, "PATCH") => self.patch(&path.endpoint()?, &precondition, body, correlation_id).await,
+            (Kind::Endpoint, "DELETE") => self.delete(&path.endpoint()?, &precondition, correlation_id).await,
+            (Kind::Secret, "GET") => self.secrets(&path.endpoint()?, correlation_id).await,
+            (Kind::RotateSecret, "POST") => self.rotate(&path.endpoint()?, &precondition, body, correlation_id).await,
+            (Kind::Test, "POST") => self.test(&path.endpoint()?, body, correlation_id).await,
+            (Kind::Reseal, "GET") => self.resealing(correlation_id).await,
+            (Kind::Reseal, "POST") => self.reseal(correlation_id).await,
+            (kind, _) => Err(Problem::method_not_allowed(kind.methods())),
+        }
+    }
+}

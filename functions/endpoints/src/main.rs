@@ -1,0 +1,25 @@
+//! Wires the `endpoints` handler to its Lambda.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use adapters::aws::master_keys::MasterKeyring;
+use adapters::aws::registry::RegistryTable;
+use adapters::aws::sqs::Sqs;
+use adapters::process::Process;
+use adapters::telemetry::chain;
+use fn_endpoints::{Endpoints, config};
+use lambda_http::service_fn;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let process = &Process::start("endpoints", config::read)?;
+    let (config, clock) = (&process.config, process.clock.clone());
+    let keyring = MasterKeyring::open(config.master_keys.clone(), clock.clone()).await;
+    let keyring = keyring.inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
+    let registry = Arc::new(RegistryTable::new(&config.account, config.table.clone()));
+    let queue = Arc::new(Sqs::new(&config.account, config.queues.clone()));
+    let handler = &Endpoints::new(config, registry, keyring, queue, clock);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+}

@@ -1,0 +1,123 @@
+//! What is read: tenants, endpoints in lists and alone, and secrets.
+
+use std::sync::Arc;
+
+use adapters::http::answer::{self, Problem};
+use adapters::http::query::QueryString;
+use adapters::registry::{CardFound, EndpointKey};
+use domain::cursor;
+use domain::endpoint::{Card, CardSecret, EndpointState, is_endpoint_id, is_tenant_or_operator, is_uid};
+use domain::seal::OpenError;
+use lambda_http::http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::problems::{away, closed, unknown};
+use crate::view::Shown;
+use crate::{Endpoints, view};
+
+/// Entries in a page, unless the request says otherwise.
+const PAGE: usize = 50;
+/// Most entries in a page.
+const MAX_PAGE: usize = 200;
+/// What a cursor is, for a person.
+const CURSOR: &str = "must be a `next_cursor` from an earlier response to the same query";
+
+impl Endpoints {
+    /// The endpoint's card as it is now.
+    pub(crate) async fn card(&self, key: &EndpointKey) -> Result<Arc<Card>, Problem> {
+        let found = self.registry.cards(std::slice::from_ref(key), true).await.map_err(away)?;
+        match found.into_iter().next() {
+            Some(CardFound::Card(card)) => Ok(card),
+            Some(CardFound::Gone | CardFound::Missing) | None => Err(unknown()),
+        }
+    }
+
+    /// A secret of a card in clear text. A master key that is not known is looked for once.
+    pub(crate) async fn opened(&self, card: &Card, secret: &CardSecret) -> Result<String, OpenError> {
+        let open = || self.keyring.keys().open(card.secret_place(&secret.id, secret.expires_at), &secret.sealed);
+        match open() {
+            Err(OpenError::UnknownKey) if self.keyring.refresh().await => open(),
+            opened => opened,
+        }
+    }
+
+    pub(crate) async fn endpoint(&self, key: &EndpointKey, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let card = self.card(key).await?;
+        Ok(view::tagged(answer::json(StatusCode::OK, &view::card(&card), correlation_id), card.version))
+    }
+
+    /// Every secret that signs now, newest first.
+    pub(crate) async fn secrets(&self, key: &EndpointKey, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let card = self.card(key).await?;
+        let mut shown = Vec::new();
+        for secret in card.active_secrets(self.clock.now()) {
+            let text = self.opened(&card, secret).await.map_err(|error| closed(&card, error))?;
+            let CardSecret { id, created_at, expires_at, .. } = secret.clone();
+            shown.push(Shown { id, text, created_at, expires_at });
+        }
+        tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "secrets shown");
+        let secrets: Vec<Value> = shown.iter().map(Shown::to_json).collect();
+        let body = json!({ "secrets": secrets });
+        Ok(view::tagged(answer::json(StatusCode::OK, &body, correlation_id), card.version))
+    }
+
+    /// A page of a tenant's endpoints, or the one of a uid.
+    pub(crate) async fn list(
+        &self,
+        tenant: &str,
+        query: &str,
+        correlation_id: &str,
+    ) -> Result<Response<String>, Problem> {
+        let mut query = QueryString::of(query);
+        let uid = query.optional(
+            "uid",
+            |text| is_uid(text).then(|| text.to_owned()),
+            "must be 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen",
+        );
+        let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
+        let scope = ["endpoints", tenant];
+        // A uid has no second page, and so there is no cursor of it.
+        let read = |text: &str| cursor::read(&scope, text).filter(|after| is_endpoint_id(after) && uid.is_none());
+        let after = query.optional("cursor", read, CURSOR);
+        query.finish()?;
+        let (cards, next) = match &uid {
+            Some(uid) => (self.registry.by_uid(tenant, uid).await.map_err(away)?.into_iter().collect(), None),
+            None => {
+                let page = self.registry.list(tenant, after.as_deref(), limit).await.map_err(away)?;
+                (page.cards, page.next)
+            }
+        };
+        let endpoints: Vec<Value> = cards.iter().map(view::card).collect();
+        let next = next.map(|after| cursor::after(&scope, &after));
+        Ok(answer::json(StatusCode::OK, &json!({ "endpoints": endpoints, "next_cursor": next }), correlation_id))
+    }
+
+    /// A page of the tenants.
+    pub(crate) async fn tenants(&self, query: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let mut query = QueryString::of(query);
+        let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
+        let read = |text: &str| cursor::read(&["tenants"], text).filter(|after| is_tenant_or_operator(after));
+        let after = query.optional("cursor", read, CURSOR);
+        query.finish()?;
+        let page = self.registry.tenants(after.as_deref(), limit).await.map_err(away)?;
+        let tenants: Vec<Value> = page.tenants.iter().map(|tenant| json!({ "tenant": tenant })).collect();
+        let next = page.next.map(|after| cursor::after(&["tenants"], &after));
+        Ok(answer::json(StatusCode::OK, &json!({ "tenants": tenants, "next_cursor": next }), correlation_id))
+    }
+
+    /// One tenant.
+    pub(crate) async fn tenant(&self, tenant: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
+        let unknown =
+            || Problem::not_found("There is no tenant of this name. A tenant exists once it has an endpoint.");
+        let known = self.registry.tenant(tenant).await.map_err(away)?.ok_or_else(unknown)?;
+        let state: &str = EndpointState::Enabled.into();
+        let body = json!({
+            "tenant": tenant,
+            "endpoints": known.endpoints,
+            // There is no other state yet.
+            "by_state": { state: known.endpoints },
+            "revision": known.revision,
+        });
+        Ok(answer::json(StatusCode::OK, &body, correlation_id))
+    }
+}
