@@ -8,6 +8,8 @@ pub mod binary;
 pub mod client;
 pub mod contract;
 pub mod endpoints;
+pub mod endpoints_world;
+pub mod logs;
 pub mod peer;
 pub mod process;
 pub mod proxy;

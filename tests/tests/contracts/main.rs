@@ -12,5 +12,6 @@ mod parameters;
 mod queue_contract;
 mod record_contract;
 mod registry_contract;
+mod registry_faults;
 mod store_contract;
 mod template;

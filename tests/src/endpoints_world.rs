@@ -1,0 +1,172 @@
+//! The function `endpoints` in virtual time, with models of the registry and of SQS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters::aws::master_keys::{MasterKeySource, MasterKeyring};
+use adapters::clock::Clock;
+use adapters::config::reader::Environment;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::seal::MasterKeys;
+use fn_endpoints::Endpoints;
+use http::{HeaderMap, HeaderValue};
+use lambda_http::{Body, Request};
+use serde_json::Value;
+
+use crate::contract;
+use crate::registry_model::RegistryModel;
+use crate::sqs_model::SqsModel;
+use crate::world::{BEGINNING, changed_settings};
+
+/// The settings that the template gives `endpoints` alone.
+pub fn settings() -> Vec<(&'static str, String)> {
+    vec![
+        ("REGISTRY_TABLE", "registry".to_owned()),
+        ("MASTER_KEYS", master_key(1)),
+        ("MAX_ENDPOINTS", "10000".to_owned()),
+    ]
+}
+
+/// A master key.
+pub fn master_key(byte: u8) -> String {
+    STANDARD.encode([byte; 32])
+}
+
+/// What a request got.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; `null` when there is none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A header; empty when it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The pointers of its faults.
+    ///
+    /// # Panics
+    /// When it is no problem with faults.
+    pub fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no faults: {self:?}"));
+        errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
+    }
+}
+
+/// One world.
+pub struct EndpointsWorld {
+    /// Its clock.
+    pub clock: Clock,
+    /// Its registry.
+    pub registry: RegistryModel,
+    /// Its queues.
+    pub queues: SqsModel,
+    endpoints: Endpoints,
+}
+
+impl EndpointsWorld {
+    /// A world with the template's defaults.
+    pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A world with other settings.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub async fn with(changes: &[(&'static str, &str)]) -> Self {
+        let clock = Clock::fixed(BEGINNING);
+        let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
+        let registry = RegistryModel::default();
+        let endpoints = function(changes, &registry, &queues, &clock).await;
+        Self { clock, registry, queues, endpoints }
+    }
+
+    /// Replaces the function by one with other settings. Everything else stays.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub async fn configure(&mut self, changes: &[(&'static str, &str)]) {
+        self.endpoints = function(changes, &self.registry, &self.queues, &self.clock).await;
+    }
+
+    /// The master keys of the function's settings.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn master_keys() -> MasterKeys {
+        MasterKeys::parse(&master_key(1)).unwrap()
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn ask(&self, method: &str, path: &str, body: impl ToString) -> Answer {
+        self.ask_if("", method, path, body).await
+    }
+
+    /// Sends a request with `If-Match`.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn ask_if(&self, etag: &str, method: &str, path: &str, body: impl ToString) -> Answer {
+        let body = body.to_string();
+        let mut request = Request::new(if body.is_empty() { Body::Empty } else { Body::Text(body) });
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+        if !etag.is_empty() {
+            request.headers_mut().insert("if-match", HeaderValue::try_from(etag).unwrap());
+        }
+        let response = self.endpoints.handle(request).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
+        contract::check(method, path, status, kind, response.body());
+        Answer { status, body: serde_json::from_str(response.body()).unwrap_or_default(), headers }
+    }
+
+    /// Gets.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    /// Makes an endpoint of `acme`. Gives the answer, and the path of the endpoint.
+    ///
+    /// # Panics
+    /// When it is not made.
+    pub async fn create(&self, body: impl ToString) -> (Answer, String) {
+        let answer = self.ask("POST", "/tenants/acme/endpoints", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let path = answer.header("location").to_owned();
+        (answer, path)
+    }
+}
+
+async fn function(
+    changes: &[(&'static str, &str)],
+    registry: &RegistryModel,
+    queues: &SqsModel,
+    clock: &Clock,
+) -> Endpoints {
+    let own = settings();
+    let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut all = changed_settings("redis://127.0.0.1:1", &own);
+    for (name, value) in changes {
+        all.retain(|(other, _)| other != name);
+        all.push((name, (*value).to_owned()));
+    }
+    let config = Environment::of(all).read(fn_endpoints::config::read).unwrap();
+    let MasterKeySource::Given(keys) = config.master_keys.clone() else { panic!("the tests' keys are given") };
+    let (registry, queue) = (Arc::new(registry.clone()), Arc::new(queues.clone()));
+    Endpoints::new(&config, registry, MasterKeyring::given(keys), queue, clock.clone())
+}
