@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use adapters::http::answer::Problem;
 use adapters::registry::EndpointKey;
-use domain::endpoint::{is_endpoint_id, is_tenant_or_operator};
 use domain::fault::{Fault, Faults};
+use domain::names::{is_endpoint_id, is_tenant_or_operator};
 use percent_encoding::percent_decode_str;
 
 /// A kind of resource.

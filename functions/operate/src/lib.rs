@@ -7,6 +7,7 @@ pub mod config;
 mod breakers;
 mod dead_letters;
 mod deliveries;
+mod delivery_path;
 mod redrive;
 mod request;
 mod standing;
@@ -25,7 +26,7 @@ use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
 
 use crate::config::Config;
-use crate::deliveries::DeliveryPath;
+use crate::delivery_path::DeliveryPath;
 
 /// The handler and what it works with.
 pub struct Operate {

@@ -36,6 +36,7 @@ fn refused(function: &str, environment: &Environment) -> anyhow::Result<Vec<(Str
         "archive" => faults(environment, fn_archive::config::read),
         "cleanup" => faults(environment, fn_cleanup::config::read),
         "deliver" => faults(environment, fn_deliver::config::read),
+        "endpoints" => faults(environment, fn_endpoints::config::read),
         "enqueue" => faults(environment, fn_enqueue::config::read),
         "health" => faults(environment, fn_health::config::read),
         "metrics" => faults(environment, fn_metrics::config::read),

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use self::headers::HeaderChange;
 use self::settings::{Confidential, HeaderSetting, Settings};
 use crate::address::Guard;
-use crate::endpoint::is_event_type;
 use crate::fault::{Fault, Faults, pointer_token, refused_by_sqs};
+use crate::names::is_event_type;
 use crate::object::{ObjectReader, parsed};
 use crate::signature::SigningSecret;
 

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::endpoint::{is_endpoint_id, is_event_id};
+use crate::names::{is_endpoint_id, is_event_id};
 use crate::time::Millis;
 
 /// The longest webhook id.

@@ -41,6 +41,7 @@ pub mod cursor;
 pub mod fault;
 pub mod identity;
 pub mod json;
+pub mod names;
 pub mod object;
 pub mod place;
 pub mod time;

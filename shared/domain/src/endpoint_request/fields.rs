@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use crate::address::Guard;
-use crate::endpoint::{
-    MAX_DESCRIPTION, MAX_EVENT_TYPES, MAX_METADATA, MAX_METADATA_TEXT, is_event_type_pattern, is_uid,
-};
+use crate::endpoint::{MAX_DESCRIPTION, MAX_EVENT_TYPES, MAX_METADATA, MAX_METADATA_TEXT};
 use crate::fault::{Fault, pointer_token};
 use crate::json::{each_field, elements};
+use crate::names::{is_event_type_pattern, is_uid};
 use crate::object::{ObjectReader, parsed};
 use crate::schedule::{MAX_WAIT_S, MAX_WAITS, RetrySchedule};
 use crate::webhook::read_url;

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::{Envelope, History, LateOutcome, LateOutcomes, LateReport, Message};
 use crate::delivery::{Delivery, EndpointTarget};
-use crate::endpoint::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 use crate::identity::{delivery_id, is_delivery_id, is_webhook_id};
+use crate::names::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
 
