@@ -14,6 +14,7 @@
 mod accepting;
 mod callgrind;
 mod delivering;
+mod endpoints;
 mod figures;
 mod first_connection;
 mod outcomes;
@@ -30,7 +31,7 @@ use crate::figures::Figures;
 use crate::stage::Stage;
 
 /// What can be measured alone.
-const PARTS: [&str; 5] = ["starting", "outcomes", "accepting", "delivering", "scale"];
+const PARTS: [&str; 6] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "scale"];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -54,6 +55,9 @@ async fn main() {
     }
     if wanted("delivering") {
         delivering::measure(&stage, &mut figures).await;
+    }
+    if wanted("endpoints") {
+        endpoints::measure(&stage, &mut figures).await;
     }
     if wanted("scale") {
         scale::measure(&stage, &mut figures).await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use domain::endpoint::Card;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -87,6 +88,8 @@ struct Kept {
     calls: HashMap<String, usize>,
     /// Message bodies by queue.
     queues: HashMap<String, Vec<String>>,
+    /// Items of the registry by sort key.
+    cards: HashMap<String, Value>,
 }
 
 /// SQS and DynamoDB, as far as the functions use them. It keeps what is queued.
@@ -127,6 +130,16 @@ impl Cloud {
         kept.calls.iter().filter(|(target, _)| target.starts_with(service)).map(|(_, count)| count).sum()
     }
 
+    /// Puts a card into the registry.
+    pub(crate) fn register(&self, card: &Card) {
+        let (pk, sk) = (format!("T#{}", card.tenant), format!("E#{}", card.id));
+        let text = serde_json::to_string(card).unwrap();
+        let item = json!({
+            "pk": { "S": pk }, "sk": { "S": sk }, "card": { "S": text }, "version": { "N": card.version.to_string() },
+        });
+        self.kept.lock().unwrap().cards.insert(sk, item);
+    }
+
     /// How many messages a queue holds, named by the last part of its URL.
     pub(crate) fn waiting(&self, queue: &str) -> usize {
         self.kept.lock().unwrap().queues.get(queue).map_or(0, Vec::len)
@@ -139,8 +152,20 @@ impl Cloud {
 }
 
 impl Kept {
+    /// The items of a `BatchGetItem`.
+    fn found(&self, body: &Bytes) -> Value {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let (table, wanted) = request["RequestItems"].as_object().unwrap().iter().next().unwrap();
+        let keys = wanted["Keys"].as_array().unwrap().iter();
+        let items: Vec<&Value> = keys.filter_map(|key| self.cards.get(key["sk"]["S"].as_str().unwrap())).collect();
+        json!({ "Responses": { table: items }, "UnprocessedKeys": {} })
+    }
+
     fn answer(&mut self, target: &str, body: &Bytes) -> Value {
         *self.calls.entry(target.to_owned()).or_default() += 1;
+        if target.ends_with(".BatchGetItem") {
+            return self.found(body);
+        }
         if target != "AmazonSQS.SendMessageBatch" {
             return json!({});
         }

@@ -484,3 +484,25 @@ async fn the_daily_cleanup_writes_off_what_was_never_heard_of_again() {
     assert_eq!((&report["outcome_unknown"], &report["complete"]), (&json!(1), &json!(true)));
     assert_eq!(delivery(&world, &card, "lost").await["error"], "outcome unknown");
 }
+
+#[tokio::test]
+async fn a_hundred_thousand_that_wait_for_hours_do_not_stand_before_a_retry_that_is_due() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.answer([500u16, 200]);
+    let mut waiting = message(&card, "waits", "1", world.clock.now());
+    waiting.hop = 3;
+    waiting.not_before = world.clock.now().after(Duration::from_secs(10 * 3600));
+    let waiting = waiting.encode().unwrap();
+    (0..100_000).for_each(|_| world.queues.put(QueueName::Wait, &waiting));
+    put(&world, &card, "due");
+    world.step(QueueName::Delivery).await;
+    world.clock.advance(Duration::from_secs(5));
+    // Those that are looked at go back to where they came from, without a call.
+    assert_eq!(world.step(QueueName::Wait).await, (10, 0));
+    assert_eq!(world.queues.all(QueueName::Wait).len(), 100_000);
+    assert_eq!(world.step(QueueName::Retry).await, (1, 0), "the first receive has it");
+    assert_eq!(delivery(&world, &card, "due").await["status"], "delivered");
+    assert_eq!(world.receiver.count(), 2);
+    world.leaves([QueueName::Wait]);
+}

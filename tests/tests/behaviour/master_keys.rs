@@ -46,6 +46,15 @@ async fn keys_are_read_again_once_a_minute_at_most() {
     service.answer([holding("no key")]);
     assert!(!keyring.refresh().await && !keyring.refresh().await);
     assert_eq!((keyring.keys().newest(), service.count()), (second.as_str(), 3));
+
+    // Whoever seals reads keys again that are five minutes old, known or not.
+    service.always(holding(&master_key(3)));
+    for (wait, reads) in [(299, 3), (1, 4), (299, 4)] {
+        clock.advance(Duration::from_secs(wait));
+        keyring.freshen().await;
+        assert_eq!(service.count(), reads);
+    }
+    assert_ne!(keyring.keys().newest(), second);
 }
 
 #[tokio::test]
