@@ -23,7 +23,7 @@ use crate::{Endpoints, TRIES, view};
 const MAX_ACTIVE: usize = 5;
 
 impl Endpoints {
-    /// Gives an endpoint another secret. The answer shows all that sign.
+    /// Gives an endpoint another secret. The answer shows it, and all that sign.
     pub(crate) async fn rotate(
         &self,
         key: &EndpointKey,
@@ -37,13 +37,12 @@ impl Endpoints {
         for _ in 0..TRIES {
             let before = self.card(key).await?;
             precondition.check(before.version)?;
-            let (card, shown) = self.rotated(&before, &rotation).await?;
+            let (card, shown) = self.with_new_secret(&before, &rotation).await?;
             fits(&card)?;
             match self.registry.replace(&before, &card).await.map_err(away)? {
                 Written::Done => {
                     tracing::warn!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "secret rotated");
-                    let secrets: Vec<Value> = shown.iter().map(Shown::to_json).collect();
-                    let response = answer::json(StatusCode::OK, &json!({ "secrets": secrets }), correlation_id);
+                    let response = answer::json(StatusCode::OK, &rotated(&shown), correlation_id);
                     return Ok(view::tagged(response, card.version));
                 }
                 Written::Changed | Written::UidTaken(_) | Written::TooMany => {}
@@ -53,7 +52,7 @@ impl Endpoints {
     }
 
     /// The card with a new secret, and all that sign then, newest first.
-    async fn rotated(&self, before: &Card, rotation: &Rotation) -> Result<(Card, Vec<Shown>), Problem> {
+    async fn with_new_secret(&self, before: &Card, rotation: &Rotation) -> Result<(Card, Vec<Shown>), Problem> {
         let now = self.clock.now();
         let mut card = before.clone();
         (card.version, card.updated_at) = (before.version + 1, now);
@@ -102,6 +101,19 @@ impl Endpoints {
         let sealed = seal(&self.keyring.keys(), card.secret_place(&secret.id, Some(at)), text).map_err(unsealed)?;
         Ok(CardSecret { expires_at: Some(at), sealed, ..secret.clone() })
     }
+}
+
+/// The new secret as the answer to a creation shows it, and all that sign, newest first.
+fn rotated(shown: &[Shown]) -> Value {
+    let secrets: Vec<Value> = shown.iter().map(Shown::to_json).collect();
+    let mut body = json!({ "secrets": secrets });
+    if let Some(new) = shown.first() {
+        body["secret"] = json!(new.text);
+        if let Some(key) = view::public_key(&new.text) {
+            body["public_key"] = json!(key);
+        }
+    }
+    body
 }
 
 fn too_many_secrets(card: &Card) -> Problem {

@@ -46,6 +46,7 @@ fn what_the_template_sets_is_accepted() {
     assert!(read(&environment, fn_cleanup::config::read).is_ok());
     assert!(read(&environment, fn_health::config::read).is_ok());
     assert!(read(&environment, fn_metrics::config::read).is_ok());
+    assert!(read(&environment, fn_endpoints::config::read).is_ok());
 }
 
 #[test]
