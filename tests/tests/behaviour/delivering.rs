@@ -140,7 +140,7 @@ async fn retry_after_is_obeyed_and_never_shortens() {
         let wait = world.clock.now().until(next).as_secs();
         assert!((least..=most).contains(&wait), "{wait}");
     }
-    world.leaves([QueueName::Retry]);
+    world.leaves([QueueName::Retry, QueueName::Wait]);
 }
 
 #[tokio::test]
