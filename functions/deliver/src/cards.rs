@@ -69,12 +69,13 @@ impl CardCache {
     }
 
     /// Reads what is not known well enough: one call for each hundred endpoints, none if
-    /// all are known.
-    pub(crate) async fn read(&self, wanted: BTreeSet<EndpointKey>, now: Millis) {
-        let missing: Vec<EndpointKey> =
-            wanted.into_iter().filter(|key| self.kept_within(key, now, FRESH).is_none()).collect();
+    /// all are known. Those of `tested` are read in any case: whoever tests an endpoint wants
+    /// to see the change that was made just now.
+    pub(crate) async fn read(&self, wanted: BTreeSet<EndpointKey>, tested: &BTreeSet<EndpointKey>, now: Millis) {
+        let is_known = |key: &EndpointKey| !tested.contains(key) && self.kept_within(key, now, FRESH).is_some();
+        let missing: Vec<EndpointKey> = wanted.into_iter().filter(|key| !is_known(key)).collect();
         for keys in missing.chunks(MAX_CARDS) {
-            match self.cards.cards(keys, false).await {
+            match self.cards.cards(keys, !tested.is_empty()).await {
                 Ok(found) => {
                     for (key, found) in keys.iter().zip(found) {
                         let card = self.see(found, now).await;

@@ -60,7 +60,7 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
     let lease_ms = whole_ms(batch.lease(now));
     let mut trip = Trip::default();
     let mut wanted = Vec::with_capacity(deliveries.len());
-    let mut endpoints = BTreeSet::new();
+    let (mut endpoints, mut tested) = (BTreeSet::new(), BTreeSet::new());
     for (record, message) in deliveries {
         let wish = Claim { token: token(), hop: message.hop, lease_ms, new_record: message.new_record() };
         let id = message.delivery.id.clone();
@@ -77,7 +77,10 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
             seen: BreakerSeen::Unreadable,
         };
         next.head_for(context, likely_url(context, &next.message.delivery).as_ref());
-        endpoints.extend(next.message.delivery.endpoint.as_ref().map(key_of));
+        if let Some(target) = &next.message.delivery.endpoint {
+            endpoints.insert(key_of(target));
+            tested.extend(target.is_test.then(|| key_of(target)));
+        }
         wanted.push((grant, next));
     }
     let late: Vec<_> = late_outcomes
@@ -87,7 +90,7 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
     let names: BTreeSet<String> = wanted.iter().map(|(_, next)| next.breaker.clone()).collect();
     let epochs = trip.add_all(names.iter().map(|name| breakers::closed_epoch(name)));
     let heartbeat = trip.add(heartbeats::beat("deliver", now));
-    let (mut replies, ()) = tokio::join!(batch.round_trip(context, trip), context.cards.read(endpoints, now));
+    let (mut replies, ()) = tokio::join!(batch.round_trip(context, trip), context.cards.read(endpoints, &tested, now));
 
     let mut seen = BTreeMap::new();
     for (name, epoch) in names.into_iter().zip(epochs) {

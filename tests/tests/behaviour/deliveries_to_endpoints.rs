@@ -410,6 +410,23 @@ async fn a_test_makes_its_one_call_whatever_the_breaker_says_and_reports_nothing
 }
 
 #[tokio::test]
+async fn a_test_shows_what_was_changed_just_now() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    put(&world, &card, "warm");
+    world.step(QueueName::Delivery).await;
+    let now = world.clock.now();
+    let secrets = [("s2", OTHER, None), ("s1", SECRET, Some(now.after(Duration::from_secs(1200))))];
+    let card = change(&world, &card, |card| *card = signed_with(card.clone(), &secrets, now)).await;
+    let mut test = message(&card, "test", "1", now);
+    test.delivery.endpoint.as_mut().unwrap().is_test = true;
+    world.queues.put(QueueName::Delivery, &test.encode().unwrap());
+    world.step(QueueName::Delivery).await;
+    let arrival = world.receiver.arrivals().pop().unwrap();
+    assert_eq!((signatures_by(&arrival, OTHER), signatures_by(&arrival, SECRET)), (1, 1));
+}
+
+#[tokio::test]
 async fn what_a_receiver_sends_back_is_kept_without_its_secrets() {
     let world = World::new().await;
     let mut card = card(1, &world.receiver.url("/"), world.clock.now());
