@@ -29,6 +29,7 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     let (settings, proxy) = stage.counted(&[]).await;
     let function = Function::start("deliver", &settings).await;
     let mut figures_of = BTreeMap::new();
+    let posts = stage.sink.posts();
     for (round, event) in batches(&messages(&cards, 0..BATCHES * ENDPOINTS, now), ENDPOINTS).into_iter().enumerate() {
         let (trips, reads) = (proxy.round_trips(), stage.cloud.calls("DynamoDB"));
         function.invoke_with(event).await;
@@ -36,6 +37,7 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
         let (most_trips, most_reads) = figures_of.entry(round == 0).or_insert((0, 0));
         (*most_trips, *most_reads) = (cost.0.max(*most_trips), cost.1.max(*most_reads));
     }
+    assert_eq!(stage.sink.posts() - posts, BATCHES * ENDPOINTS, "every delivery is a call");
     for (is_first, what, reads) in [(true, "first batch", 1.0), (false, "later batches", 0.0)] {
         let (trips, found) = figures_of[&is_first];
         if !is_first {

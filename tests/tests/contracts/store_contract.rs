@@ -10,9 +10,11 @@ use aws_sdk_dynamodb::types::{
     ProjectionType, ScalarAttributeType,
 };
 use domain::dead_letter::{DeadLetter, Filter};
+use domain::delivery::EndpointTarget;
 use domain::place::Place;
 use domain::reason::Reason;
 use domain::time::Millis;
+use tests::endpoints::endpoint_id;
 use tests::stack::Stack;
 use tests::store_model::StoreModel;
 
@@ -227,6 +229,19 @@ fn keys(hash: &str, range: &str) -> Vec<KeySchemaElement> {
     vec![key(hash, KeyType::Hash), key(range, KeyType::Range)]
 }
 
+/// 0.1 reads the attribute `record`, and would send such a letter to an empty URL.
+async fn letters_of_endpoints_are_out_of_reach_of_0_1(client: &aws_sdk_dynamodb::Client, name: &str, table: &Table) {
+    let endpoint = EndpointTarget { tenant: "acme".into(), endpoint: endpoint_id(1), ..EndpointTarget::default() };
+    let id = format!("e.{}", endpoint.endpoint);
+    let filed = DeadLetter { endpoint: Some(endpoint.clone()), ..letter(&id, "h", 1, 1) };
+    assert_eq!(table.file(&filed).await.unwrap(), Filed::Written);
+    let get = client.get_item().table_name(name).key("id", AttributeValue::S(id.clone())).send().await.unwrap();
+    let item = get.item().unwrap();
+    assert!(item.contains_key("record2") && !item.contains_key("record"), "{item:?}");
+    assert_eq!(table.get(&id).await.unwrap().unwrap().letter.endpoint, Some(endpoint));
+    assert!(table.delete(&id).await.unwrap());
+}
+
 #[tokio::test]
 async fn the_real_table_keeps_the_contract() {
     let stack = Stack::running();
@@ -254,6 +269,7 @@ async fn the_real_table_keeps_the_contract() {
     what_was_redriven_gives_way(&table).await;
     one_of_two_redrives_wins(&table).await;
     items_of_0_1_are_read(&client, &name, &table).await;
+    letters_of_endpoints_are_out_of_reach_of_0_1(&client, &name, &table).await;
     lists_are_newest_first_and_exact(&table).await;
     table.ping().await.unwrap();
 }
