@@ -106,7 +106,7 @@ fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> 
     if let Pass::Probe { reset_ms, .. } = pass {
         let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(breaker)));
         let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
-        if let Some(step) = after_failed_probe(message, attempted, now, wait, retries) {
+        if let Some(step) = after_failed_probe(message, attempted, now, wait, retries, fastrand::f64()) {
             return step;
         }
     }

@@ -131,13 +131,15 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, retries:
 /// The first failed probe of a delivery, which only happened to be chosen, spends no
 /// attempt. From the second on each spends one: a delivery that always fails would
 /// otherwise keep the destination's others waiting until its deadline. It comes back after
-/// `wait`, or at its deadline, where it expires.
+/// `wait`, or at its deadline, where it expires. An endpoint's schedule is not shortened by
+/// that: a probe that spends is followed by the wait of the schedule, if that is longer.
 pub fn after_failed_probe(
     message: &Message,
     attempted: &Attempted,
     now: Millis,
     wait: Duration,
     retries: Retries<'_>,
+    spread: f64,
 ) -> Option<NextStep> {
     let (Disposition::Retry { class, .. }, HealthSignal::Unhealthy | HealthSignal::Throttled) =
         (retries.disposition(attempted.outcome), attempted.outcome.health_signal())
@@ -149,7 +151,11 @@ pub fn after_failed_probe(
     if !retries.allows(calls) {
         return Some(give_up_after(message, attempted, Reason::RetriesExhausted));
     }
-    let wait = wait.max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
+    let scheduled = match retries {
+        Retries::Schedule(schedule) if spends => schedule.wait(calls, spread).unwrap_or_default(),
+        Retries::Schedule(_) | Retries::Policy(_) | Retries::Never => Duration::ZERO,
+    };
+    let wait = wait.max(scheduled).max(attempted.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP));
     let due = now.after(wait).min(message.delivery.deadline);
     let ending = Ending::Retrying {
         attempts: u32::from(calls),
@@ -263,8 +269,14 @@ mod tests {
     fn a_failed_probe_is_told_and_not_spent() {
         let attempted = Attempted { error: Some("x".into()), ..Attempted::new(Answer::Status(500), Millis(1), 2) };
         let message = Message { history: history(2), ..message(2, 99_000) };
-        let step =
-            after_failed_probe(&message, &attempted, Millis(0), Duration::from_secs(120), Retries::Policy(&policy()));
+        let step = after_failed_probe(
+            &message,
+            &attempted,
+            Millis(0),
+            Duration::from_secs(120),
+            Retries::Policy(&policy()),
+            1.0,
+        );
         let Some(NextStep::Retry { successor, ending }) = step else { panic!("no retry") };
         assert_eq!((successor.attempts, successor.parked, successor.hop, successor.history.count), (2, 1, 3, 3));
         assert_eq!(successor.not_before, Millis(99_000), "it comes back at its deadline, and expires");
@@ -277,8 +289,14 @@ mod tests {
         let mut next = Message { history: history(1), ..message(1, u64::MAX) };
         let mut spent = Vec::new();
         let given_up = loop {
-            match after_failed_probe(&next, &attempted, Millis(0), Duration::from_secs(120), Retries::Policy(&policy()))
-            {
+            match after_failed_probe(
+                &next,
+                &attempted,
+                Millis(0),
+                Duration::from_secs(120),
+                Retries::Policy(&policy()),
+                1.0,
+            ) {
                 Some(NextStep::Retry { successor, .. }) => next = *successor,
                 Some(NextStep::GiveUp(given_up)) => break given_up,
                 other => panic!("{other:?}"),
@@ -300,6 +318,7 @@ mod tests {
                 Millis(0),
                 Duration::ZERO,
                 Retries::Policy(&policy()),
+                1.0,
             );
             assert_eq!(step, None, "{code}");
         }
@@ -360,5 +379,21 @@ mod tests {
             let NextStep::GiveUp(given_up) = step_of_endpoint(0, answer, Retries::Never) else { panic!("a retry") };
             assert_eq!(given_up.reason, Reason::RetriesExhausted);
         }
+    }
+
+    #[test]
+    fn a_probe_that_spends_does_not_shorten_the_schedule() {
+        let schedule = RetrySchedule::new(vec![5, 7200]).unwrap();
+        let attempted = Attempted::new(Answer::Status(503), Millis(1), 2);
+        let wait = |attempts, count| {
+            let message = Message { history: history(count), ..message(attempts, u64::MAX) };
+            let open = Duration::from_secs(120);
+            let step =
+                after_failed_probe(&message, &attempted, Millis(0), open, Retries::Schedule(&schedule), 1.0).unwrap();
+            let NextStep::Retry { successor, .. } = step else { panic!("no retry") };
+            (successor.attempts, successor.not_before.as_secs())
+        };
+        assert_eq!(wait(1, 1), (1, 120), "the first probe is free");
+        assert_eq!(wait(1, 2), (2, 7200));
     }
 }
