@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use domain::outcome::Attempted;
 use domain::signature::Signer;
 
 /// What one attempt sends, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReceiverCall<'a> {
     /// The `webhook-id`.
     pub webhook_id: Cow<'a, str>,
@@ -27,12 +28,19 @@ pub struct ReceiverCall<'a> {
 }
 
 /// How a call to an endpoint differs from one of a direct webhook.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct EndpointCall<'a> {
     /// Signs instead of the stack's secrets.
     pub signer: &'a Signer,
     /// Texts that are cut out of what is kept of an answer.
     pub confidential: &'a [String],
+}
+
+/// Neither the headers nor the payload: both may hold secrets.
+impl fmt::Debug for ReceiverCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiverCall").field("webhook_id", &self.webhook_id).finish_non_exhaustive()
+    }
 }
 
 impl<'a> ReceiverCall<'a> {

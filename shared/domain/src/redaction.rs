@@ -1,23 +1,36 @@
 //! Cutting confidential texts out of what is kept of a receiver's answer. A receiver may
-//! send back what it was sent, for example in an error page.
+//! send back what it was sent, for example in an error page, and write it in its own way.
+
+use std::cmp::Reverse;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::form_urlencoded::byte_serialize;
 
 /// What stands in the place of a confidential text.
 pub const REMOVED: &str = "[removed]";
 /// The shortest part of a confidential text that is cut by itself.
 const SHORTEST_PART: usize = 8;
+/// The shortest beginning of a confidential text that is cut at the end of a text that does
+/// not end by itself.
+const SHORTEST_BEGINNING: usize = 4;
 
-/// The text without the confidential ones: as they are, as JSON escapes them, and without
-/// the word before them (`Bearer …`, `whsec_…`).
-pub fn redacted(text: &str, confidential: &[String]) -> String {
-    let mut needles: Vec<String> = confidential.iter().flat_map(|secret| parts(secret)).collect();
+/// The text without the confidential ones: as they are, in their parts, and as JSON, URLs and
+/// HTML write them. If the text is not `whole`, its end may hold the beginning of one, which
+/// is cut, too.
+pub fn redacted(text: &str, confidential: &[String], whole: bool) -> String {
+    let mut needles: Vec<String> = confidential.iter().flat_map(|secret| forms_of(secret)).collect();
     // Of two that begin at one place, the longer one is cut.
-    needles.sort_unstable_by_key(|needle| std::cmp::Reverse(needle.len()));
+    needles.sort_unstable_by(|a, b| Reverse(a.len()).cmp(&Reverse(b.len())).then_with(|| a.cmp(b)));
     needles.dedup();
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        let (end, piece) = match needles.iter().find(|needle| rest.starts_with(needle.as_str())) {
+        let found = needles.iter().find(|needle| rest.starts_with(needle.as_str()));
+        let is_beginning = |needle: &String| rest.len() >= SHORTEST_BEGINNING && needle.starts_with(rest);
+        let (end, piece) = match found {
             Some(needle) => (needle.len(), REMOVED),
+            None if !whole && needles.iter().any(is_beginning) => (rest.len(), REMOVED),
             None => (c.len_utf8(), rest.get(..c.len_utf8()).unwrap_or_default()),
         };
         kept.push_str(piece);
@@ -26,15 +39,51 @@ pub fn redacted(text: &str, confidential: &[String]) -> String {
     kept
 }
 
-fn parts(secret: &str) -> Vec<String> {
+/// Every form in which a text may come back.
+fn forms_of(secret: &str) -> Vec<String> {
     let mut parts = vec![secret.to_owned()];
-    let words = secret.split([' ', '\t', '_']).filter(|part| part.len() >= SHORTEST_PART);
+    let is_separator = |c: char| c.is_whitespace() || "_=;,:\"".contains(c);
+    let words = secret.split(is_separator).filter(|part| part.len() >= SHORTEST_PART);
     parts.extend(words.map(str::to_owned));
-    parts.extend(secret.split_once('_').map(|(_, rest)| rest.to_owned()).filter(|part| part.len() >= SHORTEST_PART));
-    let escaped = serde_json::Value::from(secret).to_string();
-    parts.push(escaped.trim_matches('"').to_owned());
-    parts.retain(|part| !part.is_empty());
-    parts
+    // `whsec_…` and `Basic …`, whatever is in the rest.
+    for separator in ['_', ' '] {
+        let rest = secret.split_once(separator).map(|(_, rest)| rest).filter(|rest| rest.len() >= SHORTEST_PART);
+        parts.extend(rest.map(str::to_owned));
+    }
+    let credentials = secret.split_once(' ').and_then(|(_, encoded)| STANDARD.decode(encoded).ok());
+    if let Some(credentials) = credentials.and_then(|bytes| String::from_utf8(bytes).ok()) {
+        parts.extend(credentials.split_once(':').map(|(_, password)| password.to_owned()));
+        parts.push(credentials);
+    }
+    let mut forms = Vec::with_capacity(parts.len() * 6);
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        let json = serde_json::Value::from(part.as_str()).to_string();
+        let json = json.get(1..json.len() - 1).unwrap_or_default().to_owned();
+        let percent: String = byte_serialize(part.as_bytes()).collect();
+        forms.push(json.replace('/', "\\/"));
+        forms.push(json);
+        forms.push(percent.replace('+', "%20"));
+        forms.push(lower_hex(&percent));
+        forms.push(percent);
+        forms.push(html(part));
+        forms.push(part.clone());
+    }
+    forms
+}
+
+/// The same with lower-case hexadecimal digits after each percent sign.
+fn lower_hex(percent: &str) -> String {
+    let mut digits = 0;
+    let lower = |c: char| {
+        digits = if c == '%' { 2 } else { i32::max(digits - 1, -1) };
+        if c != '%' && digits >= 0 { c.to_ascii_lowercase() } else { c }
+    };
+    percent.chars().map(lower).collect()
+}
+
+fn html(text: &str) -> String {
+    let escaped = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
+    escaped.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 #[cfg(test)]
@@ -43,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cut(text: &str, secrets: &[&str]) -> String {
-        redacted(text, &secrets.iter().map(|&secret| secret.to_owned()).collect::<Vec<_>>())
+        redacted(text, &secrets.iter().map(|&secret| secret.to_owned()).collect::<Vec<_>>(), true)
     }
 
     #[test]
@@ -51,14 +100,43 @@ mod tests {
         let bearer = "Bearer abcdefgh-1";
         assert_eq!(cut("got Bearer abcdefgh-1!", &[bearer]), "got [removed]!");
         assert_eq!(cut("token=abcdefgh-1&x", &[bearer]), "token=[removed]&x");
-        assert_eq!(
-            cut("key MfKQ9r8GKYqrTwjU, whsec_MfKQ9r8GKYqrTwjU", &["whsec_MfKQ9r8GKYqrTwjU"]),
-            "key [removed], [removed]"
-        );
+        let secret = "whsec_MfKQ9r8GKYqrTwjU";
+        assert_eq!(cut("key MfKQ9r8GKYqrTwjU, whsec_MfKQ9r8GKYqrTwjU", &[secret]), "key [removed], [removed]");
         assert_eq!(cut(r#"{"a":"x\"y"}"#, &["x\"y"]), r#"{"a":"[removed]"}"#);
         assert_eq!(cut("a shorter and a short", &["short", "shorter"]), "a [removed] and a [removed]");
         assert_eq!(cut("removed", &["e"]), "r[removed]mov[removed]d");
         assert_eq!(cut("nothing é", &[""]), "nothing é");
+    }
+
+    #[test]
+    fn it_is_cut_however_it_is_written() {
+        let secret = "ab/cd+ef==<'gh'>";
+        for written in [
+            r"ab\/cd+ef==<'gh'>",
+            "ab%2Fcd%2Bef%3D%3D%3C%27gh%27%3E",
+            "ab%2fcd%2bef%3d%3d%3c%27gh%27%3e",
+            "ab/cd+ef==&lt;&#39;gh&#39;&gt;",
+        ] {
+            assert_eq!(cut(&format!("x {written} y"), &[secret]), "x [removed] y", "{written}");
+        }
+        // `Basic` has a user and a password in base64.
+        assert_eq!(cut("user:pass-word, pass-word", &["Basic dXNlcjpwYXNzLXdvcmQ="]), "[removed], [removed]");
+        assert_eq!(cut("a AAAAAAAA b BBBBBBBB", &["one=AAAAAAAA; two=BBBBBBBB"]), "a [removed] b [removed]");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_a_part_is_cut() {
+        let secrets = ["Bearer abcdefgh-1".to_owned()];
+        for (text, kept) in [
+            ("got Bearer abcd", "got [removed]"),
+            ("got abcdefg", "got [removed]"),
+            ("got Bea", "got Bea"),
+            ("got Bearer abcdefgh-1", "got [removed]"),
+            ("got Bearer!", "got Bearer!"),
+        ] {
+            assert_eq!(redacted(text, &secrets, false), kept, "{text}");
+        }
+        assert_eq!(redacted("got Bearer abcd", &secrets, true), "got Bearer abcd");
     }
 
     proptest! {
@@ -67,6 +145,11 @@ mod tests {
             let kept = cut(&format!("{before}{secret}{after}"), &[&secret]);
             let left = kept.replace(REMOVED, "|");
             prop_assert!(!left.contains(&secret));
+        }
+
+        #[test]
+        fn any_text_is_survived(text in "\\PC{0,60}", secret in "\\PC{0,20}", whole: bool) {
+            redacted(&text, &[secret], whole);
         }
     }
 }

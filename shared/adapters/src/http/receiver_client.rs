@@ -241,14 +241,13 @@ impl HttpReceiverClient {
         let left = self.config.timeout.saturating_sub(started.elapsed()).min(patience);
         let answer = Answer::Status(code);
         if let Some(endpoint) = &call.endpoint {
-            // Nothing is cut off before the secrets are: half of one would be left.
-            let body = kept_body(response.into_body(), left, READ).await;
-            let body = printable(&redacted(&body, endpoint.confidential)).chars().take(KEPT).collect();
+            let Body { text, whole } = kept_body(response.into_body(), left, READ).await;
+            let body = printable(&redacted(&text, endpoint.confidential, whole)).chars().take(KEPT).collect();
             let error = (!delivered).then(|| format!("HTTP {code}"));
             return Ended { answer, retry_after, error, body: Some(body) };
         }
-        let body = kept_body(response.into_body(), left, if delivered { 0 } else { KEPT }).await;
-        let error = (!delivered).then(|| match printable(&body).as_str() {
+        let Body { text, .. } = kept_body(response.into_body(), left, if delivered { 0 } else { KEPT }).await;
+        let error = (!delivered).then(|| match printable(&text).as_str() {
             "" => format!("HTTP {code}"),
             body => format!("HTTP {code}: {body}"),
         });
@@ -331,14 +330,28 @@ fn is_unprocessed(error: &Error) -> bool {
     })
 }
 
+/// What was kept of a body.
+struct Body {
+    text: String,
+    /// Whether that is all of it.
+    whole: bool,
+}
+
 /// The beginning of an answer's body as text. However large or slow the body is, this ends
 /// soon and holds little.
-async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> String {
-    let mut kept = Vec::new();
+async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> Body {
+    let (mut kept, mut whole) = (Vec::new(), false);
     let reading = async {
         let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            let Some(chunk) = frame.data_ref() else { continue };
+        loop {
+            let chunk = match body.frame().await {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => break,
+                None => {
+                    whole = read <= keep;
+                    break;
+                }
+            };
             let room = keep.saturating_sub(kept.len()).min(chunk.len());
             kept.extend_from_slice(&chunk[..room]);
             read += chunk.len();
@@ -349,7 +362,7 @@ async fn kept_body(mut body: Incoming, left: Duration, keep: usize) -> String {
     };
     // A slow body costs this time, and not the success.
     drop(timeout(left, reading).await);
-    String::from_utf8_lossy(&kept).into_owned()
+    Body { text: String::from_utf8_lossy(&kept).into_owned(), whole }
 }
 
 /// Text that is safe in logs, queues and terminals: control characters escaped.
