@@ -24,7 +24,7 @@ use domain::time::Millis;
 use fastrand::Rng;
 use fn_archive::Archivist;
 use fn_cleanup::Cleanup;
-use fn_deliver::Deliver;
+use fn_deliver::{CardCache, Deliver};
 use fn_enqueue::Enqueue;
 use fn_operate::Operate;
 use lambda_http::{Body, Request};
@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 pub use self::books::Tally;
 use self::books::{Books, ENDPOINTS, Temper};
-use self::gate::{Gate, Permit, Point, Port};
+use self::gate::{Eventual, Gate, Permit, Point, Port};
 use crate::endpoints::{TENANT, card};
 use crate::redis_server::Server;
 use crate::registry_model::RegistryModel;
@@ -132,6 +132,8 @@ pub struct Simulation {
     cards: Vec<Card>,
     /// When the registry is whole again.
     registry_away_until: Option<usize>,
+    /// What processes know that live for long.
+    warm: [Arc<CardCache>; 2],
     deleted: BTreeSet<usize>,
     gate: Arc<Gate>,
     books: Arc<Books>,
@@ -166,13 +168,18 @@ impl Simulation {
         let rough = weather.crash > 0.0 && rng.u8(0..4) == 0;
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), if rough { 5 } else { 100 });
         let books = Books::new(&mut rng, deliveries, &weather);
+        let registry = RegistryModel::default();
         Self {
             redis: Arc::new(Redis::open(&server.config(), clock.clone()).unwrap()),
             gate: Arc::new(Gate::new()),
             // A short deadline, so that a delivery to a dead receiver ends in time.
             environment: Environment::of(changed_settings(&server.config().url, &[("DELIVERY_DEADLINE_S", "3600")])),
             store: StoreModel::default(),
-            registry: RegistryModel::default(),
+            warm: std::array::from_fn(|_| {
+                let seen = Mutex::new((Rng::with_seed(rng.u64(..)), BTreeMap::new()));
+                cards(Arc::new(Eventual { registry: registry.clone(), books: Arc::clone(&books), seen }))
+            }),
+            registry,
             cards: Vec::new(),
             registry_away_until: None,
             deleted: BTreeSet::new(),
@@ -632,7 +639,12 @@ impl Simulation {
         } else {
             let config = self.environment.read(fn_deliver::config::read).unwrap();
             let redis: Arc<dyn RedisPort> = Arc::clone(&port) as _;
-            let cards = cards(Arc::clone(&port) as _);
+            // Some consumers have just started. The others share the cards that one of two
+            // processes knows.
+            let cards = match self.rng.usize(0..4) {
+                0 | 1 => cards(Arc::clone(&port) as _),
+                n => Arc::clone(&self.warm[n - 2]),
+            };
             let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, cards, self.clock.clone());
             let records: Vec<fn_deliver::Received> = taken
                 .iter()

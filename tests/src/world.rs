@@ -25,7 +25,7 @@ use domain::status::Lifetimes;
 use domain::time::Millis;
 use fn_archive::Archivist;
 use fn_cleanup::Cleanup;
-use fn_deliver::{Deliver, Received};
+use fn_deliver::{CardCache, Deliver, Received};
 use fn_enqueue::Enqueue;
 use fn_health::Health;
 use fn_metrics::Metrics;
@@ -119,9 +119,9 @@ pub fn master_keys() -> MasterKeys {
     MasterKeys::parse(MASTER_KEY).unwrap()
 }
 
-/// What `deliver` needs to read cards.
-pub fn cards(cards: Arc<dyn Cards>) -> fn_deliver::Registry {
-    fn_deliver::Registry { cards, master_keys: MasterKeyring::given(master_keys()) }
+/// An empty cache of cards.
+pub fn cards(cards: Arc<dyn Cards>) -> Arc<CardCache> {
+    Arc::new(CardCache::new(cards, MasterKeyring::given(master_keys())))
 }
 
 fn received(taken: &Taken) -> Received {
@@ -361,6 +361,18 @@ impl World {
         let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
         let cards = cards(Arc::new(self.registry.clone()));
         self.deliver = Deliver::new(&config, queue, redis, client, cards, self.clock.clone());
+    }
+
+    /// From now on `deliver` reads cards there, and knows none.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn read_cards_from(&mut self, registry: Arc<dyn Cards>) {
+        let environment = Environment::of(settings(&self.redis.url()));
+        let config = environment.read(fn_deliver::config::read).unwrap();
+        let client = receiver_client(&config, &self.clock);
+        let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
+        self.deliver = Deliver::new(&config, queue, redis, client, cards(registry), self.clock.clone());
     }
 
     /// Gives messages of a work queue to `deliver`, and deletes what it does not keep, as

@@ -15,11 +15,16 @@ use domain::schedule::RetrySchedule;
 use domain::seal::OpenError;
 use domain::time::Millis;
 use lru::LruCache;
+use tokio::time::timeout;
 
 /// How old a card may be.
 const FRESH: Duration = Duration::from_secs(30);
 /// How old it may be while the registry is away.
 const USABLE: Duration = Duration::from_secs(15 * 60);
+/// How long a batch waits for the registry.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a registry that failed is left alone: every batch would wait for it.
+const AWAY: Duration = Duration::from_secs(2);
 /// Most cards that are kept.
 const MOST_KEPT: NonZeroUsize = NonZeroUsize::new(2_000).unwrap();
 
@@ -47,22 +52,23 @@ struct Kept {
     read_at: Millis,
 }
 
-/// The cards that this process knows.
-pub(crate) struct CardCache {
+/// The cards that a process knows.
+pub struct CardCache {
     cards: Arc<dyn Cards>,
     keys: MasterKeyring,
     kept: Mutex<LruCache<EndpointKey, Kept>>,
+    away_until: Mutex<Millis>,
 }
 
 impl CardCache {
-    /// An empty cache.
-    pub(crate) fn new(cards: Arc<dyn Cards>, keys: MasterKeyring) -> Self {
-        Self { cards, keys, kept: Mutex::new(LruCache::new(MOST_KEPT)) }
+    /// An empty cache of these cards, whose secrets are sealed with these keys.
+    pub fn new(cards: Arc<dyn Cards>, keys: MasterKeyring) -> Self {
+        Self { cards, keys, kept: Mutex::new(LruCache::new(MOST_KEPT)), away_until: Mutex::default() }
     }
 
     /// The URL of an endpoint, as far as it is known without asking anybody.
     pub(crate) fn known_url(&self, key: &EndpointKey) -> Option<String> {
-        match &self.lock().peek(key)?.card {
+        match &lock(&self.kept).peek(key)?.card {
             CardSeen::Open(card) => Some(card.url.clone()),
             CardSeen::Gone | CardSeen::Unknown(_) => None,
         }
@@ -74,17 +80,31 @@ impl CardCache {
     pub(crate) async fn read(&self, wanted: BTreeSet<EndpointKey>, tested: &BTreeSet<EndpointKey>, now: Millis) {
         let is_known = |key: &EndpointKey| !tested.contains(key) && self.kept_within(key, now, FRESH).is_some();
         let missing: Vec<EndpointKey> = wanted.into_iter().filter(|key| !is_known(key)).collect();
-        for keys in missing.chunks(MAX_CARDS) {
-            match self.cards.cards(keys, !tested.is_empty()).await {
-                Ok(found) => {
-                    for (key, found) in keys.iter().zip(found) {
-                        let card = self.see(found, now).await;
-                        self.lock().put(key.clone(), Kept { card, read_at: now });
-                    }
-                }
-                Err(error) => tell_away(&error),
+        if missing.is_empty() || now < *lock(&self.away_until) {
+            return;
+        }
+        let reading = self.read_all(&missing, !tested.is_empty(), now);
+        let why = match timeout(PATIENCE, reading).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error).to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        *lock(&self.away_until) = now.after(AWAY);
+        tracing::error!(
+            error = why,
+            "the registry of endpoints is away; cards of up to 15 minutes ago serve, other deliveries wait"
+        );
+    }
+
+    async fn read_all(&self, keys: &[EndpointKey], consistently: bool, now: Millis) -> Result<(), RegistryError> {
+        for keys in keys.chunks(MAX_CARDS) {
+            let found = self.cards.cards(keys, consistently).await?;
+            for (key, found) in keys.iter().zip(found) {
+                let card = self.see(found, now).await;
+                lock(&self.kept).put(key.clone(), Kept { card, read_at: now });
             }
         }
+        Ok(())
     }
 
     /// What is known of an endpoint.
@@ -94,11 +114,13 @@ impl CardCache {
 
     /// A card that was read lately. What could not be used then is not known.
     fn kept_within(&self, key: &EndpointKey, now: Millis, age: Duration) -> Option<CardSeen> {
-        let mut kept = self.lock();
+        let mut kept = lock(&self.kept);
         let Kept { card, read_at } = kept.get(key)?;
         let is_young = read_at.until(now) < age;
         let is_usable = match card {
-            CardSeen::Open(_) | CardSeen::Gone => true,
+            // Once a secret has ended, the card is read again.
+            CardSeen::Open(card) => age > FRESH || card.opened.until.is_none_or(|until| now < until),
+            CardSeen::Gone => true,
             CardSeen::Unknown(_) => read_at.until(now) < FRESH,
         };
         (is_young && is_usable).then(|| card.clone())
@@ -108,6 +130,10 @@ impl CardCache {
         match found {
             CardFound::Card(card) => self.open(&card, now).await,
             CardFound::Gone => CardSeen::Gone,
+            CardFound::Unreadable => {
+                metrics::card_unusable();
+                CardSeen::Unknown("the card of its endpoint cannot be read")
+            }
             CardFound::Missing => CardSeen::Unknown("the registry does not know its endpoint"),
         }
     }
@@ -135,16 +161,8 @@ impl CardCache {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, LruCache<EndpointKey, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn tell_away(error: &RegistryError) {
-    tracing::error!(
-        code = error.code(),
-        error = %chain(error),
-        "the registry of endpoints is away; cards of up to 15 minutes ago serve, other deliveries wait"
-    );
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,10 @@ pub(crate) const BOOKKEEPING: Duration = Duration::from_secs(10);
 /// What an invocation may need before its attempts: Redis may not answer at once.
 const BEFORE_ATTEMPTS: Duration = Duration::from_secs(3);
 
+/// The longest time between two attempts at an endpoint: a wait of its schedule, and some
+/// for a queue that is late.
+const LONGEST_PAUSE: Duration = Duration::from_secs(25 * 3600);
+
 /// What `deliver` needs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -91,6 +95,10 @@ fn check_timing(reader: &mut Reader<'_>, attempt: Duration, lives: Lives) {
     // carries the same webhook-id, and some want their records gone soon.
     if u128::from(lives.records.delivered_ms) < (visibility * 2).as_millis() {
         tracing::warn!("TTL_DELIVERED_S is less than twice QUEUE_VISIBILITY_S: late duplicates are delivered");
+    }
+    // A delivery to an endpoint may wait so long for its next attempt.
+    if u128::from(lives.records.unfinished_ms) < LONGEST_PAUSE.as_millis() {
+        tracing::warn!("TTL_UNFINISHED_S is less than 25 hours: records of endpoints' deliveries end while they wait");
     }
     let reserved = BEFORE_ATTEMPTS + BOOKKEEPING;
     if reserved + attempt > function {

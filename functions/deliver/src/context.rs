@@ -33,7 +33,7 @@ pub(crate) struct Context {
     pub(crate) redis: Arc<dyn RedisPort>,
     pub(crate) receiver_client: Arc<dyn ReceiverClient>,
     pub(crate) clock: Clock,
-    pub(crate) cards: CardCache,
+    pub(crate) cards: Arc<CardCache>,
     pub(crate) retry: RetryPolicy,
     pub(crate) breakers: BreakerPolicies,
     pub(crate) parking: Parking,

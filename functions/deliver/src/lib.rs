@@ -21,34 +21,24 @@ mod route;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::transport::RedisPort;
-use adapters::registry::Cards;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::time::Millis;
 use lambda_runtime::LambdaEvent;
 
 use crate::admit::admit;
 use crate::attempt::Attempts;
-use crate::cards::CardCache;
 use crate::claim::claim;
 use crate::config::{BOOKKEEPING, Config};
 use crate::context::{Batch, Context, RedisHealth};
 use crate::finish::finish;
 use crate::read::read;
 
+pub use crate::cards::CardCache;
 pub use crate::event::{Event, Received};
-
-/// Where cards of endpoints are read, and what opens their secrets.
-pub struct Registry {
-    /// The cards.
-    pub cards: Arc<dyn Cards>,
-    /// The keys of their secrets.
-    pub master_keys: MasterKeyring,
-}
 
 /// The handler.
 pub struct Deliver {
@@ -62,7 +52,7 @@ impl Deliver {
         queue: Arc<dyn Queue>,
         redis: Arc<dyn RedisPort>,
         receiver_client: Arc<dyn ReceiverClient>,
-        registry: Registry,
+        cards: Arc<CardCache>,
         clock: Clock,
     ) -> Self {
         let context = Context {
@@ -70,7 +60,7 @@ impl Deliver {
             redis,
             receiver_client,
             clock,
-            cards: CardCache::new(registry.cards, registry.master_keys),
+            cards,
             retry: config.retry.clone(),
             breakers: config.breakers.clone(),
             parking: config.parking,

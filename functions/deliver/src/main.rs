@@ -9,7 +9,7 @@ use adapters::aws::sqs::Sqs;
 use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::process::Process;
 use adapters::telemetry::chain;
-use fn_deliver::{Deliver, Event, Registry, config};
+use fn_deliver::{CardCache, Deliver, Event, config};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,10 +26,10 @@ async fn main() -> anyhow::Result<()> {
     let master_keys = MasterKeyring::open(config.master_keys.clone(), clock.clone()).await.inspect_err(
         |error| tracing::error!(code = error.code(), error = %chain(error), "cannot start without master keys"),
     )?;
-    let cards = RegistryTable::new(&config.account, config.registry_table.clone());
-    let registry = Registry { cards: Arc::new(cards), master_keys };
+    let registry = RegistryTable::new(&config.account, config.registry_table.clone());
+    let cards = Arc::new(CardCache::new(Arc::new(registry), master_keys));
     let queue = Sqs::new(&config.account, config.queues.clone());
-    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), Arc::new(receiver_client), registry, clock);
+    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), Arc::new(receiver_client), cards, clock);
     let handler = service_fn(|event: LambdaEvent<Event>| {
         process.observe(async move {
             keyring.freshen().await;

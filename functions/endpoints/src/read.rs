@@ -29,6 +29,7 @@ impl Endpoints {
         let found = self.registry.cards(std::slice::from_ref(key), true).await.map_err(away)?;
         match found.into_iter().next() {
             Some(CardFound::Card(card)) => Ok(card),
+            Some(CardFound::Unreadable) => Err(Problem::unavailable("The card of this endpoint cannot be read.")),
             Some(CardFound::Gone | CardFound::Missing) | None => Err(unknown()),
         }
     }

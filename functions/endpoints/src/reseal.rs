@@ -76,6 +76,7 @@ impl Endpoints {
     async fn reseal_page(&self, at: &mut Resealing) -> Result<(), Problem> {
         let Some(tenant) = at.tenant.clone() else { return self.next_tenant(at).await };
         let page = self.registry.list(&tenant, at.endpoint.as_deref(), PAGE).await.map_err(away)?;
+        at.refused += page.unreadable.len() as u64;
         for cards in page.cards.chunks(AT_ONCE) {
             for ended in join_all(cards.iter().map(|card| self.reseal_card(card))).await {
                 match ended? {
@@ -129,6 +130,7 @@ impl Endpoints {
             let found = self.registry.cards(std::slice::from_ref(&key), true).await.map_err(away)?;
             match found.into_iter().next() {
                 Some(CardFound::Card(card)) => before = card.as_ref().clone(),
+                Some(CardFound::Unreadable) => return Ok(Ended::Refused),
                 Some(CardFound::Gone | CardFound::Missing) | None => return Ok(Ended::Fine),
             }
         }

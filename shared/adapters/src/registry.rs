@@ -31,6 +31,9 @@ pub enum CardFound {
     Gone,
     /// Neither a card nor a tombstone: a table that was restored, or an id of nobody.
     Missing,
+    /// There is an item that is no card of this endpoint: it was moved or broken, or a newer
+    /// version wrote it. It says nothing about others.
+    Unreadable,
 }
 
 /// What became of a change. Nothing is half written.
@@ -51,6 +54,8 @@ pub enum Written {
 pub struct CardPage {
     /// The cards.
     pub cards: Vec<Card>,
+    /// The ids of those that cannot be read.
+    pub unreadable: Vec<String>,
     /// The id after which the list goes on, if it does.
     pub next: Option<String>,
 }

@@ -115,6 +115,8 @@ pub struct Opened {
     pub signer: Signer,
     /// What must not be kept of an answer: secrets and values of sensitive headers.
     pub confidential: Vec<String>,
+    /// When the first of these secrets ends, if one does.
+    pub until: Option<Millis>,
 }
 
 impl fmt::Debug for Opened {
@@ -165,7 +167,8 @@ impl Card {
         if secrets.is_empty() {
             return Err(OpenError::Refused);
         }
-        Ok(Opened { headers, signer: Signer::new(secrets), confidential })
+        let until = self.active_secrets(now).filter_map(|secret| secret.expires_at).min();
+        Ok(Opened { headers, signer: Signer::new(secrets), confidential, until })
     }
 
     /// The ids of the master keys that its values are sealed with.

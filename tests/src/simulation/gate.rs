@@ -1,7 +1,7 @@
 //! The gate at which every step to the outside stops until the simulation lets it pass.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
@@ -14,6 +14,7 @@ use domain::dead_letter::{DeadLetter, Filter};
 use domain::outcome::{Answer, Attempted};
 use domain::place::Place;
 use domain::time::Millis;
+use fastrand::Rng;
 use tokio::sync::oneshot;
 
 use super::books::Books;
@@ -235,9 +236,37 @@ impl Cards for Port {
                 CardFound::Card(_) => "card read",
                 CardFound::Gone => "card gone",
                 CardFound::Missing => "card missing",
+                CardFound::Unreadable => "card unreadable",
             });
         }
         found
+    }
+}
+
+/// The registry as consumers see it that live for long: a read may be of a moment ago.
+pub(crate) struct Eventual {
+    pub(crate) registry: RegistryModel,
+    pub(crate) books: Arc<Books>,
+    pub(crate) seen: Mutex<(Rng, BTreeMap<EndpointKey, CardFound>)>,
+}
+
+#[async_trait]
+impl Cards for Eventual {
+    async fn cards(&self, wanted: &[EndpointKey], consistently: bool) -> Result<Vec<CardFound>, RegistryError> {
+        let found = self.registry.cards(wanted, consistently).await?;
+        let mut seen = self.seen.lock().unwrap();
+        let (rng, earlier) = &mut *seen;
+        let answers = wanted.iter().zip(found).map(|(key, found)| {
+            let earlier = earlier.insert(key.clone(), found.clone());
+            match earlier {
+                Some(earlier) if !consistently && earlier != found && rng.bool() => {
+                    self.books.count("card of a moment ago");
+                    earlier
+                }
+                Some(_) | None => found,
+            }
+        });
+        Ok(answers.collect())
     }
 }
 

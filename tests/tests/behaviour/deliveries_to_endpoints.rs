@@ -1,10 +1,14 @@
 //! Deliveries to endpoints: by the card, signed with its own secrets, retried by its
 //! schedule, and patient while there is no card.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use adapters::aws::sqs::QueueName;
-use adapters::registry::{Registry as _, Written};
+use adapters::receiver_client::ReceiverCall;
+use adapters::registry::{CardFound, Cards, EndpointKey, Registry as _, RegistryError, Written};
+use async_trait::async_trait;
 use domain::endpoint::{Card, CardHeader};
 use domain::reason::Reason;
 use domain::schedule::RetrySchedule;
@@ -13,7 +17,7 @@ use domain::time::Millis;
 use serde_json::{Value, json};
 use tests::endpoints::{TENANT, card, endpoint_id, message, signatures_by, signed_with};
 use tests::receiver::{Receiver, Reply};
-use tests::world::{SECRET, World, master_keys};
+use tests::world::{MASTER_KEY, SECRET, World, master_keys};
 
 const OTHER: &str = "whsec_b3RoZXIgc2VjcmV0IG9mIDMyIGJ5dGVzIGluIGFsbCE=";
 
@@ -266,7 +270,7 @@ async fn a_sealed_value_that_was_moved_or_changed_makes_its_deliveries_wait() {
     let now = Millis(1_700_000_000_000);
     let good = |n: usize, url: &str| card(n, url, now);
     type Change = fn(&mut Card, &Card);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 4] = [
         ("another endpoint's", |card, other| card.secrets = other.secrets.clone()),
         ("another field's", |card, _| {
             let sealed = card.secrets[0].sealed.clone();
@@ -279,7 +283,6 @@ async fn a_sealed_value_that_was_moved_or_changed_makes_its_deliveries_wait() {
             let text = format!("{}{changed}", &text[..text.len() - changed.len()]);
             card.secrets[0].sealed = serde_json::from_str(&text).unwrap();
         }),
-        ("another tenant's", |card, _| card.tenant = "other".into()),
     ];
     for (what, change) in changes {
         let world = World::new().await;
@@ -292,14 +295,97 @@ async fn a_sealed_value_that_was_moved_or_changed_makes_its_deliveries_wait() {
         let shown = delivery(&world, &changed, "e").await;
         assert_eq!(shown["error"], "waiting: the secrets of its endpoint cannot be opened", "{what}");
         assert_eq!((&shown["status"], &shown["attempt_count"]), (&json!("pending"), &json!(0)));
-        world.registry.overwrite(&Card { tenant: changed.tenant.clone(), ..good(1, &world.receiver.url("/")) });
-        if what != "another tenant's" {
-            world.clock.advance(Duration::from_secs(60));
-            world.settle().await;
-            assert_eq!(delivery(&world, &changed, "e").await["status"], "delivered", "{what}");
-        } else {
-            world.leaves([QueueName::Retry]);
+        world.registry.overwrite(&good(1, &world.receiver.url("/")));
+        world.clock.advance(Duration::from_secs(60));
+        world.settle().await;
+        assert_eq!(delivery(&world, &changed, "e").await["status"], "delivered", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_card_in_a_place_that_is_not_its_own_makes_nobody_else_wait() {
+    let world = World::new().await;
+    let good = endpoint(&world).await;
+    let other = Card { tenant: "other".into(), ..card(2, &world.receiver.url("/stolen"), world.clock.now()) };
+    for wrong in [&good, &Card { tenant: "other".into(), ..good.clone() }] {
+        world.registry.misplace(wrong, &other.tenant, &other.id);
+        put(&world, &other, "bad");
+        put(&world, &good, "good");
+        world.clock.advance(Duration::from_secs(31));
+        world.step(QueueName::Delivery).await;
+        assert_eq!(delivery(&world, &good, "good").await["status"], "delivered");
+        let shown = delivery(&world, &other, "bad").await;
+        assert_eq!(shown["error"], "waiting: the card of its endpoint cannot be read");
+    }
+    assert!(world.receiver.arrivals().iter().all(|arrival| arrival.path == "/hook"));
+    world.leaves([QueueName::Retry]);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_silent_holds_up_one_batch_and_then_none() {
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl Cards for Silent {
+        async fn cards(&self, _: &[EndpointKey], _: bool) -> Result<Vec<CardFound>, RegistryError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().await
         }
+    }
+    let mut world = World::new().await;
+    let silent = Arc::new(Silent(AtomicUsize::new(0)));
+    world.read_cards_from(silent.clone());
+    let card = card(1, &world.receiver.url("/"), world.clock.now());
+    for n in 0..5 {
+        put(&world, &card, &format!("e-{n}"));
+        world.enqueue(&format!("direct-{n}"), "1").await;
+        assert_eq!(world.step(QueueName::Delivery).await, (2, 0));
+    }
+    assert_eq!((silent.0.load(Ordering::SeqCst), world.receiver.count()), (1, 5));
+    world.leaves([QueueName::Retry]);
+}
+
+/// Everything that Redis keeps, as text.
+fn redis_text(world: &World) -> String {
+    let mut look = world.redis.connect();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut look).unwrap();
+    let mut text = String::new();
+    for key in keys {
+        let kind: String = redis::cmd("TYPE").arg(&key).query(&mut look).unwrap();
+        let value: redis::Value = match kind.as_str() {
+            "hash" => redis::cmd("HGETALL").arg(&key).query(&mut look).unwrap(),
+            "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).query(&mut look).unwrap(),
+            _ => redis::cmd("GET").arg(&key).query(&mut look).unwrap(),
+        };
+        text.push_str(&format!("{key} {value:?}"));
+    }
+    text
+}
+
+#[tokio::test]
+async fn no_secret_is_in_redis_queues_letters_or_debug_output() {
+    let world = World::new().await;
+    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
+    let sealed = master_keys().seal(card.header_place("x-key"), [3; 12], b"Bearer top-secret-token").unwrap();
+    card.headers.insert("x-key".into(), CardHeader::Sealed(sealed));
+    card.retry_schedule = RetrySchedule::new(vec![5]).unwrap();
+    let card = register(&world, card).await;
+    world.receiver.always(Reply { body: format!("top-secret-token {SECRET}"), ..500.into() });
+    put(&world, &card, "e");
+    world.step(QueueName::Delivery).await;
+    let mut kept = format!("{:?} {}", world.queues.all(QueueName::Retry), redis_text(&world));
+    world.settle().await;
+    kept.push_str(&format!("{:?}", world.queues.all(QueueName::DeadLetter)));
+    assert_eq!(world.file().await, (1, 0));
+    let opened = card.open(&master_keys(), world.clock.now()).unwrap();
+    let message = message(&card, "e", "1", world.clock.now());
+    let call = ReceiverCall { headers: &opened.headers, ..ReceiverCall::direct(&message.delivery) };
+    kept.push_str(&format!("{} {:?} {} ", redis_text(&world), world.store.all(), world.registry.all()));
+    kept.push_str(&format!("{opened:?} {card:?} {message:?} {call:?} {:?}", master_keys()));
+    assert!(kept.contains("[removed]"), "the answer is kept");
+    let body = SECRET.strip_prefix("whsec_").unwrap();
+    for canary in ["top-secret-token", SECRET, body, MASTER_KEY] {
+        assert!(!kept.contains(canary), "{canary}");
     }
 }
 
@@ -359,22 +445,43 @@ async fn during_three_rotations_every_delivery_is_signed_with_a_secret_that_is_v
     assert_eq!((sent, world.receiver.count()), (10_000, 10_000));
 }
 
-#[tokio::test]
-async fn a_lone_delivery_survives_a_receiver_that_is_down_for_half_an_hour() {
+/// A receiver that is down for so long, and then works: how a lone delivery ends.
+async fn after_an_outage(outage: Duration, neighbours: usize) -> Value {
     let world = World::new().await;
     let card = endpoint(&world).await;
     world.receiver.always(503u16);
+    for n in 0..neighbours {
+        put(&world, &card, &format!("neighbour-{n}"));
+    }
+    for _ in 0..neighbours.div_ceil(10) {
+        world.step(QueueName::Delivery).await;
+    }
     put(&world, &card, "e");
-    let until = world.clock.now().after(Duration::from_secs(1800));
+    let until = world.clock.now().after(outage);
     while world.clock.now() < until {
         for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
             world.step(queue_name).await;
         }
-        world.clock.advance(Duration::from_secs(10));
+        world.clock.advance(Duration::from_secs(20));
     }
     world.receiver.always(200u16);
     world.settle().await;
-    assert_eq!(delivery(&world, &card, "e").await["status"], "delivered");
+    while world.file().await.0 > 0 {}
+    delivery(&world, &card, "e").await
+}
+
+#[tokio::test]
+async fn a_lone_delivery_survives_an_outage_of_half_an_hour_and_of_a_day() {
+    for hours_half in [1, 16, 46] {
+        let shown = after_an_outage(Duration::from_secs(1800) * hours_half, 0).await;
+        assert_eq!(shown["status"], "delivered", "{hours_half}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_does_not_use_up_a_schedule_before_its_time() {
+    let shown = after_an_outage(Duration::from_secs(8 * 3600), 8).await;
+    assert_eq!(shown["status"], "delivered", "{shown}");
 }
 
 #[tokio::test]

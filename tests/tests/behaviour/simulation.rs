@@ -92,6 +92,7 @@ fn crashes_duplicates_and_lost_answers_lose_nothing() {
             "card missing",
             "card gone",
             "endpoint_gone",
+            "card of a moment ago",
         ],
     );
 }

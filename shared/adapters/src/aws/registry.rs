@@ -116,10 +116,14 @@ impl Registry for RegistryTable {
         steps.extend(self.free_uid(card)?);
         steps.push((Step::Tombstone, self.table.put(items::of_tombstone(card, now), Condition::None)?));
         steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Deleted)?));
-        Ok(match self.table.transact(steps).await? {
-            Ended::Done => Written::Done,
-            Ended::Refused(_) => Written::Changed,
-        })
+        match self.table.transact(steps).await? {
+            Ended::Done => return Ok(Written::Done),
+            Ended::Refused(_) => {}
+        }
+        // It may have been done by this call already, and its answer was lost.
+        let tombstone = self.table.get(items::tombstone_key(&card.tenant, &card.id)).await?;
+        let is_ours = tombstone.is_some_and(|item| items::deleted_at(&item) == Some(now));
+        Ok(if is_ours { Written::Done } else { Written::Changed })
     }
 
     async fn by_uid(&self, tenant: &str, uid: &str) -> Result<Option<Card>, RegistryError> {

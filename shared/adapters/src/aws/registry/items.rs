@@ -89,6 +89,10 @@ pub(super) fn of_tombstone(card: &Card, now: Millis) -> Item {
     item
 }
 
+pub(super) fn deleted_at(tombstone: &Item) -> Option<Millis> {
+    number_in(tombstone, DELETED_AT).map(Millis)
+}
+
 pub(super) fn of_directory(tenant: &str) -> Item {
     directory_key(tenant)
 }
@@ -114,6 +118,11 @@ pub(super) fn card_in(item: &Item) -> Result<Card, RegistryError> {
     } else {
         Err(RegistryError::Incomplete(None))
     }
+}
+
+/// The endpoint that the key of a card's item names.
+pub(super) fn endpoint_of(item: &Item) -> String {
+    text_in(item, SK).strip_prefix(CARD_PREFIX).unwrap_or_default().to_owned()
 }
 
 pub(super) fn tenant_in(item: &Item) -> Tenant {

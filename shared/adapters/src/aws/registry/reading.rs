@@ -12,6 +12,7 @@ use super::table::Table;
 use crate::BoxError;
 use crate::aws::attributes::{Item, text, text_in};
 use crate::registry::{CardFound, CardPage, EndpointKey, MAX_CARDS, RegistryError, TenantPage};
+use crate::telemetry::chain;
 
 /// How often keys are asked for that an answer left out.
 const TRIES: u32 = 5;
@@ -22,6 +23,11 @@ type Found = HashMap<(String, String), Item>;
 
 fn unread(error: impl Into<BoxError>) -> RegistryError {
     RegistryError::Read(error.into())
+}
+
+/// Tells of an item that is no card. Others in the same answer are read all the same.
+fn unreadable(tenant: &str, endpoint: &str, error: &RegistryError) {
+    tracing::error!(tenant, endpoint_id = endpoint, code = error.code(), error = %chain(error), "a card cannot be read");
 }
 
 impl Table {
@@ -51,11 +57,17 @@ impl Table {
             found.extend(self.batch(keys, true).await?);
         }
         let of = |key: &EndpointKey| match found.get(&items::name_of(&card_key(key))) {
-            Some(item) => Ok(CardFound::Card(Arc::new(items::card_in(item)?))),
-            None if found.contains_key(&items::name_of(&tombstone_key(key))) => Ok(CardFound::Gone),
-            None => Ok(CardFound::Missing),
+            Some(item) => match items::card_in(item) {
+                Ok(card) => CardFound::Card(Arc::new(card)),
+                Err(error) => {
+                    unreadable(&key.tenant, &key.endpoint, &error);
+                    CardFound::Unreadable
+                }
+            },
+            None if found.contains_key(&items::name_of(&tombstone_key(key))) => CardFound::Gone,
+            None => CardFound::Missing,
         };
-        wanted.iter().map(of).collect()
+        Ok(wanted.iter().map(of).collect())
     }
 
     /// Up to 100 items. DynamoDB may leave some out of an answer; they are asked for again.
@@ -117,10 +129,22 @@ impl Table {
     ) -> Result<CardPage, RegistryError> {
         let start = after.map(|endpoint| items::card_key(tenant, endpoint));
         let answer = self.page(&items::partition(tenant), CARD_PREFIX, start, limit).await?;
-        let cards = answer.items().iter().take(limit).map(items::card_in).collect::<Result<Vec<_>, _>>()?;
+        let mut page = CardPage::default();
+        let mut last = None;
+        for item in answer.items().iter().take(limit) {
+            let endpoint = items::endpoint_of(item);
+            match items::card_in(item) {
+                Ok(card) => page.cards.push(card),
+                Err(error) => {
+                    unreadable(tenant, &endpoint, &error);
+                    page.unreadable.push(endpoint.clone());
+                }
+            }
+            last = Some(endpoint);
+        }
         let goes_on = answer.last_evaluated_key().is_some() || answer.items().len() > limit;
-        let next = cards.last().filter(|_| goes_on).map(|card| card.id.clone());
-        Ok(CardPage { cards, next })
+        page.next = last.filter(|_| goes_on);
+        Ok(page)
     }
 
     pub(super) async fn list_tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError> {
