@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::contract;
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::SqsModel;
-use crate::world::{BEGINNING, changed_settings};
+use crate::world::{BEGINNING, MASTER_KEY, World, changed_settings};
 
 /// The settings that the template gives `endpoints` alone.
 pub fn settings() -> Vec<(&'static str, String)> {
@@ -86,6 +86,16 @@ impl EndpointsWorld {
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
         let registry = RegistryModel::default();
         let endpoints = function(changes, &registry, &queues, &clock).await;
+        Self { clock, registry, queues, endpoints }
+    }
+
+    /// The function beside the others: with their clock, registry, queues and master key.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub async fn beside(world: &World) -> Self {
+        let (clock, registry, queues) = (world.clock.clone(), world.registry.clone(), world.queues.clone());
+        let endpoints = function(&[("MASTER_KEYS", MASTER_KEY)], &registry, &queues, &clock).await;
         Self { clock, registry, queues, endpoints }
     }
 

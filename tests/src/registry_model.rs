@@ -1,6 +1,6 @@
 //! A model of the registry in memory. It passes the same contract test as the real one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,7 +19,7 @@ struct Items {
     /// The table keeps text.
     cards: BTreeMap<Key, String>,
     uids: BTreeMap<Key, String>,
-    tombstones: BTreeSet<Key>,
+    tombstones: BTreeMap<Key, Millis>,
     tenants: BTreeMap<String, Tenant>,
     resealing: Option<Resealing>,
 }
@@ -158,7 +158,7 @@ impl Cards for RegistryModel {
             Ok(match items.card(&key)? {
                 Some(card) if is_at_home(&card) => CardFound::Card(Arc::new(card)),
                 Some(_) => CardFound::Unreadable,
-                None if items.tombstones.contains(&key) => CardFound::Gone,
+                None if items.tombstones.contains_key(&key) => CardFound::Gone,
                 None => CardFound::Missing,
             })
         };
@@ -206,17 +206,18 @@ impl Registry for RegistryModel {
         Ok(Written::Done)
     }
 
-    async fn delete(&self, card: &Card, _now: Millis) -> Result<Written, RegistryError> {
+    async fn delete(&self, card: &Card, now: Millis) -> Result<Written, RegistryError> {
         let mut items = self.items()?;
         self.overtaken(&mut items, &card_key(card))?;
         if !items.is_at(card)? {
-            return Ok(Written::Changed);
+            let is_ours = items.tombstones.get(&card_key(card)) == Some(&now);
+            return Ok(if is_ours { Written::Done } else { Written::Changed });
         }
         items.cards.remove(&card_key(card));
         if let Some(uid) = uid_key(card) {
             items.uids.remove(&uid);
         }
-        items.tombstones.insert(card_key(card));
+        items.tombstones.insert(card_key(card), now);
         let tenant = items.tenants.entry(card.tenant.clone()).or_default();
         (tenant.revision, tenant.endpoints) = (tenant.revision + 1, tenant.endpoints.saturating_sub(1));
         Ok(Written::Done)
