@@ -24,6 +24,7 @@ pub mod retry;
 // Who it is delivered to, if it is an endpoint of a tenant.
 pub mod endpoint;
 pub mod endpoint_request;
+pub mod filter;
 pub mod schedule;
 pub mod seal;
 
