@@ -6,6 +6,7 @@
 mod breaker_contract;
 mod configuration;
 mod deployment;
+mod event_patterns;
 mod events;
 mod openapi;
 mod parameters;
