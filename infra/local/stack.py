@@ -186,8 +186,9 @@ def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "la
         if not source.is_file():
             fail(f"{source} is missing. Run `make build` to create it.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Replace the file in one step: another stack may be reading the old one.
-        fresh = target.with_name(f"bootstrap.{os.getpid()}")
+        # Replace the file in one step: another stack may be reading the old one. The new one is not written beside it,
+        # because another deployment may be zipping that folder.
+        fresh = staged / f".{name}.{os.getpid()}"
         subprocess.run(["strip", "--strip-all", "-o", str(fresh), str(source)], check=True)
         fresh.replace(target)
 

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::Operate;
+use crate::known::with_known;
 use crate::request::{ORIGIN, REASONS, origin};
 
 /// Dead letters in a page, unless the request says otherwise.
@@ -57,7 +58,7 @@ impl Operate {
     /// One dead letter with everything that was kept of it.
     pub(crate) async fn dead_letter(&self, id: &str) -> Result<Whole, Problem> {
         let Kept { letter, redriven_at } = self.store.get(id).await.map_err(away)?.ok_or_else(unknown)?;
-        let mut summary = view(&letter.summary(redriven_at));
+        let summary = view(&letter.summary(redriven_at));
         let truncated = letter.truncated.then_some(true);
         let known = [
             ("destination", (!letter.destination.is_empty()).then(|| json!(letter.destination))),
@@ -73,11 +74,7 @@ impl Operate {
             ("endpoint_id", target.map(|target| json!(target.endpoint))),
             ("event_id", target.map(|target| json!(target.event_id))),
         ];
-        for (name, value) in known.into_iter().chain(of_endpoint) {
-            if let Some(value) = value {
-                summary[name] = value;
-            }
-        }
+        let summary = with_known(summary, known.into_iter().chain(of_endpoint));
         Ok(Whole {
             summary,
             payload: letter.payload,
@@ -113,7 +110,7 @@ pub(crate) fn unknown() -> Problem {
 
 /// A dead letter as a list shows it. What is not known is left out.
 fn view(letter: &Summary) -> Value {
-    let mut view = json!({
+    let view = json!({
         "webhook_id": letter.webhook_id,
         "reason": letter.reason,
         "attempts": letter.attempts,
@@ -128,26 +125,16 @@ fn view(letter: &Summary) -> Value {
         ("correlation_id", text(&letter.correlation_id)),
         ("redriven_at", letter.redriven_at.map(|at| json!(at.to_string()))),
     ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
-    }
-    view
+    with_known(view, known)
 }
 
 fn attempt(attempt: &Attempt) -> Value {
-    let mut view = json!({ "at": attempt.at.to_string(), "ms": attempt.ms });
+    let view = json!({ "at": attempt.at.to_string(), "ms": attempt.ms });
     let known = [
         ("code", attempt.code.map(|code| json!(code))),
         ("class", attempt.class.map(|class| json!(class))),
         ("error", attempt.error.as_ref().map(|error| json!(error))),
         ("answer", attempt.answer.as_ref().map(|answer| json!(answer))),
     ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
-    }
-    view
+    with_known(view, known)
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Operate;
 use crate::delivery_path::DeliveryPath;
+use crate::known::with_known;
 use crate::statuses::unreadable;
 
 impl Operate {
@@ -23,12 +24,14 @@ impl Operate {
             .filter(|stored| stored.record.is_shown())
             .filter(|stored| stored.record.details.tenant.as_ref() == Some(&tenant))
             .ok_or_else(|| Problem::not_found("There is no such delivery, or its record has expired."))?;
-        let mut view = view(&stored, self.clock.now());
-        view["delivery_id"] = json!(id);
-        view["event_id"] = json!(event);
-        view["endpoint_id"] = json!(endpoint);
-        view["webhook_id"] = json!(event_webhook_id(&tenant, &event));
-        Ok(view)
+        let names = [
+            ("delivery_id", json!(id)),
+            ("event_id", json!(event)),
+            ("endpoint_id", json!(endpoint)),
+            ("webhook_id", json!(event_webhook_id(&tenant, &event))),
+        ];
+        let names = names.into_iter().map(|(name, value)| (name, Some(value)));
+        Ok(with_known(view(&stored, self.clock.now()), names))
     }
 }
 
@@ -36,7 +39,7 @@ impl Operate {
 fn view(stored: &StoredRecord, now: Millis) -> Value {
     let StoredRecord { record, ttl_ms } = stored;
     let history: History = record.log.as_deref().and_then(|log| serde_json::from_str(log).ok()).unwrap_or_default();
-    let mut view = json!({
+    let view = json!({
         "tenant": record.details.tenant,
         "status": record.status,
         "attempts": history.attempts.iter().map(attempt).collect::<Vec<_>>(),
@@ -53,26 +56,16 @@ fn view(stored: &StoredRecord, now: Millis) -> Value {
         ("error", record.error.as_ref().map(|error| json!(error))),
         ("next_attempt_at", record.next_attempt_at.map(|at| json!(at.to_string()))),
     ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
-    }
-    view
+    with_known(view, known)
 }
 
 fn attempt(attempt: &Attempt) -> Value {
-    let mut view = json!({ "at": attempt.at.to_string(), "duration_ms": attempt.ms });
+    let view = json!({ "at": attempt.at.to_string(), "duration_ms": attempt.ms });
     let known = [
         ("status_code", attempt.code.map(|code| json!(code))),
         ("error_class", attempt.class.map(|class| json!(class))),
         ("error", attempt.error.as_ref().map(|error| json!(error))),
         ("answer", attempt.answer.as_ref().map(|answer| json!(answer))),
     ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
-    }
-    view
+    with_known(view, known)
 }

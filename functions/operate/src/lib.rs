@@ -8,6 +8,7 @@ mod breakers;
 mod dead_letters;
 mod deliveries;
 mod delivery_path;
+mod known;
 mod redrive;
 mod request;
 mod standing;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use strum::IntoEnumIterator as _;
 
 use crate::Operate;
+use crate::known::with_known;
 use crate::request::STATUSES;
 
 /// Records in a page, unless the request says otherwise.
@@ -175,7 +176,7 @@ pub(crate) fn unreadable(error: &QueryError) -> Problem {
 /// A record as the API shows it. What is not known is left out.
 fn view(id: &str, stored: &StoredRecord, now: Millis) -> Value {
     let StoredRecord { record, ttl_ms } = stored;
-    let mut view = json!({
+    let view = json!({
         "webhook_id": id,
         "status": record.status,
         "webhook_url": record.details.url,
@@ -195,10 +196,5 @@ fn view(id: &str, stored: &StoredRecord, now: Millis) -> Value {
         ("next_attempt_at", record.next_attempt_at.map(|at| json!(at.to_string()))),
         ("duration_ms", record.duration_ms.map(|ms| json!(ms))),
     ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            view[name] = value;
-        }
-    }
-    view
+    with_known(view, known)
 }

@@ -1,11 +1,14 @@
 //! Behaviour: the real functions on a real Redis with real receivers, and models of SQS and
 //! DynamoDB, in virtual time.
 
+// The layout of a test is that of all futures in it.
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
 
 mod accepting;
 mod archiving;
 mod breaking;
+mod cards;
 mod cluster;
 mod cold_starts;
 mod deliveries_to_endpoints;
