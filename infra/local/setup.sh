@@ -23,6 +23,9 @@ fi
 if wanted bench; then
   need valgrind valgrind
 fi
+if wanted tests; then
+  need openssl openssl
+fi
 need cc build-essential
 need strip binutils
 need python3 python3

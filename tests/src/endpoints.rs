@@ -1,6 +1,7 @@
 //! Endpoints and messages for tests, as the registry and a fan-out make them.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -107,4 +108,32 @@ pub fn signatures_by(arrival: &Arrival, secret: &str) -> usize {
         given.is_some_and(|given| hmac::verify(&key, &signed, &given).is_ok())
     };
     arrival.header("webhook-signature").split(' ').filter(is_ours).count()
+}
+
+/// Whether OpenSSL takes an arrival's `v1a` signature for one of this public key, `whpk_…`.
+///
+/// # Panics
+/// When OpenSSL is missing, or there is no such signature.
+pub fn openssl_accepts(arrival: &Arrival, public_key: &str) -> bool {
+    /// What stands before an Ed25519 public key in DER (RFC 8410 §4).
+    const DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let [id, timestamp] = ["webhook-id", "webhook-timestamp"].map(|name| arrival.header(name));
+    let signed = [format!("{id}.{timestamp}.").as_bytes(), &arrival.body].concat();
+    let mut signatures = arrival.header("webhook-signature").split(' ');
+    let signature = signatures.find_map(|one| one.strip_prefix("v1a,")).expect("no v1a signature");
+    let key = STANDARD.decode(public_key.strip_prefix("whpk_").unwrap()).unwrap();
+    let folder = std::env::temp_dir().join(format!("steadhook-openssl-{}", fastrand::u64(..)));
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    write("key", &[&DER[..], &key].concat());
+    write("signed", &signed);
+    write("signature", &STANDARD.decode(signature).unwrap());
+    let verified = Command::new("openssl")
+        .args(["pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-inkey", "key", "-rawin", "-in", "signed"])
+        .args(["-sigfile", "signature"])
+        .current_dir(&folder)
+        .output()
+        .expect("openssl is missing; `make setup` installs it");
+    std::fs::remove_dir_all(&folder).unwrap();
+    verified.status.success()
 }

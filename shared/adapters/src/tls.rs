@@ -21,9 +21,9 @@ static MACHINE: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
     certs
 });
 
-/// Draws the first random number. It takes some 20 ms of a CPU, because the library
-/// collects entropy from the jitter of the CPU; all later ones take microseconds. Within
-/// an invocation the first connection would pay for it, and fail in a small function.
+/// Draws the first random number, for which the library seeds itself. A library that is
+/// built to measure the jitter of the CPU takes some 20 ms for that: within an invocation
+/// the first connection would pay for it, and fail in a small function.
 pub(crate) fn prepare() {
     if aws_lc_rs::default_provider().secure_random.fill(&mut [0; 1]).is_err() {
         tracing::error!("the cryptography library gives no random number");

@@ -11,7 +11,7 @@ use domain::reason::Reason;
 use domain::schedule::RetrySchedule;
 use domain::time::Millis;
 use serde_json::{Value, json};
-use tests::endpoints::{TENANT, card, endpoint_id, message, signatures_by, signed_with};
+use tests::endpoints::{TENANT, card, endpoint_id, message, openssl_accepts, signatures_by, signed_with};
 use tests::endpoints_world::EndpointsWorld;
 use tests::receiver::{Receiver, Reply};
 use tests::world::{MASTER_KEY, SECRET, World, master_keys};
@@ -241,6 +241,25 @@ async fn during_three_rotations_every_delivery_is_signed_with_a_secret_that_is_v
         assert_eq!(signatures_by(&newest, &secrets[round].0), 1, "the newest secret signs within half a minute");
     }
     assert_eq!((sent, world.receiver.count()), (10_000, 10_000));
+}
+
+#[tokio::test]
+async fn an_asymmetric_signature_is_accepted_by_another_implementation() {
+    let world = World::new().await;
+    let endpoints = EndpointsWorld::beside(&world).await;
+    // Test 1 of RFC 8032 §7.1.
+    let secret = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    let (made, path) = endpoints.create(json!({ "url": world.receiver.url("/"), "secret": secret })).await;
+    let shown = endpoints.get(&format!("{path}/secret")).await;
+    let public_key = shown.body["secrets"][0]["public_key"].as_str().unwrap();
+    assert_eq!(public_key, "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+    let target = card(1, &world.receiver.url("/"), world.clock.now());
+    put(&world, &Card { id: made.body["id"].as_str().unwrap().to_owned(), ..target }, "e");
+    world.settle().await;
+    let mut arrival = world.receiver.arrivals().pop().unwrap();
+    assert!(openssl_accepts(&arrival, public_key));
+    arrival.body = bytes::Bytes::from_static(b"{}");
+    assert!(!openssl_accepts(&arrival, public_key));
 }
 
 #[tokio::test]
