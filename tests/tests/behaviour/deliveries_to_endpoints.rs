@@ -13,6 +13,7 @@ use domain::time::Millis;
 use serde_json::{Value, json};
 use tests::endpoints::{TENANT, card, endpoint_id, message, openssl_accepts, signatures_by, signed_with};
 use tests::endpoints_world::EndpointsWorld;
+use tests::logs::Logs;
 use tests::receiver::{Receiver, Reply};
 use tests::world::{MASTER_KEY, SECRET, World, master_keys};
 
@@ -177,7 +178,8 @@ fn redis_text(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_redis_queues_letters_or_debug_output() {
+async fn no_secret_is_in_logs_redis_queues_letters_or_debug_output() {
+    let logs = Logs::kept();
     let world = World::new().await;
     let mut card = card(1, &world.receiver.url("/"), world.clock.now());
     let sealed = master_keys().seal(card.header_place("x-key"), [3; 12], b"Bearer top-secret-token").unwrap();
@@ -196,7 +198,8 @@ async fn no_secret_is_in_redis_queues_letters_or_debug_output() {
     let call = ReceiverCall { headers: &opened.headers, ..ReceiverCall::direct(&message.delivery) };
     kept.push_str(&format!("{} {:?} {} ", redis_text(&world), world.store.all(), world.registry.all()));
     kept.push_str(&format!("{opened:?} {card:?} {message:?} {call:?} {:?}", master_keys()));
-    assert!(kept.contains("[removed]"), "the answer is kept");
+    kept.push_str(&logs.text());
+    assert!(kept.contains("[removed]") && kept.contains("outcome=\"retried\""), "answers and logs are kept");
     let body = SECRET.strip_prefix("whsec_").unwrap();
     for canary in ["top-secret-token", SECRET, body, MASTER_KEY] {
         assert!(!kept.contains(canary), "{canary}");
