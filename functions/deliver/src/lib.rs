@@ -14,6 +14,7 @@ mod context;
 mod decision;
 mod event;
 mod finish;
+mod late;
 mod outbox;
 mod read;
 mod route;
