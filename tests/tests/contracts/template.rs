@@ -97,14 +97,14 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
     }
     let alarms = include_str!("../../../infra/alarms.yaml");
     let words = alarms.split(|c: char| !(c.is_ascii_alphanumeric() || "_.".contains(c)));
-    let ours = ["webhook_", "redis_", "circuit_", "task_", "health_", "queue_"];
+    let ours = ["webhook_", "redis_", "circuit_", "task_", "health_", "queue_", "endpoint_"];
     let mut count = 0;
     for word in words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix)) && !word.ends_with(".yaml")) {
         assert!(told.iter().any(|name| name == word), "no function writes {word}");
         count += 1;
     }
     assert!(count >= 60, "{count}");
-    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 35);
+    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 36);
     assert!(resource("Alarms").contains("Condition: HasAlarms"));
 }
 
