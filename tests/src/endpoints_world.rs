@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::seal::MasterKeys;
 use fn_endpoints::Endpoints;
+use fn_endpoints::config::Config;
 use http::{HeaderMap, HeaderValue};
 use lambda_http::{Body, Request};
 use serde_json::Value;
@@ -107,6 +108,18 @@ impl EndpointsWorld {
         self.endpoints = function(changes, &self.registry, &self.queues, &self.clock).await;
     }
 
+    /// Replaces the function by one with these keys.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn seal_with(&mut self, keyring: MasterKeyring) {
+        let own = settings();
+        let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings = changed_settings("redis://127.0.0.1:1", &own);
+        let config = Environment::of(settings).read(fn_endpoints::config::read).unwrap();
+        self.endpoints = sealing_with(&config, keyring, &self.registry, &self.queues, &self.clock);
+    }
+
     /// The master keys of the function's settings.
     ///
     /// # Panics
@@ -177,6 +190,15 @@ async fn function(
     }
     let config = Environment::of(all).read(fn_endpoints::config::read).unwrap();
     let MasterKeySource::Given(keys) = config.master_keys.clone() else { panic!("the tests' keys are given") };
-    let (registry, queue) = (Arc::new(registry.clone()), Arc::new(queues.clone()));
-    Endpoints::new(&config, registry, MasterKeyring::given(keys), queue, clock.clone())
+    sealing_with(&config, MasterKeyring::given(keys), registry, queues, clock)
+}
+
+fn sealing_with(
+    config: &Config,
+    keyring: MasterKeyring,
+    registry: &RegistryModel,
+    queues: &SqsModel,
+    clock: &Clock,
+) -> Endpoints {
+    Endpoints::new(config, Arc::new(registry.clone()), keyring, Arc::new(queues.clone()), clock.clone())
 }

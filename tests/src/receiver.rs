@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use adapters::aws::account::Account;
+use adapters::config;
+use adapters::config::reader::Environment;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -97,6 +100,20 @@ impl Receiver {
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self::listen(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    /// An AWS account whose services are this receiver.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn account(&self) -> Account {
+        let settings = [
+            ("AWS_REGION", "eu-central-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_ENDPOINT_URL", self.origin()),
+        ];
+        Environment::of(settings).read(|reader| Ok(config::account(reader))).unwrap()
     }
 
     async fn listen(tls: Option<TlsAcceptor>) -> Self {

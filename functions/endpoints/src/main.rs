@@ -19,13 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let keyring = keyring.inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
     let registry = Arc::new(RegistryTable::new(&config.account, config.table.clone()));
     let queue = Arc::new(Sqs::new(&config.account, config.queues.clone()));
-    let handler = &Endpoints::new(config, registry, keyring.clone(), queue, clock);
-    let handler = service_fn(async |request| {
-        let answering = async {
-            keyring.freshen().await;
-            handler.handle(request).await
-        };
-        Ok::<_, Infallible>(process.observe(answering).await)
-    });
+    let handler = &Endpoints::new(config, registry, keyring, queue, clock);
+    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
     lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -168,20 +168,6 @@ async fn a_dead_letter_stays_in_its_queue_until_its_record_is_in_a_list() {
     assert_eq!(listed(&world, "failed"), ["a"]);
 }
 
-#[tokio::test]
-async fn a_late_outcome_that_comes_as_a_dead_letter_enters_its_record_into_a_list() {
-    let mut world = World::new().await;
-    world.redis.stop();
-    world.enqueue("a", "1").await;
-    world.step(QueueName::Delivery).await;
-    let late_outcome = world.queues.all(QueueName::Retry).remove(0).body;
-    world.redis.resume();
-    world.queues.put(QueueName::DeadLetter, &late_outcome);
-    assert_eq!(world.file().await, (1, 0));
-    assert_eq!(listed(&world, "delivered"), ["a"]);
-    world.leaves([QueueName::Retry]);
-}
-
 /// The ids that the list of a status has.
 fn listed(world: &World, status: &str) -> Vec<String> {
     let mut look = world.redis.connect();

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use adapters::aws::secrets::{Keyring, SecretsError, SigningSource, StoredSecret};
 use adapters::clock::Clock;
-use adapters::config;
-use adapters::config::reader::Environment;
 use adapters::redis::transport::{Redis, RedisConfig, RedisPort as _};
 use tests::receiver::{Receiver, Reply};
 use tests::redis_server::RedisServer;
@@ -73,13 +71,7 @@ async fn a_rotation_is_seen_within_minutes_and_a_bad_one_changes_nothing() {
 /// it.
 async fn scripted(clock: &Clock) -> (Receiver, Keyring) {
     let service = Receiver::start().await;
-    let settings = [
-        ("AWS_REGION", "eu-central-1".to_owned()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ("AWS_ENDPOINT_URL", service.origin()),
-    ];
-    let account = Environment::of(settings).read(|reader| Ok(config::account(reader))).unwrap();
+    let account = service.account();
     service.answer([holding(SECRET)]);
     let source = SigningSource::Stored(StoredSecret::new(account, "arn:aws:secretsmanager:eu-central-1:0:secret:x"));
     let keyring = Keyring::open(source, clock.clone()).await.unwrap();

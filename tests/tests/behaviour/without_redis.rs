@@ -190,6 +190,9 @@ async fn an_outcome_that_was_received_too_often_is_applied_and_never_filed() {
     world.redis.resume();
     world.queues.put(QueueName::DeadLetter, &late_outcome);
     assert_eq!(world.file().await, (1, 0));
+    // Nothing touches the record again, so it must be in its list now.
+    let (_, page) = world.get("/webhook-statuses?status=delivered").await;
+    assert_eq!(page["webhooks"][0]["webhook_id"], "a");
     assert_eq!(world.status("a").await["status"], "delivered");
     assert!(world.store.all().is_empty());
     world.leaves([QueueName::Retry]);

@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 
 use adapters::aws::registry::RegistryTable;
-use adapters::config;
-use adapters::config::reader::Environment;
 use adapters::registry::{CardFound, Cards as _, EndpointKey, Registry as _, Written};
 use domain::endpoint::{Card, EndpointState};
 use domain::time::Millis;
@@ -34,13 +32,7 @@ fn card() -> Card {
 
 async fn scripted(replies: impl IntoIterator<Item = Reply>) -> (Receiver, RegistryTable) {
     let service = Receiver::start().await;
-    let settings = [
-        ("AWS_REGION", "eu-central-1".to_owned()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ("AWS_ENDPOINT_URL", service.origin()),
-    ];
-    let account = Environment::of(settings).read(|reader| Ok(config::account(reader))).unwrap();
+    let account = service.account();
     service.answer(replies);
     (service, RegistryTable::new(&account, "t".into()))
 }

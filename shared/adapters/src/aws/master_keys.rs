@@ -14,9 +14,6 @@ use crate::telemetry::chain;
 /// The shortest time between two reads.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// How old the keys of a process may be that seals.
-const FRESH: Duration = Duration::from_secs(300);
-
 /// Where the master keys come from.
 #[derive(Clone, Debug)]
 pub enum MasterKeySource {
@@ -72,15 +69,6 @@ impl MasterKeyring {
     /// The keys, newest first.
     pub fn keys(&self) -> Arc<MasterKeys> {
         Arc::clone(&self.state().keys)
-    }
-
-    /// To be called when an invocation begins that may seal: keys that are five minutes old
-    /// are read again, so that soon nothing is sealed with an older key any more.
-    pub async fn freshen(&self) {
-        let age = self.state().asked_at.until(self.clock.now());
-        if age >= FRESH {
-            self.refresh().await;
-        }
     }
 
     /// Reads the keys again, unless that was tried within the last minute. Says whether they
