@@ -36,6 +36,7 @@ pub fn card(n: usize, url: &str, now: Millis) -> Card {
         url: url.to_owned(),
         description: String::new(),
         event_types: Vec::new(),
+        filter: None,
         headers: BTreeMap::new(),
         secrets: Vec::new(),
         retry_schedule: RetrySchedule::default(),

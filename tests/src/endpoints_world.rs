@@ -43,6 +43,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body; `null` when there is none.
     pub body: Value,
+    /// The body as it was written.
+    pub text: String,
 }
 
 impl Answer {
@@ -152,7 +154,8 @@ impl EndpointsWorld {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
         contract::check(method, path, status, kind, response.body());
-        Answer { status, body: serde_json::from_str(response.body()).unwrap_or_default(), headers }
+        let text = response.into_body();
+        Answer { status, body: serde_json::from_str(&text).unwrap_or_default(), headers, text }
     }
 
     /// Gets.

@@ -199,7 +199,7 @@ impl Registry for RegistryModel {
         if let Some(uid) = uid_key(before) {
             items.uids.remove(&uid);
         }
-        if (&before.event_types, before.state) != (&card.event_types, card.state) {
+        if !before.gets_what(card) {
             items.tenants.entry(card.tenant.clone()).or_default().revision += 1;
         }
         items.put(card);

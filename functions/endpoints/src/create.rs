@@ -11,7 +11,6 @@ use domain::time::Millis;
 use lambda_http::Body;
 use lambda_http::http::header::{HeaderValue, LOCATION};
 use lambda_http::http::{Response, StatusCode};
-use serde_json::json;
 
 use crate::problems::{away, fits, overtaken, too_many, uid_taken, unsealed};
 use crate::sealing::{self, SealError, card_secret, made_secret};
@@ -56,6 +55,7 @@ impl Endpoints {
             url: String::new(),
             description: String::new(),
             event_types: Vec::new(),
+            filter: None,
             headers: Default::default(),
             secrets: Vec::new(),
             retry_schedule: Default::default(),
@@ -77,11 +77,7 @@ impl Endpoints {
 }
 
 fn created(card: &Card, secret: &str, correlation_id: &str) -> Response<String> {
-    let mut body = view::card(card);
-    body["secret"] = json!(secret);
-    if let Some(key) = view::public_key(secret) {
-        body["public_key"] = json!(key);
-    }
+    let body = view::card(card).with_secret(secret);
     let mut response = view::tagged(answer::json(StatusCode::CREATED, &body, correlation_id), card.version);
     let location = format!("/tenants/{}/endpoints/{}", card.tenant, card.id);
     if let Ok(location) = HeaderValue::try_from(location) {

@@ -10,10 +10,11 @@ use domain::endpoint::{Card, CardSecret, EndpointState};
 use domain::names::{is_endpoint_id, is_tenant_or_operator, is_uid};
 use domain::seal::OpenError;
 use lambda_http::http::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::problems::{away, closed, unknown};
-use crate::view::Shown;
+use crate::view::{CardView, Shown};
 use crate::{Endpoints, view};
 
 /// Entries in a page, unless the request says otherwise.
@@ -22,6 +23,13 @@ const PAGE: usize = 50;
 const MAX_PAGE: usize = 200;
 /// What a cursor is, for a person.
 const CURSOR: &str = "must be a `next_cursor` from an earlier response to the same query";
+
+/// A page of a tenant's endpoints.
+#[derive(Serialize)]
+struct Page<'a> {
+    endpoints: Vec<CardView<'a>>,
+    next_cursor: Option<String>,
+}
 
 impl Endpoints {
     /// The endpoint's card as it is now.
@@ -89,9 +97,11 @@ impl Endpoints {
                 (page.cards, page.next)
             }
         };
-        let endpoints: Vec<Value> = cards.iter().map(view::card).collect();
-        let next = next.map(|after| cursor::after(&scope, &after));
-        Ok(answer::json(StatusCode::OK, &json!({ "endpoints": endpoints, "next_cursor": next }), correlation_id))
+        let page = Page {
+            endpoints: cards.iter().map(view::card).collect(),
+            next_cursor: next.map(|after| cursor::after(&scope, &after)),
+        };
+        Ok(answer::json(StatusCode::OK, &page, correlation_id))
     }
 
     /// A page of the tenants.

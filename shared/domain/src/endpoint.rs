@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::filter::Pattern;
 use crate::schedule::RetrySchedule;
 use crate::seal::{MasterKeys, OpenError, Sealed, SealedPlace};
 use crate::signature::{Signer, SigningSecret};
@@ -83,6 +84,9 @@ pub struct Card {
     /// The event types that it wants, as names and `name.*`; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_types: Vec<String>,
+    /// Which of these events it wants, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Pattern>,
     /// Headers that its webhooks carry, names in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, CardHeader>,
@@ -171,6 +175,12 @@ impl Card {
         Ok(Opened { headers, signer: Signer::new(secrets), confidential, until })
     }
 
+    /// Whether this card and `other` get the same events. The registry's revision of a tenant
+    /// rises where they do not.
+    pub fn gets_what(&self, other: &Self) -> bool {
+        (&self.event_types, &self.filter, self.state) == (&other.event_types, &other.filter, other.state)
+    }
+
     /// The ids of the master keys that its values are sealed with.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers.values().filter_map(|header| match header {
@@ -184,6 +194,7 @@ impl Card {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::Filter;
     use base64::Engine as _;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -204,6 +215,7 @@ mod tests {
             url: "https://a.example/".into(),
             description: String::new(),
             event_types: Vec::new(),
+            filter: None,
             headers: BTreeMap::from([("x-plain".to_owned(), CardHeader::Plain("1".to_owned()))]),
             secrets: Vec::new(),
             retry_schedule: RetrySchedule::default(),
@@ -258,6 +270,10 @@ mod tests {
         let card = card();
         let text = serde_json::to_string(&card).unwrap();
         assert_eq!(serde_json::from_str::<Card>(&text).unwrap(), card);
-        assert!(!text.contains("Bearer") && !text.contains(SECRET));
+        assert!(!text.contains("Bearer") && !text.contains(SECRET) && !text.contains("filter"));
+        let raw = serde_json::from_str(r#"{ "payload":{"b":[1.0],"a":[1]}}"#).unwrap();
+        let filtered = Card { filter: Some(Filter::read("", raw).unwrap().pattern().clone()), ..card };
+        let text = serde_json::to_string(&filtered).unwrap();
+        assert_eq!(serde_json::from_str::<Card>(&text).unwrap(), filtered);
     }
 }

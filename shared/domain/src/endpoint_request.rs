@@ -68,6 +68,7 @@ pub fn new_endpoint(raw: &RawValue, guard: &Guard) -> Result<NewEndpoint, Faults
     let uid = fields::uid(&mut reader);
     let description = fields::description(&mut reader).unwrap_or_default();
     let event_types = fields::event_types(&mut reader).unwrap_or_default();
+    let filter = fields::filter(&mut reader);
     let headers = headers::read(&mut reader, false).unwrap_or_default();
     let headers = headers.into_iter().filter_map(|(name, change)| {
         let given = given(&mut reader, &name, change)?;
@@ -80,7 +81,7 @@ pub fn new_endpoint(raw: &RawValue, guard: &Guard) -> Result<NewEndpoint, Faults
     let secret = secret(&mut reader);
     match url {
         Some(url) if reader.is_sound() => Ok(NewEndpoint {
-            settings: Settings { url, uid, description, event_types, headers, retry_schedule, metadata },
+            settings: Settings { url, uid, description, event_types, filter, headers, retry_schedule, metadata },
             secret,
         }),
         _ => Err(reader.finish()),
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn everything_that_is_given_is_kept_and_nothing_confidential_is_shown() {
         let text = format!(
-            r#"{{"url":"https://a.example/","uid":"order_1","description":"é","event_types":["a.b","c.*"],
+            r#"{{"url":"https://a.example/","uid":"order_1","description":"é","event_types":["a.b","c.*"],"filter":{{"payload": {{"a":[1.0]}}}},
                 "headers":{{"X-Team":"blue","Authorization":{{"value":"Bearer hush","sensitive":true}},"x-old":{{"value":"1"}}}},
                 "secret":"{SECRET}","retry_schedule_s":[],"metadata":{{"owner":"mara"}}}}"#
         );
@@ -186,6 +187,7 @@ mod tests {
             settings.headers["authorization"],
             HeaderSetting::Sensitive(Confidential::new("Bearer hush".into()))
         );
+        assert_eq!(settings.filter.as_ref().unwrap().as_str(), r#"{"payload": {"a":[1.0]}}"#);
         assert_eq!((settings.event_types.len(), settings.metadata["owner"].as_str()), (2, "mara"));
         assert!(settings.retry_schedule.waits_s().is_empty(), "one attempt");
         assert_eq!(endpoint.secret.as_ref().unwrap().expose(), SECRET);
@@ -198,7 +200,7 @@ mod tests {
         let text = r#"{"url":"ftp://u:canary@a.example","uid":"can ary","description":7,"event_types":["canary!",1,"a","a"],
             "headers":{"Host":"canary","x-a":{"sensitive":true},"x-b":{"value":"é","colour":1},"X-C":"1","x-c":"2","x-d":null},
             "secret":"canary","retry_schedule_s":[0,"canary",5],"metadata":{"":"x","a":1,"b":null},
-            "filter":{},"rate_per_s":1,"state":"paused","canaryfield":1}"#;
+            "filter":{"payload":{"a/b":["x",{"canary":1}]},"event_type":[]},"rate_per_s":1,"state":"paused","canaryfield":1}"#;
         let raw: &RawValue = serde_json::from_str(text).unwrap();
         let faults = new_endpoint(raw, &Guard::default()).unwrap_err();
         let told: Vec<_> = faults.told().iter().map(|fault| fault.pointer.as_str()).collect();
@@ -206,7 +208,6 @@ mod tests {
             told,
             [
                 "/canaryfield",
-                "/filter",
                 "/rate_per_s",
                 "/state",
                 "/url",
@@ -215,6 +216,8 @@ mod tests {
                 "/event_types/0",
                 "/event_types/1",
                 "/event_types/3",
+                "/filter/payload/a~1b/1/canary",
+                "/filter/event_type",
                 "/headers/Host",
                 "/headers/x-b/colour",
                 "/headers/x-b",
@@ -247,6 +250,9 @@ mod tests {
         let metadata = |n| format!(r#""metadata":{{{}}}"#, many(n, |i| format!(r#""k{i}":"v""#)));
         assert!(with(&metadata(20)).is_ok());
         assert_eq!(with(&metadata(21)).unwrap_err(), ["/metadata"]);
+        let filter = |n| format!(r#""filter":{{"a":["{}"]}}"#, "x".repeat(n));
+        assert!(with(&filter(4_086)).is_ok());
+        assert_eq!(with(&filter(4_087)).unwrap_err(), ["/filter"]);
         let schedule = |n| format!(r#""retry_schedule_s":[{}]"#, many(n, |_| "60000".into()));
         assert!(with(&schedule(10)).is_ok());
         assert_eq!(with(&schedule(11)).unwrap_err(), ["/retry_schedule_s"], "more than a week");

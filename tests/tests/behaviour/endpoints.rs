@@ -23,6 +23,7 @@ async fn an_endpoint_is_made_read_changed_and_deleted() {
     assert_eq!(world.get("/tenants/acme").await.status, 404);
     let body = json!({
         "url": URL, "uid": "orders", "description": "é", "event_types": ["a.b", "c.*"], "headers": { "X-Team": "blue" },
+        "filter": { "payload": { "total": [{ "numeric": [">=", 100] }] } },
         "retry_schedule_s": [1, 2], "metadata": { "owner": "mara" },
     });
     let (made, path) = world.create(&body).await;
@@ -61,6 +62,27 @@ async fn an_endpoint_is_made_read_changed_and_deleted() {
         assert_eq!(world.ask(method, &format!("{path}{below}"), body).await.status, 404, "{method} {below}");
     }
     assert_eq!(world.get("/tenants/acme").await.body["endpoints"], 0);
+}
+
+#[tokio::test]
+async fn a_filter_is_shown_as_it_was_given_and_counts_for_fan_out() {
+    let world = EndpointsWorld::new().await;
+    let (_, path) = world.create(json!({ "url": URL })).await;
+    let revision = async || world.get("/tenants/acme").await.body["revision"].as_u64().unwrap();
+    assert_eq!(revision().await, 1);
+    // An alternative replaces what was said before it, so the order of fields matters.
+    let filter = r#"{"payload":{ "b":[1.50]},"$or":[{"payload":{"b":[2]}},{"event_type":["a"]}]}"#;
+    let patch = format!(r#"{{"filter":{filter}}}"#);
+    assert_eq!(world.ask("PATCH", &path, patch.as_str()).await.status, 200);
+    let shown = world.get(&path).await.text;
+    assert!(shown.contains(&format!(r#""filter":{filter},"#)), "{shown}");
+    assert_eq!(revision().await, 2);
+    assert_eq!(world.ask("PATCH", &path, patch.as_str()).await.header("etag"), "\"2\"");
+    let refused = world.ask("PATCH", &path, r#"{"filter":{"payload":{"a":[{"prefix":1}],"b":[]}}}"#).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["/filter/payload/a/0/prefix", "/filter/payload/b"]));
+    let removed = world.ask("PATCH", &path, json!({ "filter": null })).await;
+    assert!(removed.status == 200 && removed.body.get("filter").is_none());
+    assert_eq!(revision().await, 3);
 }
 
 #[tokio::test]

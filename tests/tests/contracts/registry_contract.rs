@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use domain::endpoint::{Card, EndpointState};
+use domain::filter::{Filter, Pattern};
 use domain::schedule::RetrySchedule;
 use domain::time::Millis;
 use futures_util::future::join_all;
@@ -26,6 +27,7 @@ fn card(tenant: &str, number: usize, uid: Option<&str>) -> Card {
         url: "https://a.example/é".into(),
         description: String::new(),
         event_types: Vec::new(),
+        filter: None,
         headers: BTreeMap::new(),
         secrets: Vec::new(),
         retry_schedule: RetrySchedule::default(),
@@ -170,17 +172,24 @@ async fn a_tenant_has_so_many_endpoints(registry: &impl Registry) {
     assert_eq!(registry.create(&taken, 3).await.unwrap(), Written::UidTaken(listed[1].id.clone()));
 }
 
+fn pattern(text: &str) -> Pattern {
+    Filter::read("", serde_json::from_str(text).unwrap()).unwrap().pattern().clone()
+}
+
 async fn the_revision_counts_what_matters_to_fan_out(registry: &impl Registry) {
     let mut at = card("revised", 1, Some("u"));
     create(registry, &at).await;
     let mut revision = 1;
     type Change = fn(&mut Card);
-    let changes: [(Change, u64); 5] = [
+    let changes: [(Change, u64); 8] = [
         (|card| card.event_types = vec!["a.*".into()], 1),
         (|card| card.url = "https://b.example/".into(), 0),
         (|card| card.uid = None, 0),
         (|card| card.retry_schedule = RetrySchedule::new(vec![1]).unwrap(), 0),
         (|card| card.event_types = vec![], 1),
+        (|card| card.filter = Some(pattern(r#"{"payload":{"é":["\u0061"]}}"#)), 1),
+        (|card| card.description = "é".into(), 0),
+        (|card| card.filter = None, 1),
     ];
     for (change, raises) in changes {
         let next = changed(&at, change);

@@ -18,6 +18,7 @@ fn card() -> Card {
         url: "https://a.example/".into(),
         description: String::new(),
         event_types: Vec::new(),
+        filter: None,
         headers: BTreeMap::new(),
         secrets: Vec::new(),
         retry_schedule: Default::default(),

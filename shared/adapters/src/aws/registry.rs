@@ -96,7 +96,7 @@ impl Registry for RegistryTable {
             steps.extend(self.free_uid(before)?);
             steps.extend(self.take_uid(card)?);
         }
-        if before.event_types != card.event_types || before.state != card.state {
+        if !before.gets_what(card) {
             steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Changed)?));
         }
         let failed = match self.table.transact(steps).await? {

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::address::Guard;
 use crate::endpoint::{MAX_DESCRIPTION, MAX_EVENT_TYPES, MAX_METADATA, MAX_METADATA_TEXT};
 use crate::fault::{Fault, pointer_token};
+use crate::filter::{Filter, Pattern};
 use crate::json::{each_field, elements};
 use crate::names::{is_event_type_pattern, is_uid};
 use crate::object::{ObjectReader, parsed};
@@ -15,9 +16,9 @@ use crate::webhook::read_url;
 
 /// What a client can set.
 pub(super) const SETTINGS: &[&str] =
-    &["url", "uid", "description", "event_types", "headers", "retry_schedule_s", "metadata"];
+    &["url", "uid", "description", "event_types", "filter", "headers", "retry_schedule_s", "metadata"];
 /// What an endpoint will have. To ignore it now would promise what is not kept.
-pub(super) const LATER: &[&str] = &["filter", "rate_per_s", "state"];
+pub(super) const LATER: &[&str] = &["rate_per_s", "state"];
 /// Entries of an object that are looked at one by one. More are too many in any case.
 const MAX_VETTED: usize = 100;
 
@@ -75,6 +76,16 @@ pub(super) fn event_types(reader: &mut ObjectReader<'_>) -> Option<Vec<String>> 
         reader.faults(Fault::at(format!("/event_types/{i}"), message));
     }
     Some(types)
+}
+
+pub(super) fn filter(reader: &mut ObjectReader<'_>) -> Option<Pattern> {
+    match Filter::read("/filter", reader.raw("filter")?) {
+        Ok(filter) => Some(filter.pattern().clone()),
+        Err(faults) => {
+            reader.faults(faults);
+            None
+        }
+    }
 }
 
 pub(super) fn retry_schedule(reader: &mut ObjectReader<'_>) -> Option<RetrySchedule> {

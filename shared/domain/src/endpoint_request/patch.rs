@@ -12,6 +12,7 @@ use crate::address::Guard;
 use crate::destination::Destination;
 use crate::endpoint::{Card, CardHeader, MAX_METADATA};
 use crate::fault::{Fault, Faults, pointer_token};
+use crate::filter::Pattern;
 use crate::headers::MAX_HEADERS;
 use crate::object::ObjectReader;
 use crate::schedule::RetrySchedule;
@@ -38,6 +39,17 @@ impl<T> Change<T> {
         }
     }
 
+    fn or_none(self, before: &Option<T>) -> Option<T>
+    where
+        T: Clone,
+    {
+        match self {
+            Self::Keep => before.clone(),
+            Self::Remove => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+
     fn or(self, before: &T, without: T) -> T
     where
         T: Clone,
@@ -57,6 +69,7 @@ pub struct Patch {
     uid: Change<String>,
     description: Change<String>,
     event_types: Change<Vec<String>>,
+    filter: Change<Pattern>,
     headers: Change<BTreeMap<String, HeaderChange>>,
     retry_schedule: Change<RetrySchedule>,
     metadata: Change<BTreeMap<String, Option<String>>>,
@@ -79,6 +92,7 @@ impl Patch {
             uid: Change::read(&mut reader, "uid", fields::uid),
             description: Change::read(&mut reader, "description", fields::description),
             event_types: Change::read(&mut reader, "event_types", fields::event_types),
+            filter: Change::read(&mut reader, "filter", fields::filter),
             headers: Change::read(&mut reader, "headers", |reader| headers::read(reader, true)),
             retry_schedule: Change::read(&mut reader, "retry_schedule_s", fields::retry_schedule),
             metadata: Change::read(&mut reader, "metadata", |reader| fields::metadata(reader, true)),
@@ -108,16 +122,12 @@ impl Patch {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let uid = match self.uid {
-            Change::Keep => card.uid.clone(),
-            Change::Remove => None,
-            Change::Set(uid) => Some(uid),
-        };
         Ok(Settings {
             url: self.url.unwrap_or_else(|| card.url.clone()),
-            uid,
+            uid: self.uid.or_none(&card.uid),
             description: self.description.or(&card.description, String::new()),
             event_types: self.event_types.or(&card.event_types, Vec::new()),
+            filter: self.filter.or_none(&card.filter),
             headers,
             retry_schedule: self.retry_schedule.or(&card.retry_schedule, RetrySchedule::default()),
             metadata,
@@ -214,6 +224,7 @@ mod tests {
             url: "https://a.example/".into(),
             description: "old".into(),
             event_types: vec!["a".into()],
+            filter: Some(serde_json::from_str(r#""{\"payload\":{\"a\":[1]}}""#).unwrap()),
             headers: BTreeMap::from([
                 ("x-plain".into(), CardHeader::Plain("1".into())),
                 ("authorization".into(), CardHeader::Sealed(sealed)),
@@ -245,11 +256,12 @@ mod tests {
         assert_eq!((same.uid.as_deref(), same.description.as_str(), same.metadata.len()), (Some("one"), "old", 2));
         assert!(matches!(same.headers["authorization"], HeaderSetting::Kept(_)));
         let bare = patched(
-            r#"{"uid":null,"description":null,"event_types":null,"headers":null,"retry_schedule_s":null,"metadata":null}"#,
+            r#"{"uid":null,"description":null,"event_types":null,"filter":null,"headers":null,"retry_schedule_s":null,"metadata":null}"#,
         )
         .unwrap();
         assert_eq!(bare.url, "https://a.example/");
         assert!(bare.uid.is_none() && bare.description.is_empty() && bare.event_types.is_empty());
+        assert!(same.filter.is_some() && bare.filter.is_none());
         assert!(bare.headers.is_empty() && bare.metadata.is_empty());
         assert_eq!(bare.retry_schedule, RetrySchedule::default());
     }
@@ -300,8 +312,8 @@ mod tests {
     #[test]
     fn all_faults_of_a_change_are_named() {
         assert_eq!(
-            patched(r#"{"url":null,"secret":"x","filter":null,"uid":"a b","x":1}"#).unwrap_err(),
-            ["/x", "/filter", "/secret", "/url", "/uid"]
+            patched(r#"{"url":null,"secret":"x","filter":{"payload":[]},"uid":"a b","x":1}"#).unwrap_err(),
+            ["/x", "/secret", "/url", "/uid", "/filter/payload"]
         );
         let many = |n: usize| (0..n).map(|i| format!(r#""x-{i}":"v""#)).collect::<Vec<_>>().join(",");
         assert!(patched(&format!(r#"{{"headers":{{{}}}}}"#, many(18))).is_ok());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::filter::Pattern;
 use crate::schedule::RetrySchedule;
 use crate::seal::Sealed;
 
@@ -67,6 +68,8 @@ pub struct Settings {
     pub description: String,
     /// The event types that it wants; empty for all.
     pub event_types: Vec<String>,
+    /// Which of these events it wants; `None` for all.
+    pub filter: Option<Pattern>,
     /// Headers that its webhooks carry, names in lower case.
     pub headers: BTreeMap<String, HeaderSetting>,
     /// When failed deliveries are tried again.
