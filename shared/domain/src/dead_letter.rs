@@ -1,5 +1,5 @@
-//! A dead letter: a delivery that was given up, with everything needed to send it
-//! again. The names of the message attributes are those that Amazon EventBridge uses.
+//! A dead letter: a delivery or an event that was given up, with everything needed to send
+//! it again. The names of the message attributes are those that Amazon EventBridge uses.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::delivery::{Delivery, EndpointTarget};
 use crate::destination::Destination;
+use crate::event::{Event, EventPage, Foreign};
 use crate::identity::hex;
 use crate::message::json::present;
 use crate::message::{History, Message};
@@ -17,6 +18,8 @@ use crate::outcome::ErrorClass;
 use crate::place::Place;
 use crate::reason::Reason;
 use crate::time::Millis;
+use crate::trace::Trace;
+use crate::work::Work;
 
 /// Message attribute: the [`Reason`].
 pub const ERROR_CODE: &str = "ERROR_CODE";
@@ -26,6 +29,9 @@ pub const ERROR_MESSAGE: &str = "ERROR_MESSAGE";
 pub const RETRY_ATTEMPTS: &str = "RETRY_ATTEMPTS";
 /// Message attribute: which limit ended it.
 pub const EXHAUSTED_RETRY_CONDITION: &str = "EXHAUSTED_RETRY_CONDITION";
+
+/// The longest error text in an attribute, in characters.
+const MAX_ERROR_MESSAGE: usize = 1024;
 
 /// The longest body of an unreadable message that is kept, in bytes as JSON writes
 /// it: DynamoDB takes 400 KB an item.
@@ -60,6 +66,12 @@ pub struct DeadLetter {
     /// The endpoint that it is for. It has no URL then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<EndpointTarget>,
+    /// The event whose fan-out was given up. Then nothing else says where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<GivenUpEvent>,
+    /// The client's trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// Where to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub webhook_url: String,
@@ -93,6 +105,23 @@ pub struct DeadLetter {
     /// Whether that text was too long to be kept whole.
     #[serde(default, skip_serializing_if = "is_false")]
     pub truncated: bool,
+}
+
+/// An event whose fan-out was given up, and how far that was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUpEvent {
+    /// The tenant.
+    pub tenant: String,
+    /// Its id.
+    pub event_id: String,
+    /// What another system called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
+    /// The last endpoint that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many endpoints have their deliveries.
+    pub matched: u32,
 }
 
 /// A dead letter as a list shows it.
@@ -142,6 +171,21 @@ pub struct Filter {
     pub redrivable: bool,
 }
 
+/// The attributes of a dead letter's message, after so many calls. None may be empty: SQS
+/// refuses that.
+pub fn attributes(reason: Reason, error: &str, calls: u8) -> Vec<(&'static str, String)> {
+    let message = match error {
+        "" => reason.as_str().to_owned(),
+        error => error.chars().take(MAX_ERROR_MESSAGE).collect(),
+    };
+    vec![
+        (ERROR_CODE, reason.as_str().to_owned()),
+        (ERROR_MESSAGE, message),
+        (RETRY_ATTEMPTS, calls.saturating_sub(1).to_string()),
+        (EXHAUSTED_RETRY_CONDITION, reason.exhausted_condition().to_owned()),
+    ]
+}
+
 /// How many bytes JSON needs for a character in a string (RFC 8259 §7).
 fn written_len(c: char) -> usize {
     match c {
@@ -175,6 +219,8 @@ impl DeadLetter {
             error_class: last.and_then(|attempt| attempt.class),
             correlation_id: delivery.correlation_id.clone(),
             endpoint: delivery.endpoint.clone(),
+            event: None,
+            trace: delivery.trace.clone(),
             webhook_url: delivery.url.clone(),
             destination: delivery.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
             event_type: delivery.event_type.clone(),
@@ -186,6 +232,40 @@ impl DeadLetter {
             payload: Some(serde_json::from_slice(&delivery.payload)?),
             body: None,
             truncated: false,
+        })
+    }
+
+    /// The dead letter of an event.
+    ///
+    /// # Errors
+    /// Never for a page that was decoded: only when its payload is not JSON.
+    pub fn of_event(
+        page: &EventPage,
+        reason: Reason,
+        error: &str,
+        failed_at: Millis,
+    ) -> Result<Self, serde_json::Error> {
+        let event = &page.event;
+        Ok(Self {
+            webhook_id: event.record_id(),
+            reason: Some(reason),
+            error: error.to_owned(),
+            failed_at,
+            correlation_id: event.correlation_id.clone(),
+            event: Some(GivenUpEvent {
+                tenant: event.tenant.clone(),
+                event_id: event.id.clone(),
+                foreign: event.foreign.clone(),
+                after: page.after.clone(),
+                matched: page.matched,
+            }),
+            trace: event.trace.clone(),
+            event_type: Some(event.event_type.clone()),
+            body_hash: event.body_hash.clone(),
+            accepted_at: event.accepted_at,
+            hop: page.hop,
+            payload: Some(serde_json::from_slice(&event.payload)?),
+            ..Self::default()
         })
     }
 
@@ -208,7 +288,8 @@ impl DeadLetter {
         }
     }
 
-    /// The webhook id that it was sent with, and is sent with again.
+    /// What its record is named by: the webhook id that it was sent with, and is sent with
+    /// again.
     pub fn delivery_id(&self) -> &str {
         self.reused_id.as_deref().unwrap_or(&self.webhook_id)
     }
@@ -229,23 +310,57 @@ impl DeadLetter {
         }
     }
 
-    /// The message that sends it again: the next hop with a fresh budget and a new
-    /// deadline, the same id and the same bytes. `None` where nothing could be read.
-    pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Message> {
-        let payload = self.payload.as_ref()?;
+    /// What sends it again: the next hop with a fresh budget and a new deadline, the same id
+    /// and the same bytes. An event goes on after the last endpoint that it came to. `None`
+    /// where nothing could be read.
+    pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Work> {
+        let payload = Bytes::copy_from_slice(self.payload.as_ref()?.get().as_bytes());
+        Some(match &self.event {
+            None => Work::Delivery(Box::new(self.redriven_delivery(payload, due, deadline))),
+            Some(event) => Work::Event(Box::new(self.redriven_event(event, payload, due, deadline))),
+        })
+    }
+
+    fn redriven_delivery(&self, payload: Bytes, due: Millis, deadline: Millis) -> Message {
         let delivery = Delivery {
             id: self.delivery_id().to_owned(),
             endpoint: self.endpoint.clone(),
             url: self.webhook_url.clone(),
-            payload: Bytes::copy_from_slice(payload.get().as_bytes()),
+            payload,
             headers: self.headers.clone(),
             event_type: self.event_type.clone(),
             correlation_id: self.correlation_id.clone(),
+            trace: self.trace.clone(),
             body_hash: self.body_hash.clone(),
             accepted_at: self.accepted_at,
             deadline,
         };
-        Some(Message { delivery, hop: self.hop + 1, not_before: due, ..Message::default() })
+        Message { delivery, hop: self.hop + 1, not_before: due, ..Message::default() }
+    }
+
+    /// Whoever sends an event again wants it although it may have expired.
+    fn redriven_event(&self, given_up: &GivenUpEvent, payload: Bytes, due: Millis, deadline: Millis) -> EventPage {
+        let event = Event {
+            tenant: given_up.tenant.clone(),
+            id: given_up.event_id.clone(),
+            event_type: self.event_type.clone().unwrap_or_default(),
+            payload,
+            correlation_id: self.correlation_id.clone(),
+            trace: self.trace.clone(),
+            foreign: given_up.foreign.clone(),
+            body_hash: self.body_hash.clone(),
+            accepted_at: self.accepted_at,
+            expires_at: None,
+        };
+        EventPage {
+            event,
+            deadline,
+            hop: self.hop + 1,
+            after: given_up.after.clone(),
+            matched: given_up.matched,
+            waited: 0,
+            not_before: due,
+        }
     }
 
     /// The same, filed apart because its id belongs to another body.

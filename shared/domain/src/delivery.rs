@@ -11,6 +11,7 @@ use url::Url;
 use crate::destination::Destination;
 use crate::identity::event_webhook_id;
 use crate::time::Millis;
+use crate::trace::Trace;
 
 /// One webhook on its way to its receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Delivery {
     pub event_type: Option<String>,
     /// The id that its log lines share.
     pub correlation_id: String,
+    /// The client's trace, of a delivery to an endpoint.
+    pub trace: Option<Trace>,
     /// Tells its body from another under the same id; empty if unknown.
     pub body_hash: String,
     /// When it was accepted.

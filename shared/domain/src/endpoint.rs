@@ -175,10 +175,11 @@ impl Card {
         Ok(Opened { headers, signer: Signer::new(secrets), confidential, until })
     }
 
-    /// Whether this card and `other` get the same events. The registry's revision of a tenant
-    /// rises where they do not.
-    pub fn gets_what(&self, other: &Self) -> bool {
-        (&self.event_types, &self.filter, self.state) == (&other.event_types, &other.filter, other.state)
+    /// Whether fan-out treats this card and `other` alike. The registry's revision of a tenant
+    /// rises where it does not.
+    pub fn fans_out_like(&self, other: &Self) -> bool {
+        (&self.event_types, &self.filter, self.state, &self.retry_schedule)
+            == (&other.event_types, &other.filter, other.state, &other.retry_schedule)
     }
 
     /// The ids of the master keys that its values are sealed with.

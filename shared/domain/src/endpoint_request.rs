@@ -14,7 +14,7 @@ use self::headers::HeaderChange;
 use self::settings::{Confidential, HeaderSetting, Settings};
 use crate::address::Guard;
 use crate::fault::{Fault, Faults, pointer_token, refused_by_sqs};
-use crate::names::is_event_type;
+use crate::names::{is_event_type, is_reserved_event_type};
 use crate::object::{ObjectReader, parsed};
 use crate::signature::SigningSecret;
 
@@ -23,8 +23,6 @@ const OVERLAP_S: u64 = 86_400;
 /// The shortest and the longest overlap, in seconds. Consumers keep cards for a while, and
 /// the shortest is longer than that.
 const OVERLAPS_S: std::ops::RangeInclusive<u64> = 1_200..=604_800;
-/// How the names of the stack's own event types begin.
-const RESERVED: &str = "steadhook.";
 /// The event type of a test that names none.
 pub const TEST_EVENT_TYPE: &str = "steadhook.test";
 
@@ -126,8 +124,8 @@ pub fn rotation(raw: &RawValue) -> Result<Rotation, Faults> {
 pub fn test(raw: &RawValue) -> Result<Test<'_>, Faults> {
     let mut reader = ObjectReader::open("", raw, &["event_type", "payload"], "the request")?;
     // Nobody can make a receiver believe that the stack itself told it something else.
-    let allowed = |name: &str| is_event_type(name) && (!name.starts_with(RESERVED) || name == TEST_EVENT_TYPE);
-    let wants = "must be words of A-Z, a-z, 0-9, underscore and hyphen with dots between them, and not a reserved `steadhook.` name";
+    let allowed = |name: &str| is_event_type(name) && (!is_reserved_event_type(name) || name == TEST_EVENT_TYPE);
+    let wants = "must be words of A-Z, a-z, 0-9, underscore and hyphen with dots between them, and not a reserved `steadhook` name";
     let event_type = reader.text_if("event_type", allowed, wants);
     let payload = reader.raw("payload").map(RawValue::get);
     if let Some(c) = payload.and_then(refused_by_sqs) {

@@ -91,6 +91,13 @@ impl Filter {
         &self.pattern
     }
 
+    /// About how many bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        // What is read of a text, such as a wildcard, is some times as large as the text.
+        const READ: usize = 12;
+        self.pattern.as_str().len() * READ + self.rules.bytes()
+    }
+
     /// Whether an endpoint with this filter wants the event.
     pub fn matches(&self, event: &Event<'_>) -> Match {
         self.matches_within(event, MAX_STEPS).0
@@ -258,6 +265,13 @@ mod tests {
         for n in [10, 40, 90] {
             assert_eq!(places(&combined(n)).len(), 1, "{n}");
         }
+    }
+
+    #[test]
+    fn the_combinations_of_a_pattern_count_as_memory() {
+        let each = |i: usize| format!(r#""k{i}":{{"$or":[{{"a":[1]}},{{"b":[2]}}]}}"#);
+        let many = format!("{{{}}}", (0..9).map(each).collect::<Vec<_>>().join(","));
+        assert!(filter(&many).bytes() > 512 * 9 * 24 && filter(r#"{"a":[1]}"#).bytes() < 1_000);
     }
 
     #[test]

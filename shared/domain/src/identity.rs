@@ -1,5 +1,5 @@
-//! Names of deliveries: the webhook id, the hash that tells one body from
-//! another under the same id, and the trace that all attempts of one share.
+//! Names of deliveries and events: their ids, those of their records, and the hash that
+//! tells one body from another under the same id.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::names::{is_endpoint_id, is_event_id};
+use crate::names::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 use crate::time::Millis;
 
 /// The longest webhook id.
@@ -36,6 +36,22 @@ pub fn is_delivery_id(id: &str) -> bool {
         [event_id, endpoint, life] => is_event_id(event_id) && is_endpoint_id(endpoint) && is_event_id(life),
         _ => false,
     }
+}
+
+/// What the record of an event is named by: `<tenant>~<event>`. Neither has a tilde, and no
+/// id of a delivery does.
+pub fn event_record_id(tenant: &str, event_id: &str) -> String {
+    format!("{tenant}~{event_id}")
+}
+
+/// The tenant and the event of an event's record, if it names one.
+pub fn split_event_record_id(id: &str) -> Option<(&str, &str)> {
+    id.split_once('~').filter(|(tenant, event_id)| is_tenant_or_operator(tenant) && is_event_id(event_id))
+}
+
+/// Whether `id` may name a record: of a delivery or of an event.
+pub fn is_record_id(id: &str) -> bool {
+    is_webhook_id(id) || is_delivery_id(id) || split_event_record_id(id).is_some()
 }
 
 /// The `webhook-id` that receivers see of an event: the same on every attempt and in every
@@ -87,15 +103,6 @@ pub fn is_another_body(hash: &str, other: &str) -> bool {
     !hash.is_empty() && !other.is_empty() && hash != other
 }
 
-/// The W3C `traceparent` of one attempt. The trace id comes from the correlation
-/// id, so that every attempt of every delivery under it lands in one trace; the
-/// span is the attempt's own (`span` is any random number).
-pub fn traceparent(correlation_id: &str, span: u64) -> String {
-    let trace = hex(&digest(&SHA256, correlation_id.as_bytes()).as_ref()[..16]);
-    // An all-zero span is invalid (W3C Trace Context §3.2.2.4).
-    format!("00-{trace}-{:016x}-01", span.max(1))
-}
-
 /// The SHA-256 of some bytes, in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
@@ -135,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn records_of_events_have_ids_of_their_own() {
+        let id = event_record_id("_operator", "order-1");
+        assert_eq!(split_event_record_id(&id), Some(("_operator", "order-1")));
+        assert!(is_record_id(&id) && !is_webhook_id(&id) && !is_delivery_id(&id));
+        for bad in ["~", "a~", "~b", "a~b~c", "a.b~c", "a~b.c", "a"] {
+            assert_eq!(split_event_record_id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn two_tenants_with_one_event_id_have_two_webhook_ids() {
         let id = event_webhook_id("acme", "order-1");
         assert_eq!((id.len(), &id[..4]), (26, "msg_"));
@@ -161,14 +178,5 @@ mod tests {
             assert!(hashes[i + 1..].iter().all(|b| a != b));
         }
         assert_eq!(hashes[0], body_hash("u", "p", &none, None, None));
-    }
-
-    #[test]
-    fn a_traceparent_has_the_w3c_form() {
-        let header = traceparent("c-1", 0);
-        let parts: Vec<_> = header.split('-').map(str::len).collect();
-        assert_eq!(parts, [2, 32, 16, 2]);
-        assert!(header.ends_with("-0000000000000001-01"));
-        assert_eq!(header[..36], traceparent("c-1", 7)[..36]);
     }
 }

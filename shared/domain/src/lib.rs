@@ -4,14 +4,19 @@
 
 // What a client asks for.
 pub mod address;
+pub mod event_request;
 pub mod headers;
+pub mod ingest;
 pub mod webhook;
 
 // What is delivered, and what queues carry.
 pub mod delivery;
 pub mod destination;
+pub mod event;
 pub mod message;
 pub mod signature;
+pub mod trace;
+pub mod work;
 
 // What an attempt came to, and what follows.
 pub mod next_step;
@@ -27,6 +32,12 @@ pub mod endpoint_request;
 pub mod filter;
 pub mod schedule;
 pub mod seal;
+pub mod subscription;
+
+// What is told: event types, and the schemas of their payloads.
+pub mod event_type;
+pub mod event_type_request;
+pub mod json_schema;
 
 // What is shared between consumers.
 pub mod breaker;

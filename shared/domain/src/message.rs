@@ -1,6 +1,7 @@
-//! What a queue carries: a delivery with everything needed to finish it. `json` is
-//! its form as text.
+//! What a queue carries: a delivery or an event with everything needed to finish it.
+//! `json` is its form as text.
 
+mod event;
 pub mod json;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::Delivery;
+use crate::event::EventPage;
 use crate::outcome::{ErrorClass, HealthSignal};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
@@ -43,6 +45,8 @@ pub struct Message {
 pub enum Envelope {
     /// A delivery to make.
     Deliver(Box<Message>),
+    /// A page of an event's fan-out.
+    Event(Box<EventPage>),
     /// What happened while Redis was away, to be recorded.
     LateOutcomes(Box<LateOutcomes>),
 }
@@ -65,7 +69,7 @@ pub struct LateOutcomes {
 /// What happened to one delivery while Redis was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateOutcome {
-    /// The webhook id.
+    /// What its record is named by.
     pub id: String,
     /// The delivery as it was accepted, in case its record is lost.
     pub new_record: NewRecord,

@@ -2,6 +2,8 @@
 
 /// The characters of an endpoint's id after `ep_`.
 pub const ENDPOINT_ID_RANDOM: usize = 22;
+/// The longest name of an event type.
+pub const MAX_EVENT_TYPE: usize = 128;
 /// The stack's own tenant.
 pub const OPERATOR: &str = "_operator";
 
@@ -34,7 +36,12 @@ pub fn is_event_id(text: &str) -> bool {
 /// Whether it is the name of an event type: words of `A-Z a-z 0-9 _ -` with dots between
 /// them, at most 128 characters.
 pub fn is_event_type(text: &str) -> bool {
-    text.len() <= 128 && text.split('.').all(|word| !word.is_empty() && word.bytes().all(is_word))
+    text.len() <= MAX_EVENT_TYPE && text.split('.').all(|word| !word.is_empty() && word.bytes().all(is_word))
+}
+
+/// Whether it is the name of an event type that Steadhook itself uses.
+pub fn is_reserved_event_type(text: &str) -> bool {
+    text.split('.').next() == Some("steadhook")
 }
 
 /// Whether it selects event types: a name, or a name and `.*`.
@@ -69,6 +76,8 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a..b", "a b", "*", "a.*", &"x".repeat(129)] {
             assert!(!is_event_type(bad), "{bad}");
         }
+        assert!(is_reserved_event_type("steadhook.a") && is_reserved_event_type("steadhook"));
+        assert!(!is_reserved_event_type("steadhooks.a"));
         assert!(is_event_type_pattern("invoice.*"));
         for bad in ["*", ".*", "a*", "a.*.b"] {
             assert!(!is_event_type_pattern(bad), "{bad}");

@@ -24,18 +24,48 @@ impl<'a> ObjectReader<'a> {
     /// # Errors
     /// `what` must be a JSON object.
     pub fn open(base: &str, raw: &'a RawValue, known: &[&str], what: &str) -> Result<Self, Fault> {
-        let mut reader = Self { base: base.to_owned(), fields: BTreeMap::new(), faults: Faults::default() };
+        let mut reader = Self::empty(base);
         let read = each_field(raw, |name, value| {
-            if !known.contains(&name) {
-                reader.fault(name, "unknown field");
-            } else if reader.fields.contains_key(name) {
-                reader.fault(name, "duplicate field");
+            if known.contains(&name) {
+                reader.keep(name, value);
             } else {
-                reader.fields.insert(name.to_owned(), value);
+                reader.fault(name, "unknown field");
             }
         });
-        read.map_err(|_| Fault::at(base, format!("{what} must be a JSON object")))?;
+        read.map_err(|_| no_object(base, what))?;
         Ok(reader)
+    }
+
+    /// Begins to read the object `raw`, which may have any fields, at most `most`.
+    ///
+    /// # Errors
+    /// `what` must be a JSON object, and not have more fields.
+    pub fn open_any(base: &str, raw: &'a RawValue, most: usize, what: &str) -> Result<Self, Fault> {
+        let mut reader = Self::empty(base);
+        let mut count = 0;
+        let read = each_field(raw, |name, value| {
+            count += 1;
+            if count <= most {
+                reader.keep(name, value);
+            }
+        });
+        read.map_err(|_| no_object(base, what))?;
+        if count > most {
+            return Err(Fault::at(base, format!("{what} has at most {most} fields")));
+        }
+        Ok(reader)
+    }
+
+    fn empty(base: &str) -> Self {
+        Self { base: base.to_owned(), fields: BTreeMap::new(), faults: Faults::default() }
+    }
+
+    fn keep(&mut self, name: &str, value: &'a RawValue) {
+        if self.fields.contains_key(name) {
+            self.fault(name, "duplicate field");
+        } else {
+            self.fields.insert(name.to_owned(), value);
+        }
     }
 
     /// Notes what is wrong with a field.
@@ -110,6 +140,10 @@ impl<'a> ObjectReader<'a> {
     }
 }
 
+fn no_object(base: &str, what: &str) -> Fault {
+    Fault::at(base, format!("{what} must be a JSON object"))
+}
+
 /// A value of this type, if it is one.
 pub fn parsed<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()
@@ -144,5 +178,15 @@ mod tests {
         );
         let array: &RawValue = serde_json::from_str("[]").unwrap();
         assert_eq!(ObjectReader::open("", array, &[], "it").unwrap_err(), Fault::at("", "it must be a JSON object"));
+    }
+
+    #[test]
+    fn an_object_of_any_fields_has_a_bound_and_no_duplicates() {
+        let raw: &RawValue = serde_json::from_str(r#"{"a":1,"x/y":2,"a":3}"#).unwrap();
+        let reader = ObjectReader::open_any("/f", raw, 3, "it").unwrap();
+        assert_eq!(reader.raw("x/y").map(RawValue::get), Some("2"));
+        assert_eq!(reader.finish().told(), [Fault::at("/f/a", "duplicate field")]);
+        let too_many = ObjectReader::open_any("/f", raw, 2, "it").unwrap_err();
+        assert_eq!(too_many, Fault::at("/f", "it has at most 2 fields"));
     }
 }

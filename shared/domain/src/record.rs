@@ -1,5 +1,5 @@
-//! The record of a delivery: its status, who may attempt it now, and what its last
-//! attempt came to. How a record changes is in `record_rules`.
+//! The record of a delivery or an event: its status, who may work on it now, and what that
+//! came to last. How a record changes is in `record_rules`.
 
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub struct Lease {
     pub firm: bool,
 }
 
-/// A delivery's record, `webhook_status:<id>` in Redis.
+/// A delivery's record, `webhook_status:<id>` or `delivery:<id>` in Redis, or an event's,
+/// `event:<tenant>:<event>`. An event is *delivered* when it is fanned out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Where it stands.
@@ -84,6 +85,8 @@ pub struct Record {
     pub unknown: bool,
     /// The attempts so far, as JSON, of a delivery to an endpoint.
     pub log: Option<String>,
+    /// How many endpoints have a delivery of it, of an event.
+    pub matched: Option<u32>,
 }
 
 /// What `remove` did.
@@ -210,6 +213,16 @@ pub enum Ending {
         /// How long the last attempt took, if one was made.
         duration_ms: Option<u64>,
     },
+    /// A page of an event is fanned out, and the next one is queued.
+    Continued {
+        /// How many endpoints have their deliveries so far.
+        matched: u32,
+    },
+    /// An event is fanned out.
+    FannedOut {
+        /// How many endpoints have their deliveries.
+        matched: u32,
+    },
     /// Nothing was sent; the message stays in its queue.
     Released,
 }
@@ -219,16 +232,20 @@ impl Ending {
     pub fn next_attempt_at(&self) -> Option<Millis> {
         match self {
             Self::Retrying { next_attempt_at, .. } | Self::Parked { next_attempt_at, .. } => Some(*next_attempt_at),
-            Self::Delivered { .. } | Self::Failed { .. } | Self::Released => None,
+            Self::Delivered { .. }
+            | Self::Failed { .. }
+            | Self::Continued { .. }
+            | Self::FannedOut { .. }
+            | Self::Released => None,
         }
     }
 
     /// The status that nothing follows, if this ending has one.
     pub fn final_status(&self) -> Option<Status> {
         match self {
-            Self::Delivered { .. } => Some(Status::Delivered),
+            Self::Delivered { .. } | Self::FannedOut { .. } => Some(Status::Delivered),
             Self::Failed { .. } => Some(Status::Failed),
-            Self::Retrying { .. } | Self::Parked { .. } | Self::Released => None,
+            Self::Retrying { .. } | Self::Parked { .. } | Self::Continued { .. } | Self::Released => None,
         }
     }
 }
@@ -268,6 +285,7 @@ impl Record {
             duration_ms: None,
             unknown: false,
             log: None,
+            matched: None,
         }
     }
 

@@ -106,9 +106,10 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         }
     }
     if claim.hop > found.hop {
-        // A redrive begins anew; a record that missed a hop catches up.
+        // A redrive begins anew; a record that missed a hop catches up. The work on that hop
+        // came to its successor, so leases that ran out on it do not count any more.
+        found.crashes = 0;
         if found.status == Status::Failed {
-            found.crashes = 0;
             found.error = None;
             found.error_class = None;
         }
@@ -163,20 +164,29 @@ pub fn settle(
         return if held { SettlementReply::Recorded } else { SettlementReply::Stale };
     }
     if found.status == Status::Delivered {
-        let repeated = matches!(ending, Ending::Delivered { .. });
+        let repeated = ending.final_status() == Some(Status::Delivered);
         return if repeated { SettlementReply::Recorded } else { SettlementReply::Stale };
     }
-    // A 2xx is a fact whoever reports it; anything else may be old news.
+    // What happened to an earlier delivery under this id is old news, and so is what another
+    // message of this one knows better. A 2xx is a fact whoever reports it. The end of a
+    // fan-out is one for its own life: a later event may be for other endpoints.
+    let earlier = new_record.accepted_at < found.details.accepted_at;
     let others = !held && found.lease.as_ref().is_some_and(|lease| lease.until > now);
-    // So is what happened to an earlier delivery under this id.
-    let outdated = new_record.accepted_at < found.details.accepted_at
-        || found.hop > *hop
+    let outdated = found.hop > *hop
         || (found.hop == *hop && others)
         || (found.hop == *hop
             && found.status == Status::Failed
             && !found.unknown
             && matches!(ending, Ending::Failed { .. }));
-    if outdated && !matches!(ending, Ending::Delivered { .. }) {
+    let stale = match ending {
+        Ending::Delivered { .. } => false,
+        Ending::FannedOut { .. } => earlier,
+        Ending::Retrying { .. } | Ending::Parked { .. } | Ending::Failed { .. } | Ending::Continued { .. } => {
+            earlier || outdated
+        }
+        Ending::Released => true,
+    };
+    if stale {
         return SettlementReply::Stale;
     }
     apply(found, *hop, ending);
@@ -233,6 +243,23 @@ fn apply(found: &mut Record, at_hop: u32, ending: &Ending) {
             found.error = Some(error.clone());
             found.next_attempt_at = None;
             found.duration_ms = *duration_ms;
+        }
+        Ending::Continued { matched } => {
+            found.status = Status::Retrying;
+            found.hop = at_hop + 1;
+            found.crashes = 0;
+            found.error = None;
+            found.next_attempt_at = None;
+            found.matched = Some(*matched);
+        }
+        Ending::FannedOut { matched } => {
+            found.status = Status::Delivered;
+            found.hop = found.hop.max(at_hop);
+            found.claimed = None;
+            found.crashes = 0;
+            found.error = None;
+            found.next_attempt_at = None;
+            found.matched = Some(*matched);
         }
         Ending::Released => {}
     }
@@ -431,6 +458,18 @@ mod tests {
     }
 
     #[test]
+    fn leases_that_ran_out_do_not_count_at_the_next_hop() {
+        let mut record = None;
+        // Each hop dies three times, the last time after its successor was sent.
+        for hop in 0..9 {
+            for n in 0..3 {
+                let now = Millis(u64::from(hop * 3 + n) * 1000);
+                assert_eq!(claim(&mut record, now, &claim_of(&format!("{hop}-{n}"), hop)), Grant::Granted);
+            }
+        }
+    }
+
+    #[test]
     fn a_released_lease_is_no_crash() {
         let mut record = None;
         for n in 0..9 {
@@ -581,6 +620,18 @@ mod tests {
             assert_eq!(claim(&mut record, Millis(170), &claim_accepted(150, "b", 0)), Grant::Granted);
             assert_eq!(record.unwrap().details.accepted_at, Millis(150));
         }
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_fan_out_does_not_end_a_later_life() {
+        let fanned_out = |token: &str, hop| settle_of(token, hop, Ending::FannedOut { matched: 3 });
+        let mut record = None;
+        claim(&mut record, Millis(160), &claim_accepted(150, "b", 0));
+        assert_eq!(settle(&mut record, Millis(170), &accepted(100), &fanned_out("a", 4)), SettlementReply::Stale);
+        settle(&mut record, Millis(180), &accepted(150), &settle_of("b", 0, Ending::Continued { matched: 1 }));
+        assert_eq!(claim(&mut record, Millis(190), &claim_accepted(150, "c", 1)), Grant::Granted);
+        // Of its own life it is a fact, whoever reports it.
+        assert_eq!(settle(&mut record, Millis(191), &accepted(150), &fanned_out("d", 0)), SettlementReply::Recorded);
     }
 
     #[test]

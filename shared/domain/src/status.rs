@@ -52,6 +52,8 @@ pub struct Lifetimes {
     pub delivered_ms: u64,
     /// Pending, retrying and failed records, in milliseconds.
     pub unfinished_ms: u64,
+    /// Records of events, in milliseconds.
+    pub event_ms: u64,
 }
 
 impl Lifetimes {

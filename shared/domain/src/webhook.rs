@@ -24,7 +24,7 @@ pub const MAX_BATCH: usize = 100;
 /// Headers that are looked at one by one. More are too many in any case.
 const MAX_VETTED_HEADERS: usize = 100;
 /// What is wrong with an `expires_at` that has passed.
-const PAST: &str = "lies in the past";
+const PAST: &str = "lies in the past: it has expired";
 
 const FIELDS: &[&str] = &["webhook_url", "payload", "reference_id", "event_type", "headers", "expires_at"];
 
@@ -86,13 +86,18 @@ impl Rejection {
 /// # Errors
 /// Every fault of the envelope.
 pub fn read_batch(raw: &RawValue) -> Result<Vec<&RawValue>, Faults> {
-    let mut reader = ObjectReader::open("", raw, &["webhooks"], "the request").map_err(Faults::from)?;
-    let webhooks = reader.required("webhooks").map(|value| elements(value, MAX_BATCH));
-    match webhooks {
+    read_items("webhooks", raw)
+}
+
+/// The items of a batch request, which are in the field `name`.
+pub(crate) fn read_items<'a>(name: &str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, Faults> {
+    let mut reader = ObjectReader::open("", raw, &[name], "the request").map_err(Faults::from)?;
+    let items = reader.required(name).map(|value| elements(value, MAX_BATCH));
+    match items {
         None => {}
-        Some(Err(_)) => reader.fault("webhooks", "must be an array"),
+        Some(Err(_)) => reader.fault(name, "must be an array"),
         Some(Ok((_, count))) if !(1..=MAX_BATCH).contains(&count) => {
-            reader.fault("webhooks", "a batch has 1 to 100 webhooks");
+            reader.fault(name, format!("a batch has 1 to 100 {name}"));
         }
         Some(Ok((items, _))) if reader.is_sound() => return Ok(items),
         Some(Ok(_)) => {}
@@ -124,7 +129,7 @@ pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Re
     );
     let headers = extra_headers(base, &mut reader);
     let expires_at = expires_at(&mut reader, now);
-    let expired = expires_at.filter(|at| *at <= now).map(|_| Fault::at(format!("{base}/expires_at"), PAST));
+    let expired = expires_at.and_then(|at| expired(base, at, now));
 
     match (url, payload) {
         (Some(url), Some(payload)) if reader.is_sound() => {
@@ -205,17 +210,22 @@ fn vetted_url(reader: &mut ObjectReader<'_>, text: String, rules: &Rules) -> Opt
     }
 }
 
-fn payload<'a>(reader: &mut ObjectReader<'a>) -> Option<&'a str> {
+/// The field `payload`, as it was written.
+pub(crate) fn payload<'a>(reader: &mut ObjectReader<'a>) -> Option<&'a str> {
     let Some(raw) = reader.raw("payload") else {
         reader.fault("payload", "the field is missing; send null for an empty payload");
         return None;
     };
-    let text = raw.get();
-    if let Some(c) = refused_by_sqs(text) {
-        reader.fault("payload", format!("U+{:04X} cannot be queued; write it as a JSON escape", u32::from(c)));
-        return None;
+    is_queueable(reader, "payload", raw.get()).then_some(raw.get())
+}
+
+/// Whether a queue takes the JSON text of the field `name`. If not, that is noted.
+pub(crate) fn is_queueable(reader: &mut ObjectReader<'_>, name: &str, text: &str) -> bool {
+    let refused = refused_by_sqs(text);
+    if let Some(c) = refused {
+        reader.fault(name, format!("U+{:04X} cannot be queued; write it as a JSON escape", u32::from(c)));
     }
-    Some(text)
+    refused.is_none()
 }
 
 fn extra_headers(base: &str, reader: &mut ObjectReader<'_>) -> BTreeMap<String, String> {
@@ -257,7 +267,13 @@ fn extra_headers(base: &str, reader: &mut ObjectReader<'_>) -> BTreeMap<String, 
     accepted
 }
 
-fn expires_at(reader: &mut ObjectReader<'_>, now: Millis) -> Option<Millis> {
+/// The fault of an `expires_at` that has passed.
+pub(crate) fn expired(base: &str, at: Millis, now: Millis) -> Option<Fault> {
+    (at <= now).then(|| Fault::at(format!("{base}/expires_at"), PAST))
+}
+
+/// The field `expires_at`. It may lie in the past.
+pub(crate) fn expires_at(reader: &mut ObjectReader<'_>, now: Millis) -> Option<Millis> {
     let text = reader.text("expires_at")?;
     let message = match Millis::parse_rfc3339(&text) {
         None => "must be a date and time in RFC 3339, after 1970",

@@ -54,6 +54,13 @@ impl Rules {
         Self { paths, wanted: wanted.into(), rules: rules.into() }
     }
 
+    /// About how many bytes its paths and combinations take.
+    pub(super) fn bytes(&self) -> usize {
+        let paths: usize = self.paths.iter().map(|path| size_of::<Box<str>>() + path.len()).sum();
+        let rules: usize = self.rules.iter().map(|rule| size_of::<Box<[Field]>>() + size_of_val::<[Field]>(rule)).sum();
+        paths + rules + self.wanted.len() * size_of::<Wanted>()
+    }
+
     /// The rules.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[Field]> {
         self.rules.iter().map(|rule| &**rule)

@@ -13,16 +13,18 @@ use serde_json::value::RawValue;
 
 use super::{Envelope, History, LateOutcome, LateOutcomes, LateReport, Message};
 use crate::delivery::{Delivery, EndpointTarget};
-use crate::identity::{delivery_id, is_delivery_id, is_webhook_id};
+use crate::event::EventPage;
+use crate::identity::{delivery_id, is_record_id, is_webhook_id};
 use crate::names::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
+use crate::trace::Trace;
 
 /// The version of deliveries to one URL.
 const VERSION: u8 = 1;
 /// The version of what 0.1 does not read: its consumers leave it in the queue. So are
 /// deliveries to endpoints, which would end at the wrong place there.
-const VERSION_2: u8 = 2;
+pub(super) const VERSION_2: u8 = 2;
 
 /// Why a queue's message cannot be read. It never shows the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,8 +100,9 @@ struct MessageV1<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum KindV2 {
+pub(super) enum KindV2 {
     Deliver,
+    Event,
     Outcomes,
 }
 
@@ -125,6 +128,8 @@ struct DeliverV2<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
     correlation_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     body_hash: String,
     accepted_at: Millis,
@@ -225,6 +230,7 @@ impl Envelope {
                     headers: fields.headers,
                     event_type: fields.event_type,
                     correlation_id: fields.correlation_id,
+                    trace: None,
                     body_hash: fields.body_hash,
                     accepted_at: fields.accepted_at,
                     deadline: fields.deadline,
@@ -271,6 +277,7 @@ impl Envelope {
         let head: HeadV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
         match head.kind {
             KindV2::Deliver => Message::decode_v2(body).map(|message| Self::Deliver(Box::new(message))),
+            KindV2::Event => EventPage::decode(body).map(|page| Self::Event(Box::new(page))),
             KindV2::Outcomes => LateOutcomes::decode(body).map(|late| Self::LateOutcomes(Box::new(late))),
         }
     }
@@ -281,7 +288,7 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-fn shape(error: &serde_json::Error) -> Malformed {
+pub(super) fn shape(error: &serde_json::Error) -> Malformed {
     let kind = match error.classify() {
         serde_json::error::Category::Io => "unreadable",
         serde_json::error::Category::Syntax => "not JSON",
@@ -299,6 +306,7 @@ impl Message {
             ("endpoint", is_endpoint_id(&fields.endpoint)),
             ("event_id", is_event_id(&fields.event_id)),
             ("life", fields.life.as_deref().is_none_or(is_event_id)),
+            ("trace", fields.trace.as_ref().is_none_or(Trace::is_sound)),
         ] {
             if !is_right {
                 return Err(Malformed::Field(name));
@@ -321,6 +329,7 @@ impl Message {
                 headers: BTreeMap::new(),
                 event_type: fields.event_type,
                 correlation_id: fields.correlation_id,
+                trace: fields.trace,
                 body_hash: fields.body_hash,
                 accepted_at: fields.accepted_at,
                 deadline: fields.deadline,
@@ -379,6 +388,7 @@ impl Message {
             test: target.is_test,
             event_type: delivery.event_type.clone(),
             correlation_id: delivery.correlation_id.clone(),
+            trace: delivery.trace.clone(),
             body_hash: delivery.body_hash.clone(),
             accepted_at: delivery.accepted_at,
             deadline: delivery.deadline,
@@ -395,7 +405,7 @@ impl Message {
 impl LateOutcomes {
     fn decode(body: &Bytes) -> Result<Self, Malformed> {
         let fields: LateOutcomesV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
-        if !fields.outcomes.iter().all(|outcome| is_webhook_id(&outcome.id) || is_delivery_id(&outcome.id)) {
+        if !fields.outcomes.iter().all(|outcome| is_record_id(&outcome.id)) {
             return Err(Malformed::Field("id"));
         }
         Ok(Self {
@@ -442,6 +452,7 @@ mod tests {
                 headers: BTreeMap::from([("x-a".into(), "1".into())]),
                 event_type: Some("order.paid".into()),
                 correlation_id: "c-1".into(),
+                trace: None,
                 body_hash: "h".into(),
                 accepted_at: Millis(1),
                 deadline: Millis(2),

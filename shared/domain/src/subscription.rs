@@ -1,0 +1,207 @@
+//! What fan-out must know of an endpoint: which events it wants, and how long their
+//! deliveries may take.
+
+use url::Url;
+
+use crate::delivery::{Delivery, EndpointTarget};
+use crate::destination::Destination;
+use crate::endpoint::Card;
+use crate::event::Event;
+use crate::filter::event::Event as FilterEvent;
+use crate::filter::{Filter, Match};
+use crate::identity::delivery_id;
+use crate::message::Message;
+use crate::names::is_reserved_event_type;
+use crate::schedule::RetrySchedule;
+use crate::time::Millis;
+
+/// One endpoint's wish for events.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The endpoint's id.
+    pub endpoint: String,
+    /// Its origin, a hint for its deliveries.
+    origin: String,
+    schedule: RetrySchedule,
+    wish: Wish,
+}
+
+#[derive(Clone, Debug)]
+enum Wish {
+    /// Events of these types, as names and `name.*`, that pass the filter. No type stands for
+    /// all but Steadhook's own.
+    Some { event_types: Vec<String>, filter: Option<Filter> },
+    /// What it wants cannot be read.
+    Unknown,
+}
+
+/// Whether an endpoint wants an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It does. So does an endpoint whose card or filter cannot be read: its delivery waits until
+    /// it can be, and nothing is lost.
+    Yes,
+    /// It does not.
+    No,
+    /// Its filter needs too many steps to tell, so it does not get the event.
+    TooCostly,
+}
+
+impl Subscription {
+    /// The subscription that a card says. A filter that cannot be read was written by another
+    /// version.
+    pub fn of(card: &Card) -> Self {
+        let filter = card.filter.as_ref().map(|pattern| pattern.filter()).transpose();
+        let wish = match filter {
+            Ok(filter) => Wish::Some { event_types: card.event_types.clone(), filter },
+            Err(_) => Wish::Unknown,
+        };
+        let origin = Url::parse(&card.url).map(|url| Destination::of(&url).as_str().to_owned());
+        Self {
+            endpoint: card.id.clone(),
+            origin: origin.unwrap_or_default(),
+            schedule: card.retry_schedule.clone(),
+            wish,
+        }
+    }
+
+    /// The subscription of an endpoint whose card cannot be read.
+    pub fn unreadable(endpoint: String) -> Self {
+        Self { endpoint, origin: String::new(), schedule: RetrySchedule::default(), wish: Wish::Unknown }
+    }
+
+    /// Whether it cannot be read what the endpoint wants.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.wish, Wish::Unknown)
+    }
+
+    /// Whether the endpoint wants an event of this type. `event` gives what its filter is asked
+    /// about, if it has one.
+    pub fn wants<'e, 'p: 'e>(&self, event_type: &str, event: impl FnOnce() -> &'e FilterEvent<'p>) -> Wanted {
+        let Wish::Some { event_types, filter } = &self.wish else { return Wanted::Yes };
+        if !is_among(event_type, event_types) {
+            return Wanted::No;
+        }
+        match filter.as_ref().map(|filter| filter.matches(event())) {
+            None | Some(Match::Matched) => Wanted::Yes,
+            Some(Match::NotMatched) => Wanted::No,
+            Some(Match::TooMuchWork) => Wanted::TooCostly,
+        }
+    }
+
+    /// The event's delivery to this endpoint, which begins at `now`.
+    pub fn delivery(&self, event: &Event, now: Millis) -> Message {
+        let target = EndpointTarget {
+            tenant: event.tenant.clone(),
+            endpoint: self.endpoint.clone(),
+            event_id: event.id.clone(),
+            life: None,
+            origin: self.origin.clone(),
+            is_test: false,
+        };
+        let delivery = Delivery {
+            id: delivery_id(&event.id, &self.endpoint, None),
+            endpoint: Some(target),
+            payload: event.payload.clone(),
+            event_type: Some(event.event_type.clone()),
+            correlation_id: event.correlation_id.clone(),
+            trace: event.trace.clone(),
+            body_hash: event.body_hash.clone(),
+            accepted_at: event.accepted_at,
+            deadline: event.expires_at.unwrap_or_else(|| self.schedule.deadline(now)),
+            ..Delivery::default()
+        };
+        Message { delivery, ..Message::default() }
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        let wish = match &self.wish {
+            Wish::Some { event_types, filter } => {
+                let types: usize = event_types.iter().map(|name| size_of::<String>() + name.len()).sum();
+                types + filter.as_ref().map_or(0, Filter::bytes)
+            }
+            Wish::Unknown => 0,
+        };
+        size_of::<Self>() + self.endpoint.len() + self.origin.len() + self.schedule.waits_s().len() * 4 + wish
+    }
+}
+
+/// Whether a type is among these names and `name.*`.
+fn is_among(event_type: &str, wanted: &[String]) -> bool {
+    if wanted.is_empty() {
+        return !is_reserved_event_type(event_type);
+    }
+    wanted.iter().any(|wanted| match wanted.strip_suffix(".*") {
+        Some(parent) => event_type.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.')),
+        None => event_type == wanted,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription(event_types: &[&str], filter: Option<&str>) -> Subscription {
+        let filter = filter.map(|text| Filter::read("", serde_json::from_str(text).unwrap()).unwrap());
+        let event_types = event_types.iter().map(|name| (*name).to_owned()).collect();
+        Subscription { wish: Wish::Some { event_types, filter }, ..Subscription::unreadable("ep_1".into()) }
+    }
+
+    fn wants(subscription: &Subscription, event_type: &str) -> Wanted {
+        let payload = serde_json::from_str(r#"{"amount":5}"#).unwrap();
+        let event = FilterEvent::new(event_type, payload);
+        subscription.wants(event_type, || &event)
+    }
+
+    #[test]
+    fn types_are_wanted_by_name_and_by_what_they_begin_with() {
+        let some = subscription(&["order.paid", "user.*"], None);
+        for (event_type, wanted) in [
+            ("order.paid", Wanted::Yes),
+            ("order.paid.twice", Wanted::No),
+            ("order", Wanted::No),
+            ("user.made", Wanted::Yes),
+            ("user.made.twice", Wanted::Yes),
+            ("user", Wanted::No),
+            ("users.made", Wanted::No),
+        ] {
+            assert_eq!(wants(&some, event_type), wanted, "{event_type}");
+        }
+    }
+
+    #[test]
+    fn steadhooks_own_types_are_wanted_by_name_alone() {
+        assert_eq!(wants(&subscription(&[], None), "order.paid"), Wanted::Yes);
+        assert_eq!(wants(&subscription(&[], None), "steadhook.endpoint.disabled"), Wanted::No);
+        assert_eq!(wants(&subscription(&["steadhook.*"], None), "steadhook.endpoint.disabled"), Wanted::Yes);
+    }
+
+    #[test]
+    fn a_filter_narrows_the_types() {
+        let some = subscription(&["order.paid"], Some(r#"{"payload":{"amount":[5]}}"#));
+        assert_eq!(wants(&some, "order.paid"), Wanted::Yes);
+        assert_eq!(wants(&some, "order.made"), Wanted::No);
+        let other = subscription(&[], Some(r#"{"payload":{"amount":[6]}}"#));
+        assert_eq!(wants(&other, "order.paid"), Wanted::No);
+    }
+
+    #[test]
+    fn deliveries_say_what_their_event_says() {
+        let mut event = Event { tenant: "acme".into(), id: "order-1".into(), ..Event::default() };
+        let some = subscription(&[], None);
+        let message = some.delivery(&event, Millis(70));
+        let id = message.delivery.id.as_str();
+        assert_eq!((id, message.delivery.deadline), ("order-1.ep_1", RetrySchedule::default().deadline(Millis(70))));
+        assert_eq!(message.delivery.webhook_id(), event.webhook_id());
+        event.expires_at = Some(Millis(60));
+        assert_eq!(some.delivery(&event, Millis(70)).delivery.deadline, Millis(60));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_lost() {
+        let unreadable = Subscription::unreadable("ep_1".into());
+        assert!(unreadable.is_unknown());
+        assert_eq!(wants(&unreadable, "order.paid"), Wanted::Yes);
+    }
+}
