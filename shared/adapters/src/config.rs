@@ -91,6 +91,7 @@ pub fn queues(reader: &mut Reader<'_>) -> QueueUrls {
         delivery: reader.required("DELIVERY_QUEUE_URL").to_owned(),
         retry: reader.required("RETRY_QUEUE_URL").to_owned(),
         wait: reader.required("WAIT_QUEUE_URL").to_owned(),
+        event: reader.required("EVENT_QUEUE_URL").to_owned(),
         dead_letter: reader.required("DEAD_LETTER_QUEUE_URL").to_owned(),
     }
 }
@@ -169,10 +170,12 @@ pub fn lives(reader: &mut Reader<'_>) -> Lives {
     let deadline = reader.seconds("DELIVERY_DEADLINE_S", 60..=604_800);
     let delivered = reader.seconds("TTL_DELIVERED_S", 60..=604_800);
     let unfinished = reader.seconds("TTL_UNFINISHED_S", 3600..=2_592_000);
+    let event = reader.seconds("TTL_EVENT_S", 3600..=2_592_000);
     if unfinished < deadline {
         reader.fault("TTL_UNFINISHED_S", "must not be shorter than DELIVERY_DEADLINE_S");
     }
-    let records = Lifetimes { delivered_ms: whole_ms(delivered), unfinished_ms: whole_ms(unfinished) };
+    let records =
+        Lifetimes { delivered_ms: whole_ms(delivered), unfinished_ms: whole_ms(unfinished), event_ms: whole_ms(event) };
     Lives { deadline, records }
 }
 

@@ -3,5 +3,6 @@
 pub mod answer;
 pub mod body;
 mod connector;
+pub mod path;
 pub mod query;
 pub mod receiver_client;

@@ -1,10 +1,12 @@
 //! Everything outside: one file for each service that Steadhook talks to. What a
 //! delivery means is decided in `domain`.
 
+pub mod acceptance;
 pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod dead_letter_store;
+pub mod event_schemas;
 pub mod http;
 pub mod metrics;
 pub mod process;

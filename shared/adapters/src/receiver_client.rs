@@ -9,6 +9,7 @@ use bytes::Bytes;
 use domain::delivery::Delivery;
 use domain::outcome::Attempted;
 use domain::signature::Signer;
+use domain::trace::{self, Trace};
 
 /// What one attempt sends, and where.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct ReceiverCall<'a> {
     pub webhook_id: Cow<'a, str>,
     /// What the attempt's log lines are found by.
     pub correlation_id: &'a str,
+    /// The client's trace.
+    pub trace: Option<&'a Trace>,
     /// The receiver's URL.
     pub url: &'a str,
     /// Headers beside ours, names in lower case.
@@ -49,10 +52,19 @@ impl<'a> ReceiverCall<'a> {
         Self {
             webhook_id: delivery.webhook_id(),
             correlation_id: &delivery.correlation_id,
+            trace: delivery.trace.as_ref(),
             url: &delivery.url,
             headers: &delivery.headers,
             payload: &delivery.payload,
             endpoint: None,
+        }
+    }
+
+    /// The `traceparent` of one attempt. `span` is any random number.
+    pub fn traceparent(&self, span: u64) -> String {
+        match self.trace {
+            Some(trace) => trace.traceparent(span),
+            None => trace::traceparent(self.correlation_id, span),
         }
     }
 }

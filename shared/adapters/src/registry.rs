@@ -1,10 +1,11 @@
-//! What every registry of endpoints offers. Consumers read cards, and `endpoints` writes
-//! them.
+//! What every registry of endpoints and event types offers. Consumers read cards and schemas,
+//! and `endpoints` writes them.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::endpoint::Card;
+use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,24 @@ pub struct TenantPage {
     pub next: Option<String>,
 }
 
+/// A part of the catalogue of event types, by name. What cannot be read is left out.
+#[derive(Clone, Debug, Default)]
+pub struct EventTypePage {
+    /// The event types.
+    pub event_types: Vec<EventType>,
+    /// The name after which the catalogue goes on, if it does.
+    pub next: Option<String>,
+}
+
+/// An event type that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalogued {
+    /// As the catalogue has it now.
+    pub event_type: EventType,
+    /// Whether the catalogue had none of this name.
+    pub is_new: bool,
+}
+
 /// How far the walk through all cards is that seals their values with the newest master key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resealing {
@@ -133,15 +152,55 @@ pub trait Cards: Send + Sync {
     async fn cards(&self, wanted: &[EndpointKey], consistently: bool) -> Result<Vec<CardFound>, RegistryError>;
 }
 
+/// Where fan-out reads the endpoints of a tenant.
+#[async_trait]
+pub trait CardLists: Send + Sync {
+    /// The revisions of these tenants, in their order, as they are now: 1 to [`MAX_CARDS`],
+    /// each named once. It is 0 of a tenant that never had an endpoint. Cards that are listed
+    /// after this have every change that the revision counts.
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError>;
+
+    /// Up to `limit` cards of a tenant, by id, after this one. Large cards make a shorter page.
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError>;
+}
+
+/// The catalogue of event types. A write takes the place of what was there, so the last one
+/// counts.
+#[async_trait]
+pub trait EventTypes: Send + Sync {
+    /// The event types of these names, in their order, each named once. One that was written a
+    /// moment ago may be missing or old. One that cannot be read is told in the log, and is
+    /// `None` like one that is not there.
+    async fn event_types(&self, names: &[String]) -> Result<Vec<Option<EventType>>, RegistryError>;
+
+    /// The event type of this name as it is now.
+    async fn event_type(&self, name: &str) -> Result<Option<EventType>, RegistryError>;
+
+    /// Up to `limit` event types, by name, after this one. Large ones make a shorter page.
+    async fn list_event_types(&self, after: Option<&str>, limit: usize) -> Result<EventTypePage, RegistryError>;
+
+    /// Writes an event type. One that is there keeps the time when it was made.
+    async fn put_event_type(
+        &self,
+        name: &str,
+        definition: &Definition,
+        now: Millis,
+    ) -> Result<Catalogued, RegistryError>;
+
+    /// Deletes an event type. `false` if there was none.
+    async fn delete_event_type(&self, name: &str) -> Result<bool, RegistryError>;
+}
+
 /// Where cards are written.
 #[async_trait]
-pub trait Registry: Cards {
+pub trait Registry: Cards + CardLists + EventTypes {
     /// Writes the card of a new endpoint, unless its tenant has `most` already. A card that
     /// this wrote before is written: requests are repeated.
     async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError>;
 
     /// Writes `card` in the place of `before`, whose version it follows. The tenant's revision
-    /// rises only with a change that matters to fan-out: of state or event types.
+    /// rises only with a change that matters to fan-out: of state, event types, filter or retry
+    /// schedule.
     async fn replace(&self, before: &Card, card: &Card) -> Result<Written, RegistryError>;
 
     /// Deletes an endpoint, and leaves a tombstone.
@@ -149,9 +208,6 @@ pub trait Registry: Cards {
 
     /// The endpoint of this uid, if there is one.
     async fn by_uid(&self, tenant: &str, uid: &str) -> Result<Option<Card>, RegistryError>;
-
-    /// Up to `limit` cards of a tenant, by id, after this one. Large cards make a shorter page.
-    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError>;
 
     /// What is known of a tenant, if it ever had an endpoint.
     async fn tenant(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError>;

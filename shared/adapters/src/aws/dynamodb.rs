@@ -50,7 +50,7 @@ mod attribute {
     pub(super) const REDRIVEN_AT: &str = "redriven_at";
     pub(super) const MONTH: &str = "month";
     pub(super) const RECORD: &str = "record";
-    /// The dead letter of a delivery to an endpoint. 0.1 does not know this name, so it
+    /// The dead letter of an event or of a delivery to an endpoint. 0.1 does not know this name, so it
     /// cannot send one to an empty URL.
     pub(super) const RECORD_2: &str = "record2";
     pub(super) const BODY_HASH: &str = "body_hash";
@@ -75,7 +75,8 @@ impl Table {
         let mut item = Item::new();
         let mut set = |name: &str, value| item.insert(name.to_owned(), value);
         set(attribute::ID, text(&letter.webhook_id));
-        let record = if letter.endpoint.is_some() { attribute::RECORD_2 } else { attribute::RECORD };
+        let record =
+            if letter.endpoint.is_some() || letter.event.is_some() { attribute::RECORD_2 } else { attribute::RECORD };
         set(record, AttributeValue::S(serde_json::to_string(letter)?));
         set(attribute::BODY_HASH, text(&letter.body_hash));
         set(attribute::ACCEPTED_AT, number(letter.accepted_at.0));

@@ -1,6 +1,7 @@
-//! The registry of endpoints in DynamoDB. What belongs together is written in one
+//! The registry of endpoints and event types in DynamoDB. What belongs together is written in one
 //! transaction, so that nothing is half written.
 
+mod event_types;
 mod items;
 mod reading;
 mod table;
@@ -16,7 +17,7 @@ use self::transaction::{Condition, Ended, Revision, Step};
 use super::account::Account;
 use super::attributes::{Item, text_in};
 use crate::registry::{
-    CardFound, CardPage, Cards, EndpointKey, Registry, RegistryError, Resealing, Tenant, TenantPage, Written,
+    CardFound, CardLists, CardPage, Cards, EndpointKey, Registry, RegistryError, Resealing, Tenant, TenantPage, Written,
 };
 
 /// The real table.
@@ -69,6 +70,17 @@ impl Cards for RegistryTable {
 }
 
 #[async_trait]
+impl CardLists for RegistryTable {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+        self.table.read_revisions(tenants).await
+    }
+
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
+        self.table.list_cards(tenant, after, limit).await
+    }
+}
+
+#[async_trait]
 impl Registry for RegistryTable {
     async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError> {
         let mut steps = vec![self.put_card(card, Condition::Absent)?];
@@ -96,7 +108,7 @@ impl Registry for RegistryTable {
             steps.extend(self.free_uid(before)?);
             steps.extend(self.take_uid(card)?);
         }
-        if !before.gets_what(card) {
+        if !before.fans_out_like(card) {
             steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Changed)?));
         }
         let failed = match self.table.transact(steps).await? {
@@ -133,10 +145,6 @@ impl Registry for RegistryTable {
         let card = items::card_in(&item)?;
         // It may have been given away between the two reads.
         Ok((card.uid.as_deref() == Some(uid)).then_some(card))
-    }
-
-    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
-        self.table.list_cards(tenant, after, limit).await
     }
 
     async fn tenant(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError> {

@@ -22,7 +22,7 @@ const DELAY_CAP: Duration = Duration::from_secs(900);
 /// The longest `MessageGroupId`, in characters.
 const MAX_GROUP_ID: usize = 128;
 /// Most messages in one `SendMessageBatch`.
-const MAX_ENTRIES: usize = 10;
+pub const MAX_ENTRIES: usize = 10;
 /// Most bytes in one `SendMessageBatch`, attributes included: SQS takes 1 MiB.
 pub const MAX_BATCH_BYTES: usize = 1_000_000;
 
@@ -30,7 +30,7 @@ pub const MAX_BATCH_BYTES: usize = 1_000_000;
 /// is missing are the sender's fault too, in AWS's words, and pass.
 const REFUSALS: [&str; 3] = ["InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"];
 
-/// One of the four queues.
+/// One of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum QueueName {
@@ -41,6 +41,8 @@ pub enum QueueName {
     /// What is due later than one delay of SQS can last. It comes back to be looked at, and
     /// must not stand before retries that are due.
     Wait,
+    /// Events, whose fan-out makes deliveries.
+    Event,
     /// What was given up.
     DeadLetter,
 }
@@ -191,7 +193,7 @@ pub trait Depths: Send + Sync {
     async fn depth(&self, queue_name: QueueName) -> Result<Depth, DepthError>;
 }
 
-/// The URLs of the four queues.
+/// The URLs of the queues.
 #[derive(Clone, Debug)]
 pub struct QueueUrls {
     /// Of [`QueueName::Delivery`].
@@ -200,6 +202,8 @@ pub struct QueueUrls {
     pub retry: String,
     /// Of [`QueueName::Wait`].
     pub wait: String,
+    /// Of [`QueueName::Event`].
+    pub event: String,
     /// Of [`QueueName::DeadLetter`].
     pub dead_letter: String,
 }
@@ -211,6 +215,7 @@ impl QueueUrls {
             QueueName::Delivery => &self.delivery,
             QueueName::Retry => &self.retry,
             QueueName::Wait => &self.wait,
+            QueueName::Event => &self.event,
             QueueName::DeadLetter => &self.dead_letter,
         }
     }

@@ -4,6 +4,7 @@
 use crate::telemetry::chain;
 use domain::fault::{Fault, Faults};
 use domain::identity::is_correlation_id;
+use domain::trace::Trace;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -18,6 +19,11 @@ pub fn correlation_id(headers: &HeaderMap) -> String {
         Some(id) if is_correlation_id(id) => id.to_owned(),
         _ => new_correlation_id(),
     }
+}
+
+/// The caller's trace, if it sent one.
+pub fn trace(headers: &HeaderMap) -> Option<Trace> {
+    Trace::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
 /// 95 random bits in 16 characters: every record carries one.

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::address::Guard;
 use domain::headers::vet;
-use domain::identity::traceparent;
 use domain::outcome::{Answer, Attempted, Outcome, classify};
 use domain::redaction::redacted;
 use domain::retry::parse_retry_after;
@@ -174,8 +173,8 @@ impl HttpReceiverClient {
         headers.insert("webhook-timestamp", HeaderValue::from(now.as_secs()));
         headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
         headers.insert("x-correlation-id", HeaderValue::try_from(call.correlation_id)?);
-        let trace = traceparent(call.correlation_id, fastrand::u64(..));
-        headers.insert("traceparent", HeaderValue::try_from(trace)?);
+        let traceparent = call.traceparent(fastrand::u64(..));
+        headers.insert("traceparent", HeaderValue::try_from(traceparent)?);
         Ok(headers)
     }
 

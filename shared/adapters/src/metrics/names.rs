@@ -38,8 +38,8 @@ pub struct Family {
 }
 
 /// The functions, by name.
-pub const FUNCTIONS: [&str; 8] =
-    ["enqueue", "deliver", "archive", "operate", "endpoints", "health", "cleanup", "metrics"];
+pub const FUNCTIONS: [&str; 9] =
+    ["enqueue", "fanout", "deliver", "archive", "operate", "endpoints", "health", "cleanup", "metrics"];
 /// `none` is a success.
 const CLASSES: [&str; 1 + ErrorClass::VARIANTS.len()] = {
     let mut all = ["none"; 1 + ErrorClass::VARIANTS.len()];
@@ -70,7 +70,14 @@ const END_TO_END: &str = "webhook_end_to_end_seconds";
 const RETRIES: &str = "webhook_retries_total";
 const DEAD_LETTERS: &str = "webhook_dead_letters_total";
 const TRANSITIONS: &str = "circuit_breaker_transitions_total";
+const EVENTS_ACCEPTED: &str = "event_accepted_total";
+const EVENTS_FANNED_OUT: &str = "event_fanned_out_total";
+const EVENT_DELIVERIES: &str = "event_deliveries_total";
+const EVENT_FAN_OUT: &str = "event_fan_out_seconds";
+const EVENT_WAITS: &str = "event_waits_total";
+const FILTERS_TOO_COSTLY: &str = "event_filters_too_costly_total";
 const CARDS_UNUSABLE: &str = "endpoint_cards_unusable_total";
+const SCHEMAS_UNUSABLE: &str = "event_schemas_unusable_total";
 const REDIS_FAILURES: &str = "redis_failures_total";
 const INVOCATIONS: &str = "task_invocations_total";
 const TASK_DURATION: &str = "task_duration_seconds";
@@ -106,8 +113,24 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 30] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
+    family(EVENTS_ACCEPTED, Kind::Counter, &[], "Events accepted and queued."),
+    family(EVENTS_FANNED_OUT, Kind::Counter, &[], "Events whose deliveries are all queued."),
+    family(EVENT_DELIVERIES, Kind::Counter, &[], "Deliveries that fan-out queued, one for each endpoint that matched."),
+    family(
+        EVENT_FAN_OUT,
+        Kind::Histogram(&END_TO_END_S),
+        &[],
+        "From an event's acceptance until its last delivery was queued.",
+    ),
+    family(EVENT_WAITS, Kind::Counter, &[], "Pages of events that had to wait for the registry or a queue."),
+    family(
+        FILTERS_TOO_COSTLY,
+        Kind::Counter,
+        &[],
+        "Endpoints that did not get an event because their filter needs too many steps for it.",
+    ),
     family(
         DELIVERIES,
         Kind::Counter,
@@ -126,6 +149,12 @@ pub const FAMILIES: [Family; 23] = [
     family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
     family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
     family(CARDS_UNUSABLE, Kind::Counter, &[], "Cards of endpoints whose secrets could not be opened."),
+    family(
+        SCHEMAS_UNUSABLE,
+        Kind::Counter,
+        &[],
+        "Event types whose payloads were accepted unchecked: their schemas could not be read or used.",
+    ),
     family(REDIS_FAILURES, Kind::Counter, &[], "Round trips to Redis that failed."),
     family(
         INVOCATIONS,
@@ -190,6 +219,32 @@ pub fn enqueued(count: u64) {
     counter!(ENQUEUED).increment(count);
 }
 
+/// Events were accepted.
+pub fn event_accepted(count: u64) {
+    counter!(EVENTS_ACCEPTED).increment(count);
+}
+
+/// An event is fanned out, so long after it was accepted.
+pub fn event_fanned_out(duration: Duration) {
+    counter!(EVENTS_FANNED_OUT).increment(1);
+    histogram!(EVENT_FAN_OUT).record(duration.as_secs_f64());
+}
+
+/// Fan-out queued deliveries.
+pub fn event_deliveries(count: u64) {
+    counter!(EVENT_DELIVERIES).increment(count);
+}
+
+/// A page of an event has to wait.
+pub fn event_waits() {
+    counter!(EVENT_WAITS).increment(1);
+}
+
+/// A filter needs too many steps for an event.
+pub fn filter_too_costly() {
+    counter!(FILTERS_TOO_COSTLY).increment(1);
+}
+
 /// A message of a delivery was worked on.
 pub fn delivery(outcome: DeliveryResult) {
     counter!(DELIVERIES, "outcome" => outcome.as_str()).increment(1);
@@ -224,6 +279,11 @@ pub fn card_unusable() {
     counter!(CARDS_UNUSABLE).increment(1);
 }
 
+/// The schemas of so many event types could not be read or used.
+pub fn schemas_unusable(count: u64) {
+    counter!(SCHEMAS_UNUSABLE).increment(count);
+}
+
 /// A round trip to Redis failed.
 pub fn redis_failed() {
     counter!(REDIS_FAILURES).increment(1);
@@ -248,7 +308,7 @@ pub(super) fn failed_invocations(function: &str) -> String {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 23] = FAMILIES;
+    static ALL: [Family; 30] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 

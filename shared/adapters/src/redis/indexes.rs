@@ -28,15 +28,22 @@ pub enum Kind {
     Webhooks,
     /// Deliveries to endpoints.
     Deliveries,
+    /// Events. They have records, and no index has them.
+    Events,
 }
 
 impl Kind {
-    /// Both.
+    /// Those that have indexes.
     pub const ALL: [Self; 2] = [Self::Webhooks, Self::Deliveries];
 
-    /// Of the delivery with this id: only the id of one to an endpoint has dots.
+    /// Of the record with this id: only the id of a delivery to an endpoint has dots, and only
+    /// that of an event has a tilde.
     fn of(id: &str) -> Self {
-        if id.contains('.') { Self::Deliveries } else { Self::Webhooks }
+        match id {
+            id if id.contains('~') => Self::Events,
+            id if id.contains('.') => Self::Deliveries,
+            _ => Self::Webhooks,
+        }
     }
 }
 
@@ -76,6 +83,7 @@ fn key(kind: Kind, status: Status) -> String {
     match kind {
         Kind::Webhooks => format!("webhook_index:{}", status.as_str()),
         Kind::Deliveries => format!("delivery_index:{}", status.as_str()),
+        Kind::Events => format!("event_index:{}", status.as_str()),
     }
 }
 

@@ -1,9 +1,10 @@
-//! The records of deliveries in Redis: `domain::record_rules` as scripts on one key.
+//! The records of deliveries and events in Redis: `domain::record_rules` as scripts on one key.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::identity::split_event_record_id;
 use domain::record::{
     Claim, Ending, Grant, Lease, NewRecord, Record, Removal, Reservation, Settlement, SettlementReply,
 };
@@ -39,9 +40,19 @@ pub struct StoredRecord {
     pub ttl_ms: Option<u64>,
 }
 
-/// The record's key. Deliveries to endpoints, whose ids have dots, have keys of their own.
+/// The record's key. Deliveries to endpoints, whose ids have dots, have keys of their own,
+/// and so have events.
 pub fn key(id: &str) -> String {
-    if id.contains('.') { format!("delivery:{id}") } else { format!("webhook_status:{id}") }
+    match split_event_record_id(id) {
+        Some((tenant, event_id)) => format!("event:{tenant}:{event_id}"),
+        None if id.contains('.') => format!("delivery:{id}"),
+        None => format!("webhook_status:{id}"),
+    }
+}
+
+/// How long a record lives, in milliseconds. One of an event has one life, whatever it says.
+fn life_of(id: &str, status: Status, lifetimes: Lifetimes) -> u64 {
+    if split_event_record_id(id).is_some() { lifetimes.event_ms } else { lifetimes.of(status) }
 }
 
 /// `domain::record_rules::reserve` for the delivery `id`.
@@ -68,7 +79,7 @@ pub fn look_up(id: &str, new_record: &NewRecord) -> Query<Reservation> {
 
 /// `domain::record_rules::confirm` for the delivery `id`.
 pub fn confirm(id: &str, new_record: &NewRecord, lifetimes: Lifetimes) -> Query<Status> {
-    let args = Args::new().with(&new_record.body_hash).with(lifetimes.unfinished_ms);
+    let args = Args::new().with(&new_record.body_hash).with(life_of(id, Status::Pending, lifetimes));
     query(&CONFIRM, id, with_fields(args, new_record), status)
 }
 
@@ -90,7 +101,7 @@ pub fn claim(id: &str, claim: &Claim, lifetimes: Lifetimes) -> Query<Grant> {
         .with(claim.lease_ms)
         .with(&new_record.body_hash)
         .with(MAX_CRASHES)
-        .with(lifetimes.unfinished_ms)
+        .with(life_of(id, Status::Pending, lifetimes))
         .with(Status::waiting(new_record.attempts).as_str())
         .with(new_record.attempts)
         .with(new_record.expires_at.0);
@@ -114,7 +125,7 @@ pub fn settle(
 ) -> Query<SettlementReply> {
     let (ending, mut fields) = view(&settlement.ending);
     fields.extend(settlement.log.clone().map(|log| (field::LOG, log)));
-    let ttl = if ending == "delivered" { lifetimes.delivered_ms } else { lifetimes.unfinished_ms };
+    let ttl = life_of(id, settlement.ending.final_status().unwrap_or(Status::Pending), lifetimes);
     let mut args = Args::new()
         .with(&settlement.token)
         .with(settlement.hop)
@@ -160,7 +171,7 @@ pub fn redrive(id: &str, new_record: &NewRecord, hop: u32, due: Millis, lifetime
         .with(hop)
         .with(due.0)
         .with(&new_record.body_hash)
-        .with(lifetimes.unfinished_ms)
+        .with(life_of(id, Status::Pending, lifetimes))
         .with(new_record.expires_at.0);
     query(&REDRIVE, id, with_fields(args, new_record), status)
 }
@@ -169,7 +180,7 @@ pub fn redrive(id: &str, new_record: &NewRecord, hop: u32, due: Millis, lifetime
 /// whether it had none.
 pub fn set_missing_ttl(id: &str, record: &Record, now: Millis, lifetimes: Lifetimes) -> Query<bool> {
     let age = record.updated_at.until(now);
-    let life = Duration::from_millis(lifetimes.of(record.status));
+    let life = Duration::from_millis(life_of(id, record.status, lifetimes));
     let left = life.saturating_sub(age).max(SHORTEST_LIFE);
     let mut expire = redis::cmd("PEXPIRE");
     expire.arg(key(id)).arg(whole_ms(left)).arg("NX");
@@ -246,8 +257,21 @@ fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
                 (field::DURATION_MS, duration_ms.map(|ms| ms.to_string()).unwrap_or_default()),
             ],
         ),
+        // To the script, a page is an attempt that another follows.
+        Ending::Continued { matched } => ("retrying", progress(Status::Retrying, *matched)),
+        Ending::FannedOut { matched } => ("fanned_out", progress(Status::Delivered, *matched)),
         Ending::Released => ("released", Vec::new()),
     }
+}
+
+/// What the record of an event says after a page.
+fn progress(status: Status, matched: u32) -> Vec<(&'static str, String)> {
+    vec![
+        (field::STATUS, status.as_str().to_owned()),
+        (field::ERROR, String::new()),
+        (field::NEXT_ATTEMPT_AT, String::new()),
+        (field::MATCHED, matched.to_string()),
+    ]
 }
 
 fn with_fields(mut args: Args, new_record: &NewRecord) -> Args {
@@ -286,6 +310,7 @@ pub(super) mod field {
     pub(crate) const UNKNOWN: &str = "unknown";
     pub(crate) const TENANT: &str = "tenant";
     pub(crate) const LOG: &str = "log";
+    pub(crate) const MATCHED: &str = "matched";
 }
 
 /// The fields that a record begins with.
@@ -330,6 +355,7 @@ pub fn fields(record: &Record) -> BTreeMap<&'static str, String> {
     set(field::NEXT_ATTEMPT_AT, record.next_attempt_at.map(|at| at.0.to_string()));
     set(field::DURATION_MS, record.duration_ms.map(|ms| ms.to_string()));
     set(field::LOG, record.log.clone());
+    set(field::MATCHED, record.matched.map(|count| count.to_string()));
     fields
 }
 
@@ -369,6 +395,7 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Record> {
         duration_ms: number(field::DURATION_MS),
         unknown: fields.contains_key(field::UNKNOWN),
         log: text(field::LOG),
+        matched: small(field::MATCHED),
     })
 }
 

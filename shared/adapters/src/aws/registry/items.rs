@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::endpoint::Card;
+use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
 use serde::de::DeserializeOwned;
 
@@ -24,9 +25,14 @@ pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const DELETED_AT: &str = "deleted_at";
 pub(super) const TTL: &str = "ttl";
 pub(super) const RESEALING: &str = "resealing";
+pub(super) const DEFINITION: &str = "definition";
+pub(super) const CREATED_AT: &str = "created_at";
+pub(super) const UPDATED_AT: &str = "updated_at";
 
 /// The partition of the directory.
 pub(super) const DIRECTORY: &str = "TENANTS";
+/// The partition of the catalogue of event types.
+pub(super) const CATALOGUE: &str = "TYPES";
 /// How the sort keys of cards begin.
 pub(super) const CARD_PREFIX: &str = "E#";
 
@@ -57,6 +63,10 @@ pub(super) fn revision_key(tenant: &str) -> Item {
 
 pub(super) fn directory_key(tenant: &str) -> Item {
     key(DIRECTORY, tenant)
+}
+
+pub(super) fn event_type_key(name: &str) -> Item {
+    key(CATALOGUE, name)
 }
 
 pub(super) fn resealing_key() -> Item {
@@ -104,6 +114,11 @@ pub(super) fn of_resealing(resealing: &Resealing) -> Result<Item, RegistryError>
     Ok(item)
 }
 
+/// A definition as the catalogue keeps it.
+pub(super) fn of_definition(definition: &Definition) -> Result<String, RegistryError> {
+    serde_json::to_string(definition).map_err(|error| RegistryError::Incomplete(Some(error)))
+}
+
 fn json_in<T: DeserializeOwned>(item: &Item, name: &str) -> Result<T, RegistryError> {
     let json = item.get(name).and_then(|value| value.as_s().ok()).ok_or(RegistryError::Incomplete(None))?;
     serde_json::from_str(json).map_err(|error| RegistryError::Incomplete(Some(error)))
@@ -123,6 +138,17 @@ pub(super) fn card_in(item: &Item) -> Result<Card, RegistryError> {
 /// The endpoint that the key of a card's item names.
 pub(super) fn endpoint_of(item: &Item) -> String {
     text_in(item, SK).strip_prefix(CARD_PREFIX).unwrap_or_default().to_owned()
+}
+
+/// The event type of an item.
+pub(super) fn event_type_in(item: &Item) -> Result<EventType, RegistryError> {
+    let time = |name| number_in(item, name).map(Millis).ok_or(RegistryError::Incomplete(None));
+    Ok(EventType {
+        name: text_in(item, SK),
+        definition: json_in(item, DEFINITION)?,
+        created_at: time(CREATED_AT)?,
+        updated_at: time(UPDATED_AT)?,
+    })
 }
 
 pub(super) fn tenant_in(item: &Item) -> Tenant {

@@ -19,7 +19,7 @@ const TRIES: u32 = 5;
 /// The longest wait before they are asked for again. It doubles.
 const WAIT: Duration = Duration::from_millis(50);
 
-type Found = HashMap<(String, String), Item>;
+pub(super) type Found = HashMap<(String, String), Item>;
 
 fn unread(error: impl Into<BoxError>) -> RegistryError {
     RegistryError::Read(error.into())
@@ -70,8 +70,19 @@ impl Table {
         Ok(wanted.iter().map(of).collect())
     }
 
+    /// The revisions of these tenants, as they are now.
+    pub(super) async fn read_revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+        let keys: Vec<Item> = tenants.iter().map(|tenant| items::revision_key(tenant)).collect();
+        let mut found = Found::new();
+        for part in keys.chunks(MAX_CARDS) {
+            found.extend(self.batch(part.to_vec(), true).await?);
+        }
+        let revision = |key| found.get(&items::name_of(key)).map_or(0, |item| items::tenant_in(item).revision);
+        Ok(keys.iter().map(revision).collect())
+    }
+
     /// Up to 100 items. DynamoDB may leave some out of an answer; they are asked for again.
-    async fn batch(&self, keys: Vec<Item>, consistently: bool) -> Result<Found, RegistryError> {
+    pub(super) async fn batch(&self, keys: Vec<Item>, consistently: bool) -> Result<Found, RegistryError> {
         let mut found = Found::new();
         let mut left = keys;
         let mut tried = 0;
@@ -94,7 +105,7 @@ impl Table {
     }
 
     /// A part of a partition whose sort keys begin with `prefix`, after a key.
-    async fn page(
+    pub(super) async fn page(
         &self,
         partition: &str,
         prefix: &str,

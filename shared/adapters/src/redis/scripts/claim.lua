@@ -51,11 +51,10 @@ else
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
 end
 if hop > at_hop then
-  if status == 'failed' then
-    -- A redrive begins anew.
-    crashes = 0
-    redis.call('HDEL', key, 'error', 'error_class')
-  end
+  -- The work on the hop before came to its successor: its crashes do not count any more.
+  crashes = 0
+  -- A redrive begins anew.
+  if status == 'failed' then redis.call('HDEL', key, 'error', 'error_class') end
   redis.call('HSET', key, 'expires_at', expires_at, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
 end
 if found[9] and hop == at_hop then

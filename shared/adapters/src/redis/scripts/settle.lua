@@ -8,6 +8,7 @@ local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'l
   'unknown', 'webhook_url', 'created_at')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
+local done = ending == 'delivered' or ending == 'fanned_out'
 if not status then
   if ending == 'released' then return 'stale' end
   for i = 7, 6 + count, 2 do
@@ -26,14 +27,16 @@ else
     redis.call('HDEL', key, 'lease', 'lease_until', 'firm')
     return 'recorded'
   end
-  if status == 'delivered' then return ending == 'delivered' and 'recorded' or 'stale' end
-  -- A 2xx is a fact whoever reports it; anything else may be old news.
+  if status == 'delivered' then return done and 'recorded' or 'stale' end
+  -- A 2xx is a fact whoever reports it; anything else may be old news. The end of a fan-out is
+  -- a fact for its own life: a later event may be for other endpoints.
   if ending ~= 'delivered' then
-    -- So is what happened to an earlier delivery under this id.
     local older = tonumber(new_field('created_at', 7 + count) or 0) < tonumber(found[10] or 0)
+    if older then return 'stale' end
+  end
+  if not done then
     local others = holder and holder ~= token and tonumber(found[5]) > now
-    if older
-      or at_hop > hop
+    if at_hop > hop
       or (at_hop == hop and others)
       or (at_hop == hop and status == 'failed' and not found[8] and ending == 'failed') then
       return 'stale'
@@ -43,11 +46,11 @@ end
 
 local next_hop = hop
 if ending == 'retrying' or ending == 'parked' then next_hop = hop + 1 end
-if ending == 'delivered' then next_hop = math.max(at_hop, hop) end
+if done then next_hop = math.max(at_hop, hop) end
 local gone = {'lease', 'lease_until', 'firm', 'reserved', 'unknown'}
 if ending ~= 'parked' then gone[#gone + 1] = 'crashes' end
 local kept = {'updated_at', text_of(now)}
-if ending == 'delivered' then
+if done then
   -- Nothing changes it any more.
   gone[#gone + 1] = 'claimed'; gone[#gone + 1] = 'settled'
 else
