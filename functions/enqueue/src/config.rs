@@ -17,6 +17,10 @@ pub struct Config {
     pub rules: Rules,
     /// How long deliveries and their records live.
     pub lives: Lives,
+    /// Whether payloads of events are held against the schemas of their types.
+    pub validates_events: bool,
+    /// The name of the table with event types.
+    pub registry_table: String,
 }
 
 /// Reads the settings.
@@ -29,5 +33,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         queues: config::queues(reader),
         rules: Rules { max_payload_bytes: config::max_payload_bytes(reader), guard: config::guard(reader) },
         lives: config::lives(reader),
+        validates_events: reader.flag("VALIDATE_EVENTS"),
+        registry_table: config::registry_table(reader),
     })
 }

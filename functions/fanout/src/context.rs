@@ -1,0 +1,108 @@
+//! What every step works with: clients and settings, and questions to Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters::acceptance::Acceptor;
+use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
+use adapters::clock::Clock;
+use adapters::redis::query::{Replies, ReplyError, Trip};
+use adapters::redis::transport::RedisPort;
+use adapters::telemetry::chain;
+use domain::ingest::IngestRules;
+use domain::status::Lifetimes;
+use domain::time::Millis;
+use tokio::sync::Semaphore;
+
+use crate::config::{Config, PageLimits};
+use crate::subscriptions::Subscriptions;
+
+/// A lease outlives its holder by this much.
+const GRACE: Duration = Duration::from_secs(1);
+/// Most calls of SQS at a time. Each carries a megabyte at most, so this bounds memory.
+const MOST_SENDS: usize = 8;
+
+/// Bytes of a payload that take one share.
+const SHARE: usize = 1024;
+/// How many shares there are: payloads of half a megabyte are asked about at a time. What is
+/// read of a payload may be fifty times as large.
+const PAYLOAD_SHARES: u32 = 512;
+
+/// The shares that a payload of so many bytes takes.
+pub(crate) fn share(bytes: usize) -> u32 {
+    u32::try_from(bytes / SHARE + 1).unwrap_or(PAYLOAD_SHARES).min(PAYLOAD_SHARES)
+}
+
+/// Clients and settings.
+pub(crate) struct Context {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) redis: Arc<dyn RedisPort>,
+    pub(crate) clock: Clock,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) pages: PageLimits,
+    pub(crate) ingest: IngestRules,
+    pub(crate) ingest_queue: String,
+    /// Accepts events of other systems.
+    pub(crate) acceptor: Acceptor,
+    /// The memory for payloads that are asked about, in shares.
+    pub(crate) payloads: Semaphore,
+    sends: Semaphore,
+}
+
+impl Context {
+    pub(crate) fn new(
+        config: &Config,
+        queue: Arc<dyn Queue>,
+        redis: Arc<dyn RedisPort>,
+        clock: Clock,
+        subscriptions: Subscriptions,
+    ) -> Self {
+        let (lifetimes, pages) = (config.lives.records, config.pages);
+        let (ingest, ingest_queue) = (config.ingest.clone(), config.ingest_queue.clone());
+        let acceptor = Acceptor::new(Arc::clone(&queue), Arc::clone(&redis), lifetimes);
+        let (sends, payloads) = (Semaphore::new(MOST_SENDS), Semaphore::new(PAYLOAD_SHARES as usize));
+        Self { queue, redis, clock, subscriptions, lifetimes, pages, ingest, ingest_queue, acceptor, payloads, sends }
+    }
+
+    /// How long an invocation that ends at `ends_at` can still live.
+    pub(crate) fn lease(&self, ends_at: Millis) -> Duration {
+        self.clock.now().until(ends_at) + GRACE
+    }
+
+    /// One round trip; no replies if Redis is away.
+    pub(crate) async fn round_trip(&self, trip: Trip) -> Replies {
+        trip.run(self.redis.as_ref()).await.unwrap_or_else(|error| {
+            tracing::error!(code = error.code(), error = %chain(&error), "Redis is away; fan-out goes on without it");
+            Replies::default()
+        })
+    }
+
+    /// Sends messages in one call, when its turn has come.
+    pub(crate) async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        // Nothing closes it.
+        let _permit = self.sends.acquire().await.ok();
+        self.queue.send(queue_name, messages).await
+    }
+}
+
+/// The reply of Redis about `subject`; `None` when there is none that can be used.
+pub(crate) fn usable<T>(reply: Result<T, ReplyError>, subject: &str) -> Option<T> {
+    match reply {
+        Ok(answer) => Some(answer),
+        // Its round trip failed, and that is in the log already.
+        Err(error) if error.was_not_sent() => None,
+        Err(error) => {
+            tracing::error!(subject, code = error.code(), error = %chain(&error), "Redis rejected a command or sent an unusable reply");
+            None
+        }
+    }
+}
+
+/// A fresh token: 64 random bits in hex.
+pub(crate) fn token() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}

@@ -1,0 +1,96 @@
+//! What becomes of one message of the queue. Pure: `finish` carries it out.
+
+use domain::event::EventPage;
+use domain::reason::Reason;
+use domain::record::{Ending, NewRecord, Settlement};
+
+/// A claim that is held on an event, and what its record is to learn.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldClaim {
+    /// What its record is named by.
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) hop: u32,
+    pub(crate) new_record: NewRecord,
+    /// Whether Redis has it.
+    pub(crate) is_known: bool,
+}
+
+impl HeldClaim {
+    /// How it ended, as its record is told.
+    pub(crate) fn settlement(&self, ending: Ending) -> Settlement {
+        Settlement { token: self.token.clone(), hop: self.hop, ending, log: None }
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It is finished, or carried on by another message.
+    Superseded,
+    /// SQS is to keep it.
+    Keep,
+    /// SQS is to keep it, and its lease is given back.
+    Release(HeldClaim),
+    /// It is not due: the same hop is queued again.
+    Wait(Box<EventPage>),
+    /// A successor carries the event on.
+    Continue { claim: HeldClaim, successor: Box<EventPage>, ending: Ending },
+    /// All endpoints have their deliveries.
+    FannedOut { claim: HeldClaim, page: Box<EventPage>, matched: u32 },
+    /// The dead-letter queue gets it.
+    GiveUp { claim: HeldClaim, page: Box<EventPage>, reason: Reason, error: &'static str },
+    /// Its id belongs to another body: the dead-letter queue gets it.
+    ReusedId(Box<EventPage>),
+    /// It cannot be read: the dead-letter queue gets it.
+    Malformed { body: String, error: String },
+}
+
+/// What becomes of one record of the batch.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// Which record.
+    pub(crate) record: usize,
+    pub(crate) decision: Decision,
+}
+
+impl Decision {
+    /// What is to be done instead when a queue did not take what it must have.
+    pub(crate) fn not_queued(self) -> Self {
+        match self {
+            Self::Release(claim)
+            | Self::Continue { claim, .. }
+            | Self::FannedOut { claim, .. }
+            | Self::GiveUp { claim, .. } => Self::Release(claim),
+            Self::Superseded | Self::Keep | Self::Wait(_) | Self::ReusedId(_) | Self::Malformed { .. } => Self::Keep,
+        }
+    }
+
+    /// Whether SQS is to keep the message.
+    pub(crate) fn keeps(&self) -> bool {
+        match self {
+            Self::Keep | Self::Release(_) => true,
+            Self::Superseded
+            | Self::Wait(_)
+            | Self::Continue { .. }
+            | Self::FannedOut { .. }
+            | Self::GiveUp { .. }
+            | Self::ReusedId(_)
+            | Self::Malformed { .. } => false,
+        }
+    }
+
+    /// The claim, and the ending that its record gets.
+    pub(crate) fn ending(&self) -> Option<(&HeldClaim, Ending)> {
+        match self {
+            Self::Continue { claim, ending, .. } => Some((claim, ending.clone())),
+            Self::FannedOut { claim, matched, .. } => Some((claim, Ending::FannedOut { matched: *matched })),
+            Self::GiveUp { claim, error, .. } => {
+                let error = (*error).to_owned();
+                Some((claim, Ending::Failed { attempts: 0, code: None, class: None, error, duration_ms: None }))
+            }
+            Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
+            Self::Superseded | Self::Keep | Self::Wait(_) | Self::ReusedId(_) | Self::Malformed { .. } => None,
+        }
+    }
+}

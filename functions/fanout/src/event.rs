@@ -1,0 +1,64 @@
+//! What SQS hands over.
+
+use aws_lambda_events::sqs::SqsBatchResponse;
+use bytes::Bytes;
+use domain::time::Millis;
+use serde::Deserialize;
+
+/// An event of SQS. Of a record's dozen fields, four are read.
+#[derive(Deserialize)]
+pub struct Event {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    message_id: String,
+    body: String,
+    #[serde(rename = "eventSourceARN", default)]
+    source: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attributes {
+    #[serde(default)]
+    sent_timestamp: Option<String>,
+}
+
+/// A message as a queue handed it over.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// SQS's id for it, by which its failure is reported.
+    pub message_id: String,
+    /// Its text.
+    pub body: Bytes,
+    /// The ARN of its queue.
+    pub source: String,
+    /// When it was sent, if SQS says so.
+    pub sent_at: Option<Millis>,
+}
+
+impl Event {
+    /// The messages of the event.
+    pub(crate) fn received(self) -> Vec<Received> {
+        let received = |record: Record| Received {
+            message_id: record.message_id,
+            body: Bytes::from(record.body),
+            source: record.source,
+            sent_at: record.attributes.sent_timestamp.and_then(|ms| ms.parse().ok()).map(Millis),
+        };
+        self.records.into_iter().map(received).collect()
+    }
+}
+
+/// The answer that keeps these messages in their queue.
+pub(crate) fn response(kept: Vec<String>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    kept.into_iter().for_each(|message_id| response.add_failure(message_id));
+    response
+}

@@ -1,0 +1,168 @@
+//! Carries decisions out: first the queues, then Redis, then what Redis did not take.
+//!
+//! A continuation goes to its queue before the record says so: a crash in between leaves two
+//! messages, and `claim` drops the older. The other order would lose the rest of the event.
+
+use adapters::aws::sqs::{MAX_ENTRIES, Outgoing, QueueName, delay_s};
+use adapters::redis::query::Trip;
+use adapters::redis::records;
+use adapters::telemetry::chain;
+use adapters::{metrics, telemetry};
+use domain::dead_letter;
+use domain::event::EventPage;
+use domain::message::{LateOutcome, LateOutcomes};
+use domain::reason::Reason;
+use domain::record::{Ending, SettlementReply};
+use domain::time::Millis;
+
+use crate::context::{Context, usable};
+use crate::decision::{Decided, Decision};
+
+/// Carries out what was decided, and names the records that SQS is to keep.
+pub(crate) async fn finish(context: &Context, decided: Vec<Decided>) -> Vec<usize> {
+    if decided.is_empty() {
+        return Vec::new();
+    }
+    telemetry::flush();
+    let decided = queue(context, decided).await;
+    let now = context.clock.now();
+    for Decided { decision, .. } in &decided {
+        if let Decision::FannedOut { page, matched, .. } = decision {
+            metrics::event_fanned_out(page.event.accepted_at.until(now));
+            tracing::info!(
+                tenant = %page.event.tenant,
+                event_id = %page.event.id,
+                correlation_id = %page.event.correlation_id,
+                matched,
+                pages = page.hop + 1,
+                "event fanned out"
+            );
+        }
+    }
+    record(context, &decided, now).await;
+    decided.iter().filter(|next| next.decision.keeps()).map(|next| next.record).collect()
+}
+
+/// Sends what must be queued. What is not taken is kept, and its lease given back.
+async fn queue(context: &Context, decided: Vec<Decided>) -> Vec<Decided> {
+    let now = context.clock.now();
+    let (mut events, mut dead) = (Vec::new(), Vec::new());
+    let mut refused = vec![false; decided.len()];
+    for (place, next) in decided.iter().enumerate() {
+        match outgoing(&next.decision, now) {
+            None => {}
+            Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
+            Some(Ok((_, message))) => events.push((place, message)),
+            Some(Err(error)) => {
+                tracing::error!(error = %chain(&error), "a message cannot be written");
+                refused[place] = true;
+            }
+        }
+    }
+    let (events, dead) =
+        tokio::join!(send(context, QueueName::Event, events), send(context, QueueName::DeadLetter, dead));
+    events.into_iter().chain(dead).for_each(|place| refused[place] = true);
+    let settle = |(next, refused): (Decided, bool)| match refused {
+        true => Decided { decision: next.decision.not_queued(), ..next },
+        false => next,
+    };
+    decided.into_iter().zip(refused).map(settle).collect()
+}
+
+/// Sends messages, each with its place, ten at a time, and gives the places of those that
+/// the queue did not take.
+async fn send(context: &Context, queue_name: QueueName, messages: Vec<(usize, Outgoing)>) -> Vec<usize> {
+    let mut refused = Vec::new();
+    let mut messages = messages.into_iter().peekable();
+    while messages.peek().is_some() {
+        let (places, messages): (Vec<usize>, Vec<Outgoing>) = messages.by_ref().take(MAX_ENTRIES).unzip();
+        for (place, result) in places.into_iter().zip(context.send(queue_name, messages).await) {
+            if let Err(error) = result {
+                tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(&error), "not queued");
+                refused.push(place);
+            }
+        }
+    }
+    refused
+}
+
+/// What a decision queues, and where.
+fn outgoing(decision: &Decision, now: Millis) -> Option<Result<(QueueName, Outgoing), serde_json::Error>> {
+    Some(match decision {
+        Decision::Continue { successor: page, .. } | Decision::Wait(page) => {
+            event(page, now).map(|message| (QueueName::Event, message))
+        }
+        Decision::GiveUp { page, reason, error, .. } => dead_letter(page, *reason, error),
+        Decision::ReusedId(page) => dead_letter(page, Reason::Validation, "id reused with another body"),
+        Decision::Malformed { body, error } => {
+            let outgoing = Outgoing::new(body.clone(), String::new(), 0);
+            let attributes = dead_letter::attributes(Reason::Malformed, error, 0);
+            Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
+        }
+        Decision::Superseded | Decision::Keep | Decision::Release(_) | Decision::FannedOut { .. } => return None,
+    })
+}
+
+/// A page on its way into its queue. What is due at once is not delayed.
+fn event(page: &EventPage, now: Millis) -> Result<Outgoing, serde_json::Error> {
+    let due = page.due();
+    let delay = if due > now { delay_s(now, due) } else { 0 };
+    Ok(Outgoing::new(page.encode()?, page.event.tenant.clone(), delay))
+}
+
+fn dead_letter(page: &EventPage, reason: Reason, error: &str) -> Result<(QueueName, Outgoing), serde_json::Error> {
+    let outgoing = Outgoing::new(page.encode()?, page.event.tenant.clone(), 0);
+    let attributes = dead_letter::attributes(reason, error, 0);
+    Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
+}
+
+/// Tells the records, in one round trip. What Redis does not take becomes late outcomes,
+/// which `deliver` records.
+async fn record(context: &Context, decided: &[Decided], now: Millis) {
+    let mut trip = Trip::default();
+    let mut settled = Vec::new();
+    for (claim, ending) in decided.iter().filter_map(|next| next.decision.ending()) {
+        let settlement = claim.settlement(ending);
+        let ticket = trip.add(records::settle(&claim.id, &claim.new_record, &settlement, context.lifetimes));
+        settled.push((claim, settlement, ticket));
+    }
+    if settled.is_empty() {
+        return;
+    }
+    let mut replies = context.round_trip(trip).await;
+    let mut late = Vec::new();
+    for (claim, settlement, ticket) in settled {
+        match usable(ticket.take(&mut replies), &claim.id) {
+            Some(SettlementReply::Recorded) => {}
+            Some(SettlementReply::Stale | SettlementReply::Foreign) => {
+                tracing::info!(record = %claim.id, hop = claim.hop, "settlement ignored: the record is newer");
+            }
+            None if settlement.ending == Ending::Released => {}
+            None => {
+                let (id, new_record) = (claim.id.clone(), claim.new_record.clone());
+                late.push(LateOutcome { id, new_record, settlement });
+            }
+        }
+    }
+    if !late.is_empty() {
+        queue_late_outcomes(context, late, now).await;
+    }
+}
+
+/// Queues what could not be recorded. What cannot be queued either is logged and let go.
+async fn queue_late_outcomes(context: &Context, late: Vec<LateOutcome>, now: Millis) {
+    let ids: Vec<String> = late.iter().map(|outcome| outcome.id.clone()).collect();
+    let late = LateOutcomes::new(late, Vec::new(), now).delayed(now);
+    let is_queued = match late.encode() {
+        Ok(body) => {
+            let message = Outgoing::new(body, String::new(), delay_s(now, late.not_before));
+            context.send(QueueName::Retry, vec![message]).await.iter().all(Result::is_ok)
+        }
+        Err(_) => false,
+    };
+    if !is_queued {
+        for id in ids {
+            tracing::error!(record = %id, outcome = "unrecorded", "neither Redis nor the queue took an outcome");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Consumes events: read → claim → fan out → finish. A page of an event becomes deliveries,
+//! and a continuation carries the rest of it on. Nothing that was queued is lost when this
+//! process ends: the page comes back, and `claim` drops what was done twice.
+
+pub mod config;
+
+mod claim;
+mod context;
+mod decision;
+mod event;
+mod finish;
+mod ingest;
+mod page;
+mod read;
+mod subscriptions;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters::aws::sqs::Queue;
+use adapters::clock::Clock;
+use adapters::metrics;
+use adapters::redis::transport::RedisPort;
+use aws_lambda_events::sqs::SqsBatchResponse;
+use domain::record::Ending;
+use domain::retry::REQUEUE_FLOOR;
+use domain::time::{Millis, whole_ms};
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use lambda_runtime::LambdaEvent;
+
+use crate::claim::{Claimed, claim};
+use crate::config::Config;
+use crate::context::Context;
+use crate::decision::{Decided, Decision};
+use crate::finish::finish;
+use crate::page::{Progress, fan_out};
+use crate::read::read;
+
+pub use crate::event::{Event, Received};
+pub use crate::subscriptions::Subscriptions;
+
+/// What a batch leaves for its continuations, its dead letters and its records.
+const FINISHING: Duration = Duration::from_secs(10);
+/// The first wait for a registry or a queue that failed. It doubles.
+const SHORTEST_WAIT: Duration = Duration::from_secs(5);
+/// The longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The handler.
+pub struct Fanout {
+    context: Context,
+}
+
+impl Fanout {
+    /// A handler with these settings.
+    pub fn new(
+        config: &Config,
+        queue: Arc<dyn Queue>,
+        redis: Arc<dyn RedisPort>,
+        subscriptions: Subscriptions,
+        clock: Clock,
+    ) -> Self {
+        Self { context: Context::new(config, queue, redis, clock, subscriptions) }
+    }
+
+    /// Answers one event of Lambda.
+    ///
+    /// # Errors
+    /// Never: a failure is reported for its own message.
+    pub async fn answer(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Infallible> {
+        let ends_at = Millis(event.context.deadline);
+        let kept = self.handle(&event.payload.received(), ends_at).await;
+        Ok(event::response(kept))
+    }
+
+    /// Works through one batch, all pages at once, and names the messages that SQS is to
+    /// keep. `ends_at` is when Lambda ends the invocation.
+    pub async fn handle(&self, records: &[Received], ends_at: Millis) -> Vec<String> {
+        let context = &self.context;
+        let now = context.clock.now();
+        let stop_at = now.after(context.pages.time).min(Millis(ends_at.0.saturating_sub(whole_ms(FINISHING))));
+        let mut decided = Vec::new();
+
+        // Others may write to their queue, and what it brings is never taken for a page.
+        let is_foreign = |(_, received): &(usize, &Received)| received.source == context.ingest_queue;
+        let (foreign, own): (Vec<_>, Vec<_>) = records.iter().enumerate().partition(is_foreign);
+        ingest::accept(context, &foreign, &mut decided).await;
+        let due = read(&own, now, &mut decided);
+        let claimed = claim(context, due, ends_at, &mut decided).await;
+        decided.extend(join_all(claimed.into_iter().map(|next| catching(context, next, stop_at))).await);
+        let mut kept = finish(context, decided).await;
+
+        kept.sort_unstable();
+        kept.into_iter().map(|record| records[record].message_id.clone()).collect()
+    }
+}
+
+/// Works on one page. A panic costs this page and no other: its message comes back.
+async fn catching(context: &Context, next: Claimed, stop_at: Millis) -> Decided {
+    let (record, claim) = (next.record, next.claim.clone());
+    match AssertUnwindSafe(work_on(context, next, stop_at)).catch_unwind().await {
+        Ok(decided) => decided,
+        Err(_) => {
+            tracing::error!(record = %claim.id, hop = claim.hop, outcome = "panicked", "a page panicked; it stays in its queue");
+            Decided { record, decision: Decision::Release(claim) }
+        }
+    }
+}
+
+/// Works on one page and decides what becomes of its message.
+async fn work_on(context: &Context, next: Claimed, stop_at: Millis) -> Decided {
+    let Claimed { record, page, claim, revision } = next;
+    let progress = match revision {
+        Some(revision) => fan_out(context, &page, revision, stop_at).await,
+        None => Progress::failed(&page, "the registry of endpoints cannot be read"),
+    };
+    let Progress { after, matched, is_complete, failure, .. } = progress;
+    let matched_so_far = page.matched.saturating_add(matched);
+    if is_complete {
+        return Decided { record, decision: Decision::FannedOut { claim, page, matched: matched_so_far } };
+    }
+    let has_moved = after != page.after;
+    let due = failure.map(|_| context.clock.now().after(wait(if has_moved { 0 } else { page.waited })));
+    let (successor, ending) = match (has_moved.then_some(after).flatten(), due) {
+        (Some(after), due) => {
+            let next = page.continued(&after, matched);
+            let next = if let Some(due) = due { next.not_before(due) } else { next };
+            (next, Ending::Continued { matched: matched_so_far })
+        }
+        (None, due) => {
+            metrics::event_waits();
+            let due = due.unwrap_or_else(|| context.clock.now().after(REQUEUE_FLOOR));
+            let error = failure.unwrap_or("there was no time for it").to_owned();
+            (page.delayed(due), Ending::Parked { error, next_attempt_at: due })
+        }
+    };
+    Decided { record, decision: Decision::Continue { claim, successor: Box::new(successor), ending } }
+}
+
+/// How long an event waits that had to wait so often before. A part of it is chance.
+fn wait(waited: u32) -> Duration {
+    let full = SHORTEST_WAIT.saturating_mul(1 << waited.min(10)).min(LONGEST_WAIT);
+    full.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
