@@ -17,6 +17,8 @@ pub struct Config {
     pub life: Duration,
     /// How long deliveries and their records live.
     pub lives: Lives,
+    /// The ARN of the queue of what `fanout` could not take from the IngestQueue.
+    pub ingest_dead_letter_queue: String,
 }
 
 /// Reads the settings.
@@ -29,5 +31,6 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         table: config::dead_letter_table(reader),
         life: config::dead_letter_life(reader),
         lives: config::lives(reader),
+        ingest_dead_letter_queue: reader.required("INGEST_DEAD_LETTER_QUEUE_ARN").to_owned(),
     })
 }

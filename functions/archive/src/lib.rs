@@ -22,15 +22,19 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
 use domain::dead_letter::{DeadLetter, ERROR_CODE, ERROR_MESSAGE};
 use domain::identity::is_another_body;
-use domain::message::{Envelope, LateOutcome, LateOutcomes, Message};
+use domain::message::{Envelope, LateOutcome, LateOutcomes};
 use domain::reason::Reason;
 use domain::record::{Ending, NewRecord, Record, Settlement, short_error};
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
+use domain::work::Work;
 use futures_util::future::join_all;
 use lambda_runtime::LambdaEvent;
 
 use crate::config::Config;
+
+/// Without a reason SQS moved a message here: it came back again and again.
+const RECEIVED_TOO_OFTEN: (Reason, &str) = (Reason::Crashed, "outcome unknown: the message was received too often");
 
 /// The handler and what it works with.
 pub struct Archivist {
@@ -39,6 +43,7 @@ pub struct Archivist {
     clock: Clock,
     life_s: u64,
     lifetimes: Lifetimes,
+    ingest_dead_letter_queue: String,
 }
 
 /// A message as the dead-letter queue handed it over.
@@ -54,6 +59,9 @@ pub struct Received {
     pub error_message: Option<String>,
     /// When it was sent, to this queue or to the one it was moved from.
     pub sent_at: Option<Millis>,
+    /// Whether it comes from the dead-letter queue of the IngestQueue: then outsiders wrote all
+    /// of it, and it is never taken for a message of ours.
+    pub is_foreign: bool,
 }
 
 /// A dead letter on its way into the archive.
@@ -69,7 +77,9 @@ struct Filing {
 impl Archivist {
     /// A handler with these settings.
     pub fn new(config: &Config, redis: Arc<dyn RedisPort>, store: Arc<dyn DeadLetterStore>, clock: Clock) -> Self {
-        Self { redis, store, clock, life_s: config.life.as_secs(), lifetimes: config.lives.records }
+        let ingest_dead_letter_queue = config.ingest_dead_letter_queue.clone();
+        let (life_s, lifetimes) = (config.life.as_secs(), config.lives.records);
+        Self { redis, store, clock, life_s, lifetimes, ingest_dead_letter_queue }
     }
 
     /// Answers one event of Lambda.
@@ -83,7 +93,10 @@ impl Archivist {
             .into_iter()
             .map(|mut record| {
                 let mut attribute = |name| record.message_attributes.remove(name).and_then(|value| value.string_value);
+                let is_foreign = record.event_source_arn.as_ref() == Some(&self.ingest_dead_letter_queue);
+                let mut attribute = |name| if is_foreign { None } else { attribute(name) };
                 Received {
+                    is_foreign,
                     error_code: attribute(ERROR_CODE),
                     error_message: attribute(ERROR_MESSAGE),
                     sent_at: record.attributes.get("SentTimestamp").and_then(|ms| ms.parse().ok()).map(Millis),
@@ -139,23 +152,25 @@ impl Archivist {
         let named = received.error_code.as_deref().and_then(|code| code.parse().ok());
         let failed_at = if named.is_some() { received.sent_at.unwrap_or(now) } else { now };
         let error = received.error_message.as_deref();
+        // What nobody could read is never read again: outsiders may have written it, and here it
+        // could speak for any delivery.
+        if named == Some(Reason::Malformed) || received.is_foreign {
+            return Ok(Item::malformed(record, received, error.unwrap_or(RECEIVED_TOO_OFTEN.1), failed_at));
+        }
         Ok(match Envelope::decode(&received.body) {
             Ok(Envelope::LateOutcomes(late)) => Item::LateOutcomes(late),
             Ok(Envelope::Deliver(message)) => {
-                // Without a reason SQS moved it here: it came back again and again.
-                let reason = named.unwrap_or(Reason::Crashed);
-                let error = error.unwrap_or("outcome unknown: the message was received too often");
+                let (reason, error) = (named.unwrap_or(RECEIVED_TOO_OFTEN.0), error.unwrap_or(RECEIVED_TOO_OFTEN.1));
                 let letter = DeadLetter::of(&message, reason, error, failed_at)?;
-                let settle = Some(settlement(&message, &letter, &received.message_id));
-                Item::Filing(Box::new(Filing { record, letter, known: false, settle }))
+                Item::filing(record, letter, &Work::Delivery(message), &received.message_id)
+            }
+            Ok(Envelope::Event(page)) => {
+                let (reason, error) = (named.unwrap_or(RECEIVED_TOO_OFTEN.0), error.unwrap_or(RECEIVED_TOO_OFTEN.1));
+                let letter = DeadLetter::of_event(&page, reason, error, failed_at)?;
+                Item::filing(record, letter, &Work::Event(page), &received.message_id)
             }
             Err(why) if why.is_newer_version() => Item::Newer,
-            Err(why) => {
-                let why = why.to_string();
-                let body = String::from_utf8_lossy(&received.body);
-                let letter = DeadLetter::malformed(&received.message_id, &body, error.unwrap_or(&why), failed_at);
-                Item::Filing(Box::new(Filing { record, letter, known: false, settle: None }))
-            }
+            Err(why) => Item::malformed(record, received, error.unwrap_or(&why.to_string()), failed_at),
         })
     }
 
@@ -297,18 +312,31 @@ enum Item {
     Newer,
 }
 
-/// What the delivery's record is to learn. The token is the message's own id, so
-/// that a repeated filing changes nothing.
-fn settlement(message: &Message, letter: &DeadLetter, message_id: &str) -> (String, NewRecord, Settlement) {
+impl Item {
+    fn malformed(record: usize, received: &Received, error: &str, failed_at: Millis) -> Self {
+        let body = String::from_utf8_lossy(&received.body);
+        let letter = DeadLetter::malformed(&received.message_id, &body, error, failed_at);
+        Self::Filing(Box::new(Filing { record, letter, known: false, settle: None }))
+    }
+
+    fn filing(record: usize, letter: DeadLetter, work: &Work, message_id: &str) -> Self {
+        let settle = Some(settlement(work, &letter, message_id));
+        Self::Filing(Box::new(Filing { record, letter, known: false, settle }))
+    }
+}
+
+/// What the record is to learn. The token is the message's own id, so that a repeated filing
+/// changes nothing.
+fn settlement(work: &Work, letter: &DeadLetter, message_id: &str) -> (String, NewRecord, Settlement) {
     let ending = Ending::Failed {
         attempts: letter.attempts,
         code: letter.last_status_code,
         class: letter.error_class,
         error: short_error(&letter.error),
-        duration_ms: message.history.attempts.last().map(|attempt| attempt.ms),
+        duration_ms: letter.history.attempts.last().map(|attempt| attempt.ms),
     };
-    let settlement = Settlement { token: format!("archive-{message_id}"), hop: message.hop, ending, log: None };
-    (message.delivery.id.clone(), message.new_record(), settlement)
+    let settlement = Settlement { token: format!("archive-{message_id}"), hop: work.hop(), ending, log: None };
+    (work.record_id(), work.new_record(), settlement)
 }
 
 /// Whether another message of the same hop is being attempted: it may yet succeed.

@@ -122,6 +122,8 @@ fn status_after(claim: &HeldClaim, ending: &Ending) -> Option<Status> {
         Ending::Retrying { attempts, .. } => Some(Status::waiting(*attempts)),
         Ending::Parked { .. } => Some(Status::waiting(claim.new_record.attempts)),
         Ending::Failed { .. } => Some(Status::Failed),
+        // Of events.
+        Ending::Continued { .. } | Ending::FannedOut { .. } => None,
         Ending::Released => None,
     }
 }

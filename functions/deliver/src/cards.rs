@@ -139,6 +139,11 @@ impl CardCache {
     }
 
     async fn open(&self, card: &Card, now: Millis) -> CardSeen {
+        // Fan-out could not read it either, and queued the delivery without asking it.
+        if card.filter.as_ref().is_some_and(|filter| filter.filter().is_err()) {
+            metrics::card_unusable();
+            return CardSeen::Unknown("the filter of its endpoint cannot be read");
+        }
         let mut opened = card.open(&self.keys.keys(), now);
         if matches!(opened, Err(OpenError::UnknownKey)) && self.keys.refresh().await {
             opened = card.open(&self.keys.keys(), now);

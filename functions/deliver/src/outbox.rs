@@ -6,7 +6,7 @@
 
 use adapters::aws::sqs::{Outgoing, QueueName, delay_s, is_far, retry_group};
 use adapters::telemetry::chain;
-use domain::dead_letter::{ERROR_CODE, ERROR_MESSAGE, EXHAUSTED_RETRY_CONDITION, RETRY_ATTEMPTS};
+use domain::dead_letter::attributes;
 use domain::message::{LateOutcome, LateOutcomes, Message};
 use domain::next_step::GivenUp;
 use domain::reason::Reason;
@@ -17,8 +17,6 @@ use crate::decision::{Decided, Decision};
 
 /// Where a late outcome waits for Redis.
 const LATE_OUTCOME_QUEUE: QueueName = QueueName::Retry;
-/// The longest error text in an attribute, in characters.
-const MAX_ERROR_MESSAGE: usize = 1024;
 
 /// Sends what must be queued. A record whose message was not taken is kept, and its
 /// lease given back instead of its ending recorded.
@@ -30,7 +28,9 @@ pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
             None => {}
             Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
             Some(Ok((QueueName::Wait, message))) => waiting.push((place, message)),
-            Some(Ok((QueueName::Delivery | QueueName::Retry, message))) => retries.push((place, message)),
+            Some(Ok((QueueName::Delivery | QueueName::Retry | QueueName::Event, message))) => {
+                retries.push((place, message))
+            }
             Some(Err(error)) => {
                 tracing::error!(error = %chain(&error), "a message cannot be written");
                 next.not_queued();
@@ -136,18 +136,4 @@ fn dead_letter(message: &Message, reason: Reason, error: &str) -> Result<Address
 
 fn late_outcomes(late: &LateOutcomes, now: Millis) -> Result<Outgoing, serde_json::Error> {
     Ok(Outgoing::new(late.encode()?, String::new(), delay_s(now, late.not_before)))
-}
-
-/// The attributes of a dead letter. None may be empty: SQS refuses that.
-fn attributes(reason: Reason, error: &str, calls: u8) -> Vec<(&'static str, String)> {
-    let message = match error {
-        "" => reason.as_str().to_owned(),
-        error => error.chars().take(MAX_ERROR_MESSAGE).collect(),
-    };
-    vec![
-        (ERROR_CODE, reason.as_str().to_owned()),
-        (ERROR_MESSAGE, message),
-        (RETRY_ATTEMPTS, calls.saturating_sub(1).to_string()),
-        (EXHAUSTED_RETRY_CONDITION, reason.exhausted_condition().to_owned()),
-    ]
 }

@@ -2,7 +2,6 @@
 //! decided here.
 
 use bytes::Bytes;
-use domain::message::json::Malformed;
 use domain::message::{Envelope, LateOutcomes, Message};
 use domain::time::Millis;
 
@@ -35,12 +34,17 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
             }
             Err(why) => {
                 tracing::error!(message_id = %received.message_id, error = %why, outcome = "malformed", "unreadable message");
-                decide(malformed(&received.body, &why));
+                decide(malformed(&received.body, &why.to_string()));
             }
             // The hop stays the same, because nothing was claimed: a higher hop would void
             // the lease of another message of this delivery that is due already.
             Ok(Envelope::Deliver(message)) if message.due() > now => decide(Decision::Wait(message)),
             Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
+            // Nothing puts one here. The archive keeps it, to be sent to its own queue.
+            Ok(Envelope::Event(_)) => {
+                tracing::error!(message_id = %received.message_id, outcome = "malformed", "an event among deliveries");
+                decide(malformed(&received.body, "an event among deliveries"));
+            }
             Ok(Envelope::LateOutcomes(late)) if late.not_before.min(late.deadline) > now => {
                 decide(Decision::Late { recorded: Box::new(late.emptied()), left: Some(late) });
             }
@@ -50,10 +54,10 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
     due
 }
 
-fn malformed(body: &Bytes, why: &Malformed) -> Decision {
+fn malformed(body: &Bytes, why: &str) -> Decision {
     let text = String::from_utf8_lossy(body);
     let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
-    Decision::Malformed { body, error: why.to_string() }
+    Decision::Malformed { body, error: why.to_owned() }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use adapters::telemetry::chain;
 use domain::breaker::State;
 use domain::status::Status;
 use domain::time::Millis;
-use futures_util::future::{join, join4};
+use futures_util::future::{join, join5};
 use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -149,11 +149,12 @@ struct QueueDepths {
     delivery: MaybeDepth,
     retry: MaybeDepth,
     wait: MaybeDepth,
+    event: MaybeDepth,
     dead_letter: MaybeDepth,
 }
 
 impl QueueDepths {
-    /// The queues that hold work.
+    /// The queues that hold work for `deliver`. Events say nothing of it: others take them.
     fn work(&self) -> [&MaybeDepth; 3] {
         [&self.delivery, &self.retry, &self.wait]
     }
@@ -334,9 +335,9 @@ impl Health {
             })
         };
         let (delivery, retry) = (ask(QueueName::Delivery), ask(QueueName::Retry));
-        let (wait, dead_letter) = (ask(QueueName::Wait), ask(QueueName::DeadLetter));
-        let (delivery, retry, wait, dead_letter) = join4(delivery, retry, wait, dead_letter).await;
-        QueueDepths { delivery, retry, wait, dead_letter }
+        let (wait, event, dead_letter) = (ask(QueueName::Wait), ask(QueueName::Event), ask(QueueName::DeadLetter));
+        let (delivery, retry, wait, event, dead_letter) = join5(delivery, retry, wait, event, dead_letter).await;
+        QueueDepths { delivery, retry, wait, event, dead_letter }
     }
 
     async fn storage(&self) -> Component {
@@ -410,6 +411,7 @@ fn queue_component(depths: &QueueDepths, oldest_pending: Option<Millis>, now: Mi
         (QueueName::Delivery, &depths.delivery, Condition::Down),
         (QueueName::Retry, &depths.retry, Condition::Down),
         (QueueName::Wait, &depths.wait, Condition::Down),
+        (QueueName::Event, &depths.event, Condition::Down),
         (QueueName::DeadLetter, &depths.dead_letter, Condition::Degraded),
     ] {
         match depth {

@@ -74,7 +74,14 @@ impl Operate {
             ("endpoint_id", target.map(|target| json!(target.endpoint))),
             ("event_id", target.map(|target| json!(target.event_id))),
         ];
-        let summary = with_known(summary, known.into_iter().chain(of_endpoint));
+        let event = letter.event.as_ref();
+        let of_event = [
+            ("tenant", event.map(|event| json!(event.tenant))),
+            ("event_id", event.map(|event| json!(event.event_id))),
+            ("matched", event.map(|event| json!(event.matched))),
+            ("after", event.and_then(|event| event.after.as_ref()).map(|endpoint| json!(endpoint))),
+        ];
+        let summary = with_known(summary, known.into_iter().chain(of_endpoint).chain(of_event));
         Ok(Whole {
             summary,
             payload: letter.payload,

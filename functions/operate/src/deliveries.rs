@@ -9,14 +9,14 @@ use domain::time::Millis;
 use serde_json::{Value, json};
 
 use crate::Operate;
-use crate::delivery_path::DeliveryPath;
+use crate::event_path::delivery_names;
 use crate::known::with_known;
 use crate::statuses::unreadable;
 
 impl Operate {
     /// One delivery, as Redis knows it.
-    pub(crate) async fn delivery(&self, path: &DeliveryPath<'_>) -> Result<Value, Problem> {
-        let [tenant, event, endpoint] = path.names()?;
+    pub(crate) async fn delivery(&self, tenant: &str, event: &str, endpoint: &str) -> Result<Value, Problem> {
+        let [tenant, event, endpoint] = delivery_names(tenant, event, endpoint)?;
         let id = delivery_id(&event, &endpoint, None);
         let stored = records::read(&id).run(self.redis.as_ref()).await.map_err(|error| unreadable(&error))?;
         // An endpoint belongs to one tenant. Another one learns nothing of its deliveries.

@@ -7,7 +7,8 @@ pub mod config;
 mod breakers;
 mod dead_letters;
 mod deliveries;
-mod delivery_path;
+mod event_path;
+mod events;
 mod known;
 mod redrive;
 mod request;
@@ -27,7 +28,7 @@ use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
 
 use crate::config::Config;
-use crate::delivery_path::DeliveryPath;
+use crate::event_path::EventPath;
 
 /// The handler and what it works with.
 pub struct Operate {
@@ -44,7 +45,7 @@ enum Id<'a> {
     Status(&'a str),
     DeadLetter(&'a str),
     Redrive(&'a str),
-    Delivery(DeliveryPath<'a>),
+    Tenants(EventPath<'a>),
 }
 
 impl Operate {
@@ -96,7 +97,12 @@ impl Operate {
                 let body = self.redrive_one(&request::dead_letter_id(id)?, correlation_id).await?;
                 Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
             }
-            (&Method::GET, Some(Id::Delivery(path))) => self.delivery(&path).await.map(ok),
+            (&Method::GET, Some(Id::Tenants(EventPath::Event { tenant, event }))) => {
+                self.event(tenant, event).await.map(ok)
+            }
+            (&Method::GET, Some(Id::Tenants(EventPath::Delivery { tenant, event, endpoint }))) => {
+                self.delivery(tenant, event, endpoint).await.map(ok)
+            }
             (method, _) => Err(match methods_of(path) {
                 Some(methods) => Problem::method_not_allowed(methods),
                 None => Problem::not_found(format!("There is no {method} {path}.")),
@@ -110,8 +116,8 @@ fn named(path: &str) -> Option<Id<'_>> {
     if let Some(id) = path.strip_prefix("/webhook-statuses/") {
         return (!id.contains('/')).then_some(Id::Status(id));
     }
-    if let Some(path) = DeliveryPath::of(path) {
-        return Some(Id::Delivery(path));
+    if let Some(path) = EventPath::of(path) {
+        return Some(Id::Tenants(path));
     }
     match path.strip_prefix("/dead-letters/")?.split_once('/') {
         None => Some(Id::DeadLetter(path.strip_prefix("/dead-letters/")?)),
@@ -124,16 +130,26 @@ fn named(path: &str) -> Option<Id<'_>> {
 fn methods_of(path: &str) -> Option<&'static str> {
     match path {
         "/webhooks" | "/webhooks/batch" | "/webhook-cleanup" | "/circuit-breakers/reset" => Some("POST"),
-        "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/health" | "/metrics" => Some("GET"),
+        "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/event-types" | "/health" | "/metrics" => {
+            Some("GET")
+        }
         "/reseal" => Some("GET, POST"),
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
         path => match named(path) {
-            Some(Id::Status(_) | Id::Delivery(_)) => Some("GET"),
+            // An event may be called `batch`.
+            Some(Id::Tenants(EventPath::Event { event: "batch", .. })) => Some("GET, POST"),
+            Some(Id::Status(_) | Id::Tenants(_)) => Some("GET"),
             Some(Id::DeadLetter(_)) => Some("GET, DELETE"),
             Some(Id::Redrive(_)) => Some("POST"),
-            None => methods_of_tenants(path),
+            None => methods_of_event_type(path).or_else(|| methods_of_tenants(path)),
         },
     }
+}
+
+/// The methods of one event type.
+fn methods_of_event_type(path: &str) -> Option<&'static str> {
+    let name = path.strip_prefix("/event-types/")?;
+    (!name.is_empty() && !name.contains('/')).then_some("DELETE, GET, PUT")
 }
 
 /// The methods of a path below `/tenants`.
@@ -143,7 +159,7 @@ fn methods_of_tenants(path: &str) -> Option<&'static str> {
         [""] | ["", _] | ["", _, "endpoints", _, "secret"] => Some("GET"),
         ["", _, "endpoints"] => Some("GET, POST"),
         ["", _, "endpoints", _] => Some("DELETE, GET, PATCH"),
-        ["", _, "endpoints", _, "rotate-secret" | "test"] => Some("POST"),
+        ["", _, "endpoints", _, "rotate-secret" | "test"] | ["", _, "events"] => Some("POST"),
         _ => None,
     }
 }

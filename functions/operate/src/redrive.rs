@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use adapters::aws::sqs::{Outgoing, QueueName, delay_s, retry_group};
+use adapters::aws::sqs::{Outgoing, QueueName, SendError, delay_s, retry_group};
 use adapters::dead_letter_store::{Kept, Reserved};
 use adapters::http::answer::Problem;
 use adapters::redis::indexes;
@@ -16,13 +16,13 @@ use adapters::redis::query::{Replies, Trip};
 use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
 use domain::dead_letter::{DeadLetter, Filter, Summary};
-use domain::message::Message;
 use domain::object::{ObjectReader, parsed};
 use domain::place::Place;
 use domain::reason::Reason;
 use domain::schedule::LONGEST_LIFE;
 use domain::status::Status;
 use domain::time::Millis;
+use domain::work::Work;
 use futures_util::future::join_all;
 use lambda_http::Body;
 use serde_json::value::RawValue;
@@ -62,11 +62,11 @@ struct Wish {
     per_second: Option<u32>,
 }
 
-/// A dead letter that is reserved, and the message that sends it again.
+/// A dead letter that is reserved, and the work that it becomes again.
 #[derive(Debug)]
 struct Again {
     letter: DeadLetter,
-    message: Message,
+    work: Work,
 }
 
 /// What a bulk redrive has come to.
@@ -188,7 +188,7 @@ impl Operate {
         let now = self.clock.now();
         let standing = self.standings(std::iter::once(letter.delivery_id())).await.pop();
         let again = self.again(letter, now.after(WAIT)).ok_or_else(queue_away)?;
-        match redriven_before(&again.message, &standing.unwrap_or(Standing::Unreadable), now) {
+        match redriven_before(&again.work, &standing.unwrap_or(Standing::Unreadable), now) {
             RedrivenBefore::Stands(status) => Ok(status),
             RedrivenBefore::Lost => self.send_one_again(vec![again], correlation_id).await,
             RedrivenBefore::Futile(why) => Err(Problem::conflict(why.detail())),
@@ -219,12 +219,13 @@ impl Operate {
     /// A reserved dead letter with its message. One that cannot be written was never read.
     fn again(&self, letter: DeadLetter, due: Millis) -> Option<Again> {
         // An endpoint's schedule ends it, whatever that is by then.
-        let life = if letter.endpoint.is_some() { LONGEST_LIFE } else { self.deadline };
-        let message = letter.redriven(due, due.after(life));
-        if message.is_none() {
+        let is_direct = letter.endpoint.is_none() && letter.event.is_none();
+        let life = if is_direct { self.deadline } else { LONGEST_LIFE };
+        let work = letter.redriven(due, due.after(life));
+        if work.is_none() {
             tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message");
         }
-        Some(Again { message: message?, letter })
+        Some(Again { work: work?, letter })
     }
 
     /// What Redis says of these deliveries, in one round trip.
@@ -254,7 +255,7 @@ impl Operate {
             let Some(again) = self.again(letter, due) else { continue };
             // Of two bodies under one id, the first one is sent.
             let is_first = ids.insert(again.letter.delivery_id().to_owned());
-            match futile(&again.message, &standing, now).or((!is_first).then_some(Futile::AnotherBody)) {
+            match futile(&again.work, &standing, now).or((!is_first).then_some(Futile::AnotherBody)) {
                 None => wanted.push(again),
                 Some(why) => {
                     unwanted.push((again.letter, why));
@@ -289,28 +290,30 @@ impl Operate {
     /// `None` where the queue did not take it.
     async fn send_again(&self, letters: Vec<Again>, correlation_id: &str) -> Vec<Option<Status>> {
         let now = self.clock.now();
-        let mut outgoing = Vec::new();
-        let mut sending = Vec::new();
-        for (i, Again { letter, message }) in letters.iter().enumerate() {
-            match message.encode() {
+        let (mut deliveries, mut events) = (Vec::new(), Vec::new());
+        for (i, Again { letter, work }) in letters.iter().enumerate() {
+            match work.encode() {
                 Ok(text) => {
-                    let group = retry_group(&message.delivery);
-                    outgoing.push(Outgoing::new(text, group, delay_s(now, message.not_before)));
-                    sending.push((i, message));
+                    let (group, sending) = match work {
+                        Work::Delivery(message) => (retry_group(&message.delivery), &mut deliveries),
+                        Work::Event(page) => (page.event.tenant.clone(), &mut events),
+                    };
+                    sending.push((i, Outgoing::new(text, group, delay_s(now, work.not_before()))));
                 }
                 Err(error) => {
                     tracing::error!(webhook_id = %letter.webhook_id, error = %chain(&error), "a dead letter cannot be written as a message");
                 }
             }
         }
-        let results = if outgoing.is_empty() { Vec::new() } else { self.queue.send(QueueName::Retry, outgoing).await };
-        let mut sent: Vec<Option<&Message>> = vec![None; letters.len()];
-        for ((i, message), result) in sending.into_iter().zip(results) {
+        let results = join_all([self.send(QueueName::Retry, deliveries), self.send(QueueName::Event, events)]).await;
+        let mut sent: Vec<Option<&Work>> = vec![None; letters.len()];
+        for (i, result) in results.into_iter().flatten() {
             match result {
-                Ok(()) => sent[i] = Some(message),
+                Ok(()) => sent[i] = Some(&letters[i].work),
                 // It may be in the queue all the same; another try would send the same hop.
                 Err(error) => {
-                    tracing::error!(webhook_id = %message.delivery.id, code = error.code(), error = %chain(&error), "not redriven");
+                    let id = &letters[i].letter.webhook_id;
+                    tracing::error!(webhook_id = %id, code = error.code(), error = %chain(&error), "not redriven");
                 }
             }
         }
@@ -324,13 +327,13 @@ impl Operate {
             }
         });
         join_all(noting).await;
-        let queued: Vec<&Message> = sent.iter().copied().flatten().collect();
-        for message in &queued {
+        let queued: Vec<&Work> = sent.iter().copied().flatten().collect();
+        for work in &queued {
             tracing::warn!(
-                webhook_id = %message.delivery.id,
-                correlation_id = %message.delivery.correlation_id,
+                webhook_id = %work.record_id(),
+                correlation_id = %work.correlation_id(),
                 request = %correlation_id,
-                hop = message.hop,
+                hop = work.hop(),
                 "dead letter redriven"
             );
         }
@@ -338,15 +341,27 @@ impl Operate {
         sent.iter().map(|sent| sent.map(|_| standing.next().unwrap_or(Status::Pending))).collect()
     }
 
+    /// Sends messages, each with its place, to one queue.
+    async fn send(
+        &self,
+        queue_name: QueueName,
+        messages: Vec<(usize, Outgoing)>,
+    ) -> Vec<(usize, Result<(), SendError>)> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let (places, messages): (Vec<usize>, Vec<Outgoing>) = messages.into_iter().unzip();
+        places.into_iter().zip(self.queue.send(queue_name, messages).await).collect()
+    }
+
     /// Lets the records say so. Without Redis, the claim of the message will.
-    async fn show_redriven(&self, sent: &[&Message], now: Millis) -> Vec<Status> {
+    async fn show_redriven(&self, sent: &[&Work], now: Millis) -> Vec<Status> {
         let mut trip = Trip::default();
-        let tickets = trip.add_all(sent.iter().map(|message| {
-            let (id, new_record) = (&message.delivery.id, message.new_record());
-            records::redrive(id, &new_record, message.hop, message.not_before, self.lifetimes)
+        let tickets = trip.add_all(sent.iter().map(|work| {
+            let new_record = work.new_record();
+            records::redrive(&work.record_id(), &new_record, work.hop(), work.not_before(), self.lifetimes)
         }));
-        let moved: Vec<(String, Status)> =
-            sent.iter().map(|message| (message.delivery.id.clone(), Status::Pending)).collect();
+        let moved: Vec<(String, Status)> = sent.iter().map(|work| (work.record_id(), Status::Pending)).collect();
         // An entry that is missing is repaired by whoever reads the index.
         drop(trip.add(indexes::move_to(&moved, now, self.lifetimes)));
         match trip.run(self.redis.as_ref()).await {

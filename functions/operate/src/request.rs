@@ -4,7 +4,7 @@ use adapters::http::answer::Problem;
 use adapters::http::body;
 use domain::destination::Destination;
 use domain::fault::Fault;
-use domain::identity::{is_delivery_id, is_webhook_id};
+use domain::identity::{is_record_id, is_webhook_id};
 use domain::object::ObjectReader;
 use lambda_http::Body;
 use percent_encoding::percent_decode_str;
@@ -29,10 +29,10 @@ pub(crate) fn id(text: &str) -> Result<String, Problem> {
 }
 
 /// The id of a dead letter from a path, if it can be one. Those of deliveries to endpoints
-/// have dots.
+/// have dots, and those of events a tilde.
 pub(crate) fn dead_letter_id(text: &str) -> Result<String, Problem> {
     let decoded = percent_decode_str(text).decode_utf8().unwrap_or_default();
-    if is_delivery_id(&decoded) { Ok(decoded.into_owned()) } else { id(text) }
+    if is_record_id(&decoded) { Ok(decoded.into_owned()) } else { id(text) }
 }
 
 /// The destination that a text names, in its normal form.

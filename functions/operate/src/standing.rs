@@ -1,11 +1,11 @@
 //! Where the delivery of a dead letter stands, and whether sending it again would do
 //! anything.
 
-use domain::message::Message;
 use domain::record::{Claim, Grant, Record};
 use domain::record_rules;
 use domain::status::Status;
 use domain::time::Millis;
+use domain::work::Work;
 
 /// What Redis says of a delivery.
 #[derive(Clone, Debug)]
@@ -54,9 +54,9 @@ impl Futile {
 
 /// Whether this message would be dropped. The rules of a claim decide that, and so they are
 /// asked here, with a copy of the record.
-pub(crate) fn futile(message: &Message, standing: &Standing, now: Millis) -> Option<Futile> {
+pub(crate) fn futile(work: &Work, standing: &Standing, now: Millis) -> Option<Futile> {
     let Standing::Known(record) = standing else { return None };
-    let claim = Claim { token: String::new(), hop: message.hop, lease_ms: 0, new_record: message.new_record() };
+    let claim = Claim { token: String::new(), hop: work.hop(), lease_ms: 0, new_record: work.new_record() };
     match record_rules::claim(&mut Some(Record::clone(record)), now, &claim) {
         Grant::Granted | Grant::Crashed | Grant::Busy(_) => None,
         Grant::Foreign => Some(Futile::AnotherBody),
@@ -77,14 +77,14 @@ pub(crate) enum RedrivenBefore {
     Futile(Futile),
 }
 
-/// Judges a dead letter that was sent again as `message`.
-pub(crate) fn redriven_before(message: &Message, standing: &Standing, now: Millis) -> RedrivenBefore {
+/// Judges a dead letter that was sent again as `work`.
+pub(crate) fn redriven_before(work: &Work, standing: &Standing, now: Millis) -> RedrivenBefore {
     let record = match standing {
         Standing::Unreadable => return RedrivenBefore::Stands(Status::Pending),
         Standing::Forgotten => return RedrivenBefore::Futile(Futile::Forgotten),
         Standing::Known(record) => record,
     };
-    match futile(message, standing, now) {
+    match futile(work, standing, now) {
         None if record.unknown => RedrivenBefore::Lost,
         // Its message is not claimed yet, and Redis was away when it was sent.
         None if record.status == Status::Failed => RedrivenBefore::Stands(Status::Pending),
