@@ -1,11 +1,12 @@
 //! The registry of endpoints: tenants make them, change them, rotate their secrets and test
 //! them. A card is configuration: what waits for an endpoint is delivered by the card of the
-//! time of its attempt.
+//! time of its attempt. The catalogue says which event types there are.
 
 pub mod config;
 
 mod change;
 mod create;
+mod event_types;
 mod path;
 mod precondition;
 mod problems;
@@ -84,6 +85,10 @@ impl Endpoints {
             (Kind::Test, "POST") => self.test(&path.endpoint()?, body, correlation_id).await,
             (Kind::Reseal, "GET") => self.resealing(correlation_id).await,
             (Kind::Reseal, "POST") => self.reseal(correlation_id).await,
+            (Kind::EventTypes, "GET") => self.event_types(query, correlation_id).await,
+            (Kind::EventType, "GET") => self.event_type(path.event_type()?, correlation_id).await,
+            (Kind::EventType, "PUT") => self.put_event_type(path.own_event_type()?, body, correlation_id).await,
+            (Kind::EventType, "DELETE") => self.delete_event_type(path.own_event_type()?, correlation_id).await,
             (kind, _) => Err(Problem::method_not_allowed(kind.methods())),
         }
     }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use adapters::http::answer::Problem;
 use adapters::registry::EndpointKey;
+use domain::event_type_request::name_fault;
 use domain::fault::{Fault, Faults};
-use domain::names::{is_endpoint_id, is_tenant_or_operator};
+use domain::names::{is_endpoint_id, is_event_type, is_tenant_or_operator};
 use percent_encoding::percent_decode_str;
 
 /// A kind of resource.
@@ -19,16 +20,19 @@ pub(crate) enum Kind {
     RotateSecret,
     Test,
     Reseal,
+    EventTypes,
+    EventType,
 }
 
 impl Kind {
     /// Its methods.
     pub(crate) fn methods(self) -> &'static str {
         match self {
-            Self::Tenants | Self::Tenant | Self::Secret => "GET",
+            Self::Tenants | Self::Tenant | Self::Secret | Self::EventTypes => "GET",
             Self::Endpoints | Self::Reseal => "GET, POST",
             Self::Endpoint => "DELETE, GET, PATCH",
             Self::RotateSecret | Self::Test => "POST",
+            Self::EventType => "DELETE, GET, PUT",
         }
     }
 }
@@ -38,7 +42,8 @@ impl Kind {
 pub(crate) struct Path<'a> {
     /// What it names.
     pub(crate) kind: Kind,
-    tenant: Cow<'a, str>,
+    /// A tenant, or the name of an event type.
+    first: Cow<'a, str>,
     endpoint: Cow<'a, str>,
 }
 
@@ -46,8 +51,10 @@ impl<'a> Path<'a> {
     /// Reads a path, if it is one of this function's.
     pub(crate) fn of(path: &'a str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-        let (kind, tenant, endpoint) = match parts[..] {
+        let (kind, first, endpoint) = match parts[..] {
             ["reseal"] => (Kind::Reseal, "", ""),
+            ["event-types"] => (Kind::EventTypes, "", ""),
+            ["event-types", name] => (Kind::EventType, name, ""),
             ["tenants"] => (Kind::Tenants, "", ""),
             ["tenants", tenant] => (Kind::Tenant, tenant, ""),
             ["tenants", tenant, "endpoints"] => (Kind::Endpoints, tenant, ""),
@@ -58,18 +65,18 @@ impl<'a> Path<'a> {
             _ => return None,
         };
         let decoded = |text: &'a str| percent_decode_str(text).decode_utf8().unwrap_or_default();
-        Some(Self { kind, tenant: decoded(tenant), endpoint: decoded(endpoint) })
+        Some(Self { kind, first: decoded(first), endpoint: decoded(endpoint) })
     }
 
     /// The tenant.
     pub(crate) fn tenant(&self) -> Result<&str, Problem> {
         let faults = self.tenant_fault().map(Faults::from).unwrap_or_default();
-        if faults.is_empty() { Ok(&self.tenant) } else { Err(Problem::invalid(faults)) }
+        if faults.is_empty() { Ok(&self.first) } else { Err(Problem::invalid(faults)) }
     }
 
     fn tenant_fault(&self) -> Option<Fault> {
         let wants = "must be 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen, and begin with a letter or a digit";
-        (!is_tenant_or_operator(&self.tenant)).then(|| Fault::at("/tenant", wants))
+        (!is_tenant_or_operator(&self.first)).then(|| Fault::at("/tenant", wants))
     }
 
     /// The endpoint, with its tenant.
@@ -82,9 +89,20 @@ impl<'a> Path<'a> {
             faults.add(|| Fault::at("/endpoint", "must be `ep_` and 22 letters and digits"));
         }
         if faults.is_empty() {
-            Ok(EndpointKey { tenant: self.tenant.to_string(), endpoint: self.endpoint.to_string() })
+            Ok(EndpointKey { tenant: self.first.to_string(), endpoint: self.endpoint.to_string() })
         } else {
             Err(Problem::invalid(faults))
         }
+    }
+
+    /// The name of an event type that is looked for.
+    pub(crate) fn event_type(&self) -> Result<&str, Problem> {
+        let fault = name_fault(&self.first).filter(|_| !is_event_type(&self.first));
+        fault.map_or(Ok(&self.first), |fault| Err(Problem::invalid(fault)))
+    }
+
+    /// The name of an event type that is changed.
+    pub(crate) fn own_event_type(&self) -> Result<&str, Problem> {
+        name_fault(&self.first).map_or(Ok(&self.first), |fault| Err(Problem::invalid(fault)))
     }
 }

@@ -18,11 +18,11 @@ use crate::view::{CardView, Shown};
 use crate::{Endpoints, view};
 
 /// Entries in a page, unless the request says otherwise.
-const PAGE: usize = 50;
+pub(crate) const PAGE: usize = 50;
 /// Most entries in a page.
-const MAX_PAGE: usize = 200;
+pub(crate) const MAX_PAGE: usize = 200;
 /// What a cursor is, for a person.
-const CURSOR: &str = "must be a `next_cursor` from an earlier response to the same query";
+pub(crate) const CURSOR: &str = "must be a `next_cursor` from an earlier response to the same query";
 
 /// A page of a tenant's endpoints.
 #[derive(Serialize)]

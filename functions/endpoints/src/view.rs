@@ -107,7 +107,7 @@ impl Shown {
 }
 
 /// What receivers check the signatures of a private secret with.
-fn public_key(secret: &str) -> Option<String> {
+pub(crate) fn public_key(secret: &str) -> Option<String> {
     SigningSecret::parse(secret).ok()?.public_key()
 }
 
