@@ -310,8 +310,73 @@ class Demo:
         body, headers = arrival[3], arrival[6]
         return len(headers["webhook-signature"].split()), [verified(headers, body, secret) for secret in secrets]
 
+    def fanned_out(self):
+        self.title("9. One event goes to every endpoint that wants it")
+        tenant = f"/tenants/shop-{RUN}"
+        mail = self.endpoint(tenant, {"url": self.receiver.url("/mail")})
+        self.endpoint(tenant, {"url": self.receiver.url("/audit"),
+                               "filter": {"payload": {"amount": [{"numeric": [">", 100]}]}}})
+        books = self.endpoint(tenant, {"url": self.receiver.url("/boks", 404), "event_types": ["order.paid"],
+                                       "retry_schedule_s": [5, 5, 10, 10, 20, 20]})
+        if not mail or not books:
+            return
+        code, event = self.emit(tenant, "order.paid", {"amount": 42})
+        self.check("the API answers 202", code, 202)
+        record = wait_at(event["status_url"], "fanned_out")
+        self.line(time.time(), f"event {record.get('status')}: {record.get('matched')} of 3 endpoints want it")
+        self.check("the filter of /audit keeps it out", record.get("matched"), 2)
+        wrong = self.paths(event, 2)
+        self.check("/mail has it, /boks does not exist", sorted(wrong), [("/boks", 404), ("/mail", 200)])
+        code, _ = call("PATCH", f"{tenant}/endpoints/{books['id']}", {"url": self.receiver.url("/books")})
+        self.line(time.time(), f"PATCH …/endpoints/{books['id']}: /boks becomes /books while its delivery waits → {code}")
+
+        sent = [self.emit(tenant, "order.shipped", {"n": n}, quiet=True)[1] for n in range(5)]
+        began = time.time()
+        code, rotated = call("POST", f"{tenant}/endpoints/{mail['id']}/rotate-secret", {})
+        self.line(began, f"POST …/rotate-secret → {code}, in the middle of ten events for /mail")
+        sent += [self.emit(tenant, "order.shipped", {"n": n}, quiet=True)[1] for n in range(5, 10)]
+        secrets = [mail["secret"], rotated.get("secret", "whsec_")]
+        calls = [one for event in sent for one in self.arrivals(event, 1)]
+        good = [any(self.signers(one, secrets)[1]) for one in calls]
+        self.line(time.time(), f"{len(calls)} calls, each signed with the old secret, the new one, or both")
+        self.check("all ten arrive with a signature that the receiver knows", good, [True] * 10)
+
+        record = wait_at(f"{event['status_url']}/deliveries/{books['id']}", "delivered")
+        codes = [one.get("status_code") for one in record.get("attempts", [])]
+        self.line(time.time(), f"the delivery that waited: {' '.join(str(code) for code in codes)}")
+        self.check("it is delivered to the mended URL", (record.get("status"), codes[-1:]), ("delivered", [200]))
+        paths = {path for path, code in self.paths(event, 3) if code == 200}
+        self.check("/audit got nothing", paths, {"/mail", "/books"})
+
+    def endpoint(self, tenant, body):
+        """Registers an endpoint; None if that fails."""
+        began = time.time()
+        code, made = call("POST", f"{tenant}/endpoints", body)
+        path = body["url"].rsplit("/", 1)[1]
+        self.line(began, f"POST {tenant}/endpoints → {code} {made.get('title') or made.get('id')} for /{path}")
+        self.check("the API answers 201", code, 201)
+        return made if code == 201 else None
+
+    def emit(self, tenant, event_type, payload, quiet=False):
+        began = time.time()
+        code, answer = call("POST", f"{tenant}/events", {"event_type": event_type, "payload": payload})
+        if not quiet or code != 202:
+            self.line(began, f"POST {tenant}/events → {code} {answer.get('title') or answer.get('event_id')}")
+        return code, answer
+
+    def arrivals(self, event, count):
+        """The calls of an event, as soon as there are so many."""
+        until = time.time() + PATIENCE_S
+        while len(self.receiver.calls(event.get("webhook_id"))) < count and time.time() < until:
+            time.sleep(0.05)
+        return self.receiver.calls(event.get("webhook_id"))
+
+    def paths(self, event, count):
+        """Where an event went, and what was answered."""
+        return [(one[1], one[4]) for one in self.arrivals(event, count)]
+
     def healthy(self):
-        self.title("9. Health and statuses, as the person on call sees them")
+        self.title("10. Health and statuses, as the person on call sees them")
         code, answer = call("GET", "/health")
         parts = ", ".join(f"{name} {part['status']}" for name, part in answer["components"].items())
         self.line(time.time(), f"GET /health → {code} {answer['status']}: {parts}")
@@ -325,7 +390,7 @@ class Demo:
 def main():
     demo = Demo()
     for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused,
-                    demo.registered, demo.healthy):
+                    demo.registered, demo.fanned_out, demo.healthy):
         chapter()
     print()
     if demo.faults:

@@ -49,7 +49,15 @@ REF_IS_ARN = {"AWS::IAM::ManagedPolicy", "AWS::SecretsManager::Secret"}
 
 
 class Loader(yaml.SafeLoader):
-    """Reads the short forms of CloudFormation's functions: `!Ref x` is `{"Ref": "x"}`."""
+    """Reads the short forms of CloudFormation's functions: `!Ref x` is `{"Ref": "x"}`. Refuses a key that stands twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _short_form(loader, suffix, node):

@@ -1,4 +1,4 @@
-"""Checks every IAM policy of the templates with parliament, which knows all actions of AWS and their resources.
+"""Checks every policy of the templates, of roles and of queues, with parliament, which knows all actions of AWS and their resources.
 
 It finds what neither CloudFormation nor the local AWS refuses: an action that does not exist, a resource that an action
 does not apply to, and an ARN of the wrong form. Expressions are resolved first, with and without what the stack can create.
@@ -17,7 +17,8 @@ SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
 OWN = {"RedisUrl": "rediss://cache.example", "RedisSecretArn": f"{SECRET}:redis-AbCdEf"}
 MADE = {"CreateNetwork": "true", "CreateCache": "serverless", "KmsKeyArn": KEY}
 ALWAYS = {
-    "CriticalTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:critical", "MasterKeysSecretArn": f"{SECRET}:master-AbCdEf",
+    "CriticalTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:critical", "IngestPrincipals": f"arn:aws:iam::{ACCOUNT}:role/shop",
+    "MasterKeysSecretArn": f"{SECRET}:master-AbCdEf",
     "ReceiverCaSecretArn": f"{SECRET}:ca-AbCdEf", "Release": "1" * 64, "SecretsKmsKeyArn": KEY, "SigningSecretsArn": f"{SECRET}:signing-AbCdEf",
 }
 # Lambda requires its network permissions on all resources.
@@ -32,7 +33,7 @@ def documents(stack, path=""):
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::CloudFormation::Stack":
             yield from documents(stack.nested(name), f"{path}{name}.")
-        elif resource["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::IAM::Role"):
+        elif resource["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::IAM::Role", "AWS::SQS::QueuePolicy"):
             for policy in properties.get("Policies", [properties]):
                 if "PolicyDocument" in policy:
                     yield f"{path}{name}", stack.resolve(policy["PolicyDocument"])

@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import boto3
+import yaml
 from cfnlint.schema import ResourceNotFoundError
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.parser.parser import Parser
@@ -143,7 +144,8 @@ def allows(statements, action, resource, **context):
             return False
         for operator, wanted in statement.get("Condition", {}).items():
             for key, value in wanted.items():
-                holds = {"Null": (key not in context) == (value == "true"), "StringEquals": context.get(key) == value}
+                is_equal = context.get(key) == value
+                holds = {"Null": (key not in context) == (value == "true"), "StringEquals": is_equal, "Bool": is_equal}
                 if not holds[operator]:
                     return False
         return True
@@ -383,7 +385,7 @@ class Point29Hardening(unittest.TestCase):
         level = parameters.load()["Parameters"]["LogLevel"]
         self.assertEqual(level["AllowedValues"], ["TRACE", "DEBUG", "INFO"])
         ours = of_type(parameters.load(), "AWS::Serverless::Function")
-        self.assertEqual(len(ours), 8)
+        self.assertEqual(len(ours), 9)
         functions = of_type(translated(), "AWS::Lambda::Function")
         for name in ours:
             config = functions[name]["LoggingConfig"]
@@ -510,7 +512,7 @@ class Point32StartCheck(unittest.TestCase):
 
 
 class Registry(unittest.TestCase):
-    FUNCTIONS = ("Enqueue", "Deliver", "Archive", "Operate", "Endpoints", "Health", "Metrics", "Cleanup")
+    FUNCTIONS = ("Enqueue", "Deliver", "Fanout", "Archive", "Operate", "Endpoints", "Health", "Metrics", "Cleanup")
 
     def statements(self, function, **values):
         """What the role of a function allows: what all share, and its own."""
@@ -529,12 +531,15 @@ class Registry(unittest.TestCase):
         own_key = made(stack(KmsKeyArn=KEYS[0]), "AWS::DynamoDB::Table")["RegistryTable"]
         self.assertEqual(own_key["SSESpecification"]["KMSMasterKeyId"], KEYS[0])
 
-    def test_deliver_reads_cards_and_endpoints_alone_writes_them(self):
+    def test_many_read_the_registry_and_endpoints_alone_writes_it(self):
         table = f"arn:aws:dynamodb:{REGION}:123456789012:table/RegistryTable"
         reads = {f"dynamodb:{call}" for call in ("GetItem", "BatchGetItem", "Query")}
         writes = {f"dynamodb:{call}Item" for call in ("Put", "Update", "Delete")}
         rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect")}
-        expected = {"Deliver": {"dynamodb:BatchGetItem"}, "Endpoints": reads | writes}
+        expected = {
+            "Enqueue": {"dynamodb:BatchGetItem"}, "Deliver": {"dynamodb:BatchGetItem"}, "Fanout": reads - {"dynamodb:GetItem"},
+            "Endpoints": reads | writes,
+        }
         for function in self.FUNCTIONS:
             statements = self.statements(function)
             allowed = {action for action in reads | writes | rest if allows(statements, action, table)}
@@ -589,7 +594,177 @@ class Registry(unittest.TestCase):
     def test_what_waits_on_purpose_pages_nobody(self):
         by_age = {value for metrics in Point28Alarms().watched().values() for metric, _, value in metrics
                   if metric == "ApproximateAgeOfOldestMessage"}
-        self.assertEqual(by_age, {"deliveryqueue.queuename", "retryqueue.queuename"})
+        queues = {f"{name}queue.queuename" for name in ("delivery", "retry", "event", "ingest")}
+        self.assertEqual(by_age, queues)
+
+
+class Events(unittest.TestCase):
+    INGEST = f"arn:aws:sqs:{REGION}:123456789012:IngestQueue"
+    OWN = "123456789012"
+    DEAD = f"arn:aws:sqs:{REGION}:123456789012:IngestDeadLetterQueue"
+    BUS = {"IngestBusName": "shop", "IngestPattern": '{"source": ["shop"], "detail": {"total": [{"numeric": [">", 5]}]}}'}
+
+    def senders(self, queue="IngestQueue", **values):
+        """Whether a principal may do something with a queue, as its policy says."""
+        policy = made(stack(**values), "AWS::SQS::QueuePolicy")[f"{queue}Policy"]
+        self.assertEqual(policy["Queues"], [f"https://sqs.{REGION}.amazonaws.com/123456789012/{queue}"])
+        as_list = lambda value: value if isinstance(value, list) else [value]
+
+        def named(principal):
+            return ["*"] if principal == "*" else [name for names in principal.values() for name in as_list(names)]
+
+        def may(principal, action="sqs:SendMessage", account=None, tls="true"):
+            context = {"aws:SecureTransport": tls, **({"aws:SourceAccount": account} if account else {})}
+            statements = policy["PolicyDocument"]["Statement"]
+            about = [it for it in statements if {"*", principal} & set(named(it["Principal"]))]
+            return allows(about, action, f"arn:aws:sqs:{REGION}:123456789012:{queue}", **context)
+
+        return may
+
+    def test_fanout_may_send_to_the_queue_that_triggers_it(self):
+        # The local AWS stops no loop.
+        functions = of_type(translated(), "AWS::Lambda::Function")
+        self.assertEqual({name for name, it in functions.items() if it.get("RecursiveLoop") == "Allow"}, {"Deliver", "Fanout"})
+
+    def test_fanout_has_six_times_its_timeout_and_each_queue_a_concurrency_of_its_own(self):
+        queues, root = made(stack(), "AWS::SQS::Queue"), stack(FanoutConcurrency="7", IngestConcurrency="3")
+        timeout = made(root, "AWS::Serverless::Function")["Fanout"]["Timeout"]
+        mappings = {it["EventSourceArn"].rpartition(":")[2]: it
+                    for it in made(root, "AWS::Lambda::EventSourceMapping").values() if it["FunctionName"] == "Fanout"}
+        self.assertEqual(set(mappings), {"EventQueue", "IngestQueue"})
+        for name, concurrency in (("EventQueue", "7"), ("IngestQueue", "3")):
+            self.assertEqual(queues[name]["VisibilityTimeout"], 6 * timeout)
+            dead = self.DEAD if name == "IngestQueue" else f"arn:aws:sqs:{REGION}:123456789012:DeadLetterQueue"
+            own = {"VisibilityTimeout": 6 * timeout, "RedrivePolicy": {"deadLetterTargetArn": dead, "maxReceiveCount": 100}}
+            self.assertEqual({**queues["RetryQueue"], **own}, queues[name])
+            self.assertEqual(mappings[name]["ScalingConfig"], {"MaximumConcurrency": concurrency})
+            self.assertEqual(mappings[name]["FunctionResponseTypes"], ["ReportBatchItemFailures"])
+            self.assertEqual(parameters.load()["Resources"][name]["DeletionPolicy"], "Retain")
+
+    def test_topics_and_rules_of_this_account_may_send_events_and_nobody_else(self):
+        may = self.senders()
+        for service in ("sns.amazonaws.com", "events.amazonaws.com"):
+            self.assertTrue(may(service, account=self.OWN), service)
+            self.assertFalse(may(service), service)
+            self.assertFalse(may(service, account="210987654321"), service)
+            self.assertFalse(may(service, action="sqs:ReceiveMessage", account=self.OWN), service)
+            self.assertFalse(may(service, account=self.OWN, tls="false"), service)
+        for other in ("s3.amazonaws.com", "210987654321"):
+            self.assertFalse(may(other, account=self.OWN), other)
+
+    def test_others_may_send_if_they_are_named(self):
+        role = "arn:aws:iam::210987654321:role/shop"
+        self.assertFalse(self.senders()(role))
+        may = self.senders(IngestPrincipals=f"{role},345678901234")
+        for principal in (role, "345678901234"):
+            self.assertTrue(may(principal))
+            self.assertFalse(may(principal, tls="false"))
+            self.assertFalse(may(principal, action="sqs:ReceiveMessage"))
+        self.assertFalse(may("456789012345"))
+
+    def test_no_other_queue_lets_others_in(self):
+        policies = {"IngestQueuePolicy", "IngestDeadLetterQueuePolicy"}
+        self.assertEqual(set(made(stack(**MADE), "AWS::SQS::QueuePolicy")), policies)
+
+    def test_what_others_wrote_has_a_dead_letter_queue_of_its_own(self):
+        root = stack()
+        queues = made(root, "AWS::SQS::Queue")
+        self.assertEqual(queues["IngestDeadLetterQueue"], queues["DeadLetterQueue"])
+        self.assertEqual(parameters.load()["Resources"]["IngestDeadLetterQueue"]["DeletionPolicy"], "Retain")
+        fed = {name for name, queue in queues.items() if queue.get("RedrivePolicy", {}).get("deadLetterTargetArn") == self.DEAD}
+        self.assertEqual(fed, {"IngestQueue"})
+        mappings = made(root, "AWS::Lambda::EventSourceMapping")
+        ours, theirs = mappings["ArchiveFromDeadLetterQueue"], mappings["ArchiveFromIngestDeadLetterQueue"]
+        self.assertEqual({**ours, "EventSourceArn": self.DEAD}, theirs)
+        arns = {name: it.get("INGEST_DEAD_LETTER_QUEUE_ARN") for name, it in root.environments()}
+        self.assertEqual({name: arn for name, arn in arns.items() if arn}, {"archive": self.DEAD})
+        for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"):
+            may = {name for name in Registry.FUNCTIONS if allows(Registry().statements(name), action, self.DEAD)}
+            self.assertEqual(may, {"Archive"}, action)
+        self.assertFalse([name for name in Registry.FUNCTIONS
+                          if allows(Registry().statements(name), "sqs:SendMessage", self.DEAD)])
+
+    def test_rules_of_this_account_may_send_what_they_could_not_deliver(self):
+        role = "arn:aws:iam::210987654321:role/shop"
+        may = self.senders("IngestDeadLetterQueue", IngestPrincipals=role)
+        service = "events.amazonaws.com"
+        self.assertTrue(may(service, account=self.OWN))
+        self.assertFalse(may(service))
+        self.assertFalse(may(service, account="210987654321"))
+        self.assertFalse(may(service, action="sqs:ReceiveMessage", account=self.OWN))
+        self.assertFalse(may(service, account=self.OWN, tls="false"))
+        for other in ("sns.amazonaws.com", role):
+            self.assertFalse(may(other, account=self.OWN), other)
+
+    def test_names_of_producers_have_no_wildcards(self):
+        template = parameters.load()
+        refused = lambda name, value: [*parameters.refused_by_cloudformation(template, {name: value})]
+        role = "arn:aws:iam::210987654321:role/path/shop"
+        for value in ("", "210987654321", role, f"{role},210987654321", "arn:aws:iam::210987654321:root"):
+            self.assertEqual(refused("IngestPrincipals", value), [], value)
+        for value in ("*", "21098765432", "arn:aws:iam::210987654321:*", f"{role},", f"{role}, {role}", "shop",
+                      "arn:aws:iam::*:role/shop", "arn:aws:sns:eu-central-1:210987654321:topic"):
+            self.assertTrue(refused("IngestPrincipals", value), value)
+        for value in ("default", "a", "A_-9", "x" * 64):
+            self.assertEqual(refused("IngestTenant", value), [], value)
+        for value in ("", "_operator", "-a", "a.b", "x" * 65):
+            self.assertTrue(refused("IngestTenant", value), value)
+        for value in ("[]", "x", '{"a"', '"a"'):
+            self.assertTrue(refused("IngestPattern", value), value)
+
+    def test_a_bus_and_a_pattern_make_a_rule_and_one_alone_is_refused(self):
+        self.assertNotIn("IngestRule", made(stack(), "AWS::Events::Rule"))
+        rule = made(stack(**self.BUS), "AWS::Events::Rule")["IngestRule"]
+        self.assertEqual((rule["EventBusName"], rule["EventPattern"]), tuple(self.BUS.values()))
+        targets = [(target["Arn"], target["DeadLetterConfig"]) for target in rule["Targets"]]
+        self.assertEqual(targets, [(self.INGEST, {"Arn": self.DEAD})])
+        # A string of JSON is taken for an event pattern.
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::Events::Rule").schema
+        self.assertIn("string", schema["properties"]["EventPattern"]["type"])
+        refused = lambda **values: [why for why in parameters.refused_by_rules(stack(**values)) if "IngestBusName" in why]
+        self.assertEqual(refused(), [])
+        self.assertEqual(refused(**self.BUS), [])
+        for name in self.BUS:
+            self.assertEqual(len(refused(**{**self.BUS, name: ""})), 1)
+        # It is given to `sam deploy` in quotes.
+        pattern = self.BUS["IngestPattern"].replace('"', '\\"')
+        self.assertIn(f'IngestPattern="{pattern}"', parameters.overrides(self.BUS))
+
+    def test_each_function_that_sends_has_the_queue_of_events(self):
+        url = f"https://sqs.{REGION}.amazonaws.com/123456789012/EventQueue"
+        environments = dict(stack().environments())
+        for name, variables in environments.items():
+            self.assertEqual(variables.get("EVENT_QUEUE_URL"), url if "WAIT_QUEUE_URL" in variables else None, name)
+            self.assertEqual("TTL_EVENT_S" in variables, "TTL_UNFINISHED_S" in variables, name)
+        self.assertEqual(environments["fanout"]["INGEST_QUEUE_ARN"], self.INGEST)
+        sends = f"arn:aws:sqs:{REGION}:123456789012:EventQueue"
+        may = {name for name in Registry.FUNCTIONS if allows(Registry().statements(name), "sqs:SendMessage", sends)}
+        self.assertEqual(may, {"Enqueue", "Fanout", "Operate"})
+
+    def test_events_that_wait_are_told_and_page_later(self):
+        alarms = made(nested("Alarms"), "AWS::CloudWatch::Alarm")
+        for queue in ("EventQueue", "IngestQueue"):
+            old, stuck = alarms[f"{queue}Old"], alarms[f"{queue}Stuck"]
+            self.assertEqual((old["Threshold"], stuck["Threshold"]), (300, 1800))
+            self.assertEqual(old["Dimensions"], stuck["Dimensions"])
+            self.assertEqual(stuck["AlarmActions"], [MADE["CriticalTopicArn"]])
+
+    def test_events_that_had_to_wait_for_a_quarter_of_an_hour_are_told(self):
+        alarm = made(nested("Alarms", WarningTopicArn="arn:w"), "AWS::CloudWatch::Alarm")["EventsWait"]
+        self.assertEqual((alarm["MetricName"], alarm["Statistic"], alarm["Threshold"]), ("event_waits_total", "Sum", 0))
+        self.assertEqual(alarm["EvaluationPeriods"] * alarm["Period"], 15 * 60)
+        self.assertNotIn("DatapointsToAlarm", alarm)
+        self.assertEqual(alarm["AlarmActions"], ["arn:w"])
+
+    def test_dead_letters_of_others_that_stay_page(self):
+        alarms = made(nested("Alarms"), "AWS::CloudWatch::Alarm")
+        ours, theirs = alarms["DeadLetterQueueNotDrained"], alarms["IngestDeadLetterQueueNotDrained"]
+        of = lambda alarm: {key: value for key, value in alarm.items() if key not in (
+            "AlarmName", "AlarmDescription", "Namespace", "MetricName", "Dimensions", "Statistic", "Period", "Metrics")}
+        self.assertEqual(of(ours), of(theirs))
+        queue = ("QueueName", "ingestdeadletterqueue.queuename")
+        metrics = {(f"ApproximateNumberOfMessages{state}", *queue) for state in ("Visible", "NotVisible")}
+        self.assertEqual(Point28Alarms().watched()["IngestDeadLetterQueueNotDrained"], metrics)
 
 
 class Routes(unittest.TestCase):
@@ -602,6 +777,17 @@ class Routes(unittest.TestCase):
         operations = {f"{method.upper()} {path}" for path, of in contract.items() for method in methods if method in of}
         self.assertGreaterEqual(len(operations), 13)
         self.assertEqual(operations - {it["RouteKey"] for it in self.routes().values()}, set())
+
+    def test_a_key_that_stands_twice_is_refused(self):
+        # YAML would take the last one, and so would the validator of the contract.
+        contract = (ROOT / "infra" / "openapi.yaml").read_text()
+        yaml.load(contract, parameters.Loader)
+        head = "    EventId: {"
+        self.assertEqual(contract.count(head), 1)
+        for twice in ("a: 1\na: 2", "a: { b: 1, b: 2 }", "a: !If [x, { b: 1, b: 2 }, y]",
+                      contract.replace(head, f"    EventId: {{}}\n{head}")):
+            with self.assertRaisesRegex(yaml.constructor.ConstructorError, "stands twice"):
+                yaml.load(twice, parameters.Loader)
 
     def test_each_route_is_one_of_a_kind_and_asks_who_calls(self):
         routes = self.routes()
@@ -620,6 +806,14 @@ class Size(unittest.TestCase):
         config = tomllib.loads((ROOT / "samconfig.toml").read_text())
         self.assertIs(config["default"]["deploy"]["parameters"]["resolve_s3"], True)
         self.assertTrue(config["local"]["deploy"]["parameters"]["s3_bucket"])
+
+    def test_the_settings_of_each_function_leave_room_for_long_ones(self):
+        # Real names of queues and tables are longer than those that stand in for them here: `-` and 12 characters.
+        sizes = {}
+        for name, variables in stack(**MADE, KmsKeyArn=KEYS[0]).environments():
+            longer = 30 * sum("QUEUE" in key or "TABLE" in key for key in variables)
+            sizes[name] = longer + sum(len(key) + len(value) for key, value in variables.items())
+        self.assertLessEqual(max(sizes.values()), parameters.ENVIRONMENT_BYTES // 2, sizes)
 
 
 if __name__ == "__main__":

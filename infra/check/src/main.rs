@@ -38,6 +38,7 @@ fn refused(function: &str, environment: &Environment) -> anyhow::Result<Vec<(Str
         "deliver" => faults(environment, fn_deliver::config::read),
         "endpoints" => faults(environment, fn_endpoints::config::read),
         "enqueue" => faults(environment, fn_enqueue::config::read),
+        "fanout" => faults(environment, fn_fanout::config::read),
         "health" => faults(environment, fn_health::config::read),
         "metrics" => faults(environment, fn_metrics::config::read),
         "operate" => faults(environment, fn_operate::config::read),

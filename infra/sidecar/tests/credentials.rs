@@ -119,10 +119,12 @@ impl Sidecar {
             ("REDIS_CLUSTER", "false"),
             ("TTL_DELIVERED_S", "1800"),
             ("TTL_UNFINISHED_S", "604800"),
+            ("TTL_EVENT_S", "604800"),
             ("DELIVERY_DEADLINE_S", "86400"),
             ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
             ("RETRY_QUEUE_URL", "http://localhost/retry"),
             ("WAIT_QUEUE_URL", "http://localhost/wait"),
+            ("EVENT_QUEUE_URL", "http://localhost/event"),
             ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
             ("AWS_REGION", "eu-central-1"),
         ];
@@ -174,7 +176,7 @@ async fn a_container_asks_its_queues_as_its_role() {
         assert!(shows_the_queues(&metrics), "{metrics}");
     }
     let seen = aws.seen.lock().unwrap();
-    assert_eq!(seen.calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 8]);
+    assert_eq!(seen.calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 10]);
     assert_eq!(seen.given, 1, "valid credentials are kept");
 }
 
@@ -184,7 +186,7 @@ async fn an_instance_asks_its_queues_as_its_role() {
     let sidecar = Sidecar::start(&aws, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url(""))]).await;
     let metrics = sidecar.metrics().await;
     assert!(shows_the_queues(&metrics), "{metrics}");
-    assert_eq!(aws.seen.lock().unwrap().calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 4]);
+    assert_eq!(aws.seen.lock().unwrap().calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 5]);
 }
 
 #[tokio::test]
