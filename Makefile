@@ -65,7 +65,7 @@ test: lint build ## run all lints, then all tests
 torture: build ## inject faults into a local stack and check that nothing is lost (SEED=7 OTHER=<folder of binaries>)
 	@infra/local/setup.sh tests
 	TORTURE=$(or $(WEBHOOKS),5000) OTHER=$(abspath $(OTHER)) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
-		--no-fail-fast -E 'binary(deployed) & test(/^torture::/)'
+		--no-fail-fast -E 'binary(deployed) & test(/^(torture|events)::/)'
 
 PROFILE ?= release
 bench: ## measure the release binaries and compare them with baselines

@@ -89,6 +89,7 @@ pub fn message(card: &Card, event_id: &str, payload: &str, now: Millis) -> Messa
         headers: BTreeMap::new(),
         event_type,
         correlation_id: format!("c-{event_id}"),
+        trace: None,
         accepted_at: now,
         deadline: card.retry_schedule.deadline(now),
     };

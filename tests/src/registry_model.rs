@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use adapters::registry::{
-    CardFound, CardPage, Cards, EndpointKey, Registry, RegistryError, Resealing, Tenant, TenantPage, Written,
+    CardFound, CardLists, CardPage, Cards, Catalogued, EndpointKey, EventTypePage, EventTypes, Registry, RegistryError,
+    Resealing, Tenant, TenantPage, Written,
 };
 use async_trait::async_trait;
 use domain::endpoint::Card;
+use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
 
 /// A tenant, and a name in it.
@@ -22,6 +24,8 @@ struct Items {
     tombstones: BTreeMap<Key, Millis>,
     tenants: BTreeMap<String, Tenant>,
     resealing: Option<Resealing>,
+    /// Definitions as text, by name, with their times.
+    event_types: BTreeMap<String, (String, Millis, Millis)>,
 }
 
 /// The registry.
@@ -30,6 +34,7 @@ pub struct RegistryModel {
     items: Arc<Mutex<Items>>,
     away: Arc<Mutex<bool>>,
     reads: Arc<AtomicUsize>,
+    lists: Arc<AtomicUsize>,
     overtakers: Arc<Mutex<usize>>,
 }
 
@@ -63,6 +68,13 @@ impl Items {
         }
     }
 
+    fn event_type(&self, name: &str) -> Result<Option<EventType>, RegistryError> {
+        let Some((text, created_at, updated_at)) = self.event_types.get(name) else { return Ok(None) };
+        let definition = serde_json::from_str(text).map_err(|error| RegistryError::Incomplete(Some(error)))?;
+        let (name, created_at, updated_at) = (name.to_owned(), *created_at, *updated_at);
+        Ok(Some(EventType { name, definition, created_at, updated_at }))
+    }
+
     fn is_at(&self, card: &Card) -> Result<bool, RegistryError> {
         Ok(self.card(&card_key(card))?.is_some_and(|there| there.version == card.version))
     }
@@ -77,9 +89,14 @@ impl RegistryModel {
         *self.away.lock().unwrap() = away;
     }
 
-    /// How often cards were asked for.
+    /// How often cards, or event types by their names, were asked for.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How often a part of a list was asked for.
+    pub fn lists(&self) -> usize {
+        self.lists.load(Ordering::Relaxed)
     }
 
     /// So many of the next changes come second: somebody else changes the card just before.
@@ -139,6 +156,15 @@ impl RegistryModel {
         items.tombstones.remove(&key(tenant, endpoint));
     }
 
+    /// Keeps this text as the definition of an event type, as somebody may who can write the table.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn overwrite_event_type(&self, name: &str, definition: &str) {
+        let entry = (definition.to_owned(), Millis(1), Millis(1));
+        self.items.lock().unwrap().event_types.insert(name.to_owned(), entry);
+    }
+
     fn items(&self) -> Result<MutexGuard<'_, Items>, RegistryError> {
         if *self.away.lock().unwrap() {
             return Err(RegistryError::Read("the model is away".into()));
@@ -163,6 +189,34 @@ impl Cards for RegistryModel {
             })
         };
         wanted.iter().map(of).collect()
+    }
+}
+
+#[async_trait]
+impl CardLists for RegistryModel {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+        let items = self.items()?;
+        let revision = |tenant| items.tenants.get(tenant).map_or(0, |tenant| tenant.revision);
+        Ok(tenants.iter().map(revision).collect())
+    }
+
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        let items = self.items()?;
+        let first = key(tenant, after.unwrap_or_default());
+        let of_tenant = items.cards.range(first..).map(|(key, _)| key);
+        let of_tenant = of_tenant.take_while(|(of, _)| of == tenant).filter(|(_, id)| Some(id.as_str()) != after);
+        let ids: Vec<&Key> = of_tenant.take(limit + 1).collect();
+        let mut page = CardPage::default();
+        for key in ids.iter().take(limit) {
+            let is_at_home = |card: &Card| (&card.tenant, &card.id) == (&key.0, &key.1);
+            match items.card(key) {
+                Ok(Some(card)) if is_at_home(&card) => page.cards.push(card),
+                Ok(_) | Err(_) => page.unreadable.push(key.1.clone()),
+            }
+        }
+        page.next = ids.iter().take(limit).next_back().filter(|_| ids.len() > limit).map(|key| key.1.clone());
+        Ok(page)
     }
 }
 
@@ -199,7 +253,7 @@ impl Registry for RegistryModel {
         if let Some(uid) = uid_key(before) {
             items.uids.remove(&uid);
         }
-        if !before.gets_what(card) {
+        if !before.fans_out_like(card) {
             items.tenants.entry(card.tenant.clone()).or_default().revision += 1;
         }
         items.put(card);
@@ -229,16 +283,6 @@ impl Registry for RegistryModel {
         items.card(&key(tenant, endpoint))
     }
 
-    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
-        let items = self.items()?;
-        let of_tenant = items.cards.keys().filter(|(of, id)| of == tenant && after.is_none_or(|after| &**id > after));
-        let ids: Vec<&Key> = of_tenant.take(limit + 1).collect();
-        let cards = ids.iter().take(limit).filter_map(|key| items.card(key).transpose());
-        let cards = cards.collect::<Result<Vec<_>, _>>()?;
-        let next = cards.last().filter(|_| ids.len() > limit).map(|card| card.id.clone());
-        Ok(CardPage { cards, next, unreadable: Vec::new() })
-    }
-
     async fn tenant(&self, tenant: &str) -> Result<Option<Tenant>, RegistryError> {
         Ok(self.items()?.tenants.get(tenant).copied())
     }
@@ -260,5 +304,46 @@ impl Registry for RegistryModel {
     async fn note_resealing(&self, resealing: &Resealing) -> Result<(), RegistryError> {
         self.items()?.resealing = Some(resealing.clone());
         Ok(())
+    }
+}
+
+#[async_trait]
+impl EventTypes for RegistryModel {
+    async fn event_types(&self, names: &[String]) -> Result<Vec<Option<EventType>>, RegistryError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let items = self.items()?;
+        Ok(names.iter().map(|name| items.event_type(name).ok().flatten()).collect())
+    }
+
+    async fn event_type(&self, name: &str) -> Result<Option<EventType>, RegistryError> {
+        self.items()?.event_type(name)
+    }
+
+    async fn list_event_types(&self, after: Option<&str>, limit: usize) -> Result<EventTypePage, RegistryError> {
+        let items = self.items()?;
+        let names = items.event_types.keys().filter(|name| after.is_none_or(|after| &***name > after));
+        let names: Vec<&String> = names.take(limit + 1).collect();
+        let here = || names.iter().take(limit);
+        let next = here().next_back().filter(|_| names.len() > limit).map(|name| (*name).clone());
+        let event_types = here().filter_map(|name| items.event_type(name).ok().flatten()).collect();
+        Ok(EventTypePage { event_types, next })
+    }
+
+    async fn put_event_type(
+        &self,
+        name: &str,
+        definition: &Definition,
+        now: Millis,
+    ) -> Result<Catalogued, RegistryError> {
+        let mut items = self.items()?;
+        let created_at = items.event_types.get(name).map(|(_, created_at, _)| *created_at);
+        let entry = (serde_json::to_string(definition).unwrap(), created_at.unwrap_or(now), now);
+        items.event_types.insert(name.to_owned(), entry);
+        let event_type = items.event_type(name)?.unwrap();
+        Ok(Catalogued { event_type, is_new: created_at.is_none() })
+    }
+
+    async fn delete_event_type(&self, name: &str) -> Result<bool, RegistryError> {
+        Ok(self.items()?.event_types.remove(name).is_some())
     }
 }

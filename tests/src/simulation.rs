@@ -5,42 +5,39 @@
 //! process dies. The invariants are checked after every step.
 
 mod books;
+mod events;
 mod gate;
+mod marks;
+mod registry;
+mod starts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use adapters::aws::sqs::{Outgoing, Queue as _, QueueName};
+use adapters::aws::sqs::QueueName;
 use adapters::clock::Clock;
 use adapters::config::reader::Environment;
 use adapters::redis::records;
-use adapters::redis::transport::{Redis, RedisPort};
-use adapters::registry::{CardFound, Cards as _, EndpointKey, Registry as _, Written};
-use bytes::Bytes;
-use domain::endpoint::Card;
-use domain::schedule::RetrySchedule;
+use adapters::redis::transport::Redis;
 use domain::time::Millis;
 use fastrand::Rng;
-use fn_archive::Archivist;
-use fn_cleanup::Cleanup;
-use fn_deliver::{CardCache, Deliver};
-use fn_enqueue::Enqueue;
-use fn_operate::Operate;
-use lambda_http::{Body, Request};
-use redis::ConnectionLike;
+use fn_deliver::CardCache;
+use redis::{Cmd, ConnectionLike, Value};
 use strum::IntoEnumIterator as _;
 use tokio::task::JoinHandle;
 
 pub use self::books::Tally;
-use self::books::{Books, ENDPOINTS, Temper};
+use self::books::{Books, Client, ENDPOINTS, Promises, Temper};
 use self::gate::{Eventual, Gate, Permit, Point, Port};
-use crate::endpoints::{TENANT, card};
+use self::marks::{Archive, Carried, carried};
+use self::registry::Endpoint;
+use self::starts::WarmFanout;
 use crate::redis_server::Server;
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::{SqsModel, Taken};
 use crate::store_model::StoreModel;
-use crate::world::{BEGINNING, cards, changed_settings, dead_letter};
+use crate::world::{BEGINNING, cards, changed_settings};
 
 /// How often each fault happens: its chance at each step.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +86,12 @@ impl Weather {
 const MAX_PROCESSES: usize = 4;
 /// Steps with faults in one run. After them nothing fails until everything is finished.
 const ROUGH_STEPS: usize = 400;
+/// The same, when clients post again long afterwards.
+const LATER_STEPS: usize = 150;
 /// Most steps without faults.
 const CALM_STEPS: usize = 20_000;
+/// How long after everything is finished clients post again: no record lives longer.
+const LONG_AFTER: Duration = Duration::from_secs(8 * 86_400);
 
 /// One process: an invocation of a function.
 struct Process {
@@ -101,10 +102,10 @@ struct Process {
 }
 
 enum Kind {
-    Client(usize),
+    Client(Client),
     Consumer(QueueName, Vec<Taken>),
-    /// An operator sends the dead letters of a delivery again.
-    Redrive(usize),
+    /// An operator sends a dead letter again.
+    Redrive(Carried),
     /// An operator removes what is finished.
     Cleanup,
 }
@@ -128,35 +129,40 @@ pub struct Simulation {
     queues: SqsModel,
     store: StoreModel,
     registry: RegistryModel,
-    /// The cards as they were made, and how often each was changed.
-    cards: Vec<Card>,
+    endpoints: Vec<Endpoint>,
     /// When the registry is whole again.
     registry_away_until: Option<usize>,
     /// What processes know that live for long.
-    warm: [Arc<CardCache>; 2],
-    deleted: BTreeSet<usize>,
+    warm_cards: [Arc<CardCache>; 2],
+    warm_fanouts: [Option<WarmFanout>; 2],
     gate: Arc<Gate>,
     books: Arc<Books>,
     environment: Environment,
     processes: Vec<Process>,
     /// Clients that still want something accepted.
-    wanting: Vec<usize>,
+    wanting: Vec<Client>,
+    /// Whether fan-outs die more often than others, in this run.
+    kills_fanouts: bool,
     /// How often clients still post an id again after its record is gone.
     posts_again: usize,
     /// Whether an operator removes what is finished, in this run.
     cleans: bool,
     started: usize,
     away_until: Option<usize>,
-    snapshot: BTreeMap<String, Vec<u8>>,
+    /// What Redis had, and when it ends.
+    snapshot: BTreeMap<String, (Vec<u8>, Millis)>,
+    /// What each message carries, by its id.
+    carried: HashMap<String, Option<Carried>>,
     step: usize,
 }
 
 impl Simulation {
-    /// A run of `deliveries` webhooks on an empty server.
+    /// A run of so many clients on an empty server. Every third posts an event, the others
+    /// a webhook.
     ///
     /// # Panics
     /// When the server cannot be used.
-    pub fn new(seed: u64, deliveries: usize, weather: Weather, server: &dyn Server) -> Self {
+    pub fn new(seed: u64, clients: usize, weather: Weather, server: &dyn Server) -> Self {
         // The random numbers of the functions (tokens, jitter) follow the seed, too.
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed);
@@ -167,29 +173,41 @@ impl Simulation {
         // dead-letter queue while its delivery is still under way.
         let rough = weather.crash > 0.0 && rng.u8(0..4) == 0;
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), if rough { 5 } else { 100 });
-        let books = Books::new(&mut rng, deliveries, &weather);
+        let clients: Vec<Client> = (0..clients)
+            .map(|n| if n % 3 == 2 { Client::Event(n / 3) } else { Client::Webhook(n / 3 * 2 + n % 3) })
+            .collect();
+        let books = Books::new(&mut rng, &clients, &weather);
         let registry = RegistryModel::default();
+        // A short deadline, so that a delivery to a dead receiver ends in time.
+        let settings = changed_settings(&server.config().url, &[("DELIVERY_DEADLINE_S", "3600")]);
+        // Some clients post an event twice at once.
+        let times = |client: &Client, rng: &mut Rng| match client {
+            Client::Event(_) if rng.u8(0..3) == 0 => 2,
+            Client::Webhook(_) | Client::Event(_) => 1,
+        };
+        let wanting = clients.iter().rev().flat_map(|client| vec![*client; times(client, &mut rng)]).collect();
         Self {
             redis: Arc::new(Redis::open(&server.config(), clock.clone()).unwrap()),
             gate: Arc::new(Gate::new()),
-            // A short deadline, so that a delivery to a dead receiver ends in time.
-            environment: Environment::of(changed_settings(&server.config().url, &[("DELIVERY_DEADLINE_S", "3600")])),
+            environment: Environment::of(settings),
             store: StoreModel::default(),
-            warm: std::array::from_fn(|_| {
+            warm_cards: std::array::from_fn(|_| {
                 let seen = Mutex::new((Rng::with_seed(rng.u64(..)), BTreeMap::new()));
                 cards(Arc::new(Eventual { registry: registry.clone(), books: Arc::clone(&books), seen }))
             }),
+            warm_fanouts: std::array::from_fn(|_| None),
             registry,
-            cards: Vec::new(),
+            endpoints: Vec::new(),
             registry_away_until: None,
-            deleted: BTreeSet::new(),
-            wanting: (0..deliveries).rev().collect(),
+            wanting,
             cleans: rng.u8(0..3) == 0,
+            kills_fanouts: rng.u8(0..8) == 0,
             posts_again: if weather.is_calm() { 0 } else { 3 },
             processes: Vec::new(),
             started: 0,
             away_until: None,
             snapshot: BTreeMap::new(),
+            carried: HashMap::new(),
             step: 0,
             seed,
             weather,
@@ -204,18 +222,28 @@ impl Simulation {
     /// Runs to the end and gives what was seen.
     ///
     /// # Panics
-    /// When an invariant breaks; the message names the seed.
+    /// When an invariant breaks; the seed is told.
     pub async fn run(mut self) -> Tally {
-        for n in 0..ENDPOINTS {
-            let schedule = RetrySchedule::new(vec![5, 30, 60]).unwrap();
-            let card = Card { retry_schedule: schedule, ..card(n, &url(n, 0), self.clock.now()) };
-            assert_eq!(self.registry.create(&card, 10).await.unwrap(), Written::Done);
-            self.cards.push(card);
+        self.furnish().await;
+        let weather = self.weather;
+        self.play(ROUGH_STEPS).await;
+        if !weather.is_calm() && self.rng.u8(0..4) == 0 {
+            self.weather = weather;
+            self.pass_by(LONG_AFTER);
+            self.post_all_again();
+            self.play(LATER_STEPS).await;
         }
+        self.books.check_calls();
+        self.books.tally()
+    }
+
+    /// Goes on until everything is finished.
+    async fn play(&mut self, rough_steps: usize) {
+        let calm_from = self.step + rough_steps;
         while !self.is_over() {
             self.step += 1;
-            assert!(self.step < ROUGH_STEPS + CALM_STEPS, "seed {}: it does not come to an end", self.seed);
-            if self.step == ROUGH_STEPS {
+            assert!(self.step < calm_from + CALM_STEPS, "it does not come to an end");
+            if self.step == calm_from {
                 self.calm_down();
             }
             self.trouble();
@@ -223,12 +251,12 @@ impl Simulation {
             self.act().await;
             self.check();
         }
+        self.calm_down();
         self.check_end();
-        self.books.tally()
     }
 
     fn is_over(&self) -> bool {
-        let queued = QueueName::iter().any(|queue_name| !self.queues.all(queue_name).is_empty());
+        let queued = QueueName::iter().any(|queue_name| !self.queues.is_empty(queue_name));
         self.wanting.is_empty() && self.processes.is_empty() && !queued
     }
 
@@ -265,78 +293,26 @@ impl Simulation {
                 let of = |look: &mut dyn ConnectionLike, pattern: &str| -> Vec<String> {
                     redis::cmd("KEYS").arg(pattern).query(look).unwrap()
                 };
-                let keys = [of(&mut **look, "webhook_status:*"), of(&mut **look, "delivery:*")].concat();
+                let keys = ["webhook_status:*", "delivery:*", "event:*"].map(|pattern| of(&mut **look, pattern));
                 self.snapshot = keys
+                    .concat()
                     .into_iter()
                     .map(|key| {
                         let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query(&mut **look).unwrap();
-                        (key, dump)
+                        let left: u64 = redis::cmd("PTTL").arg(&key).query(&mut **look).unwrap();
+                        (key, (dump, self.clock.now().after(Duration::from_millis(left))))
                     })
                     .collect();
             }
             if self.chance(self.weather.stale) {
                 let _: () = redis::cmd("FLUSHDB").query(&mut **look).unwrap();
-                for (key, dump) in &self.snapshot {
-                    let _: () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice()).query(&mut **look).unwrap();
+                let now = self.clock.now();
+                for (key, (dump, ends_at)) in self.snapshot.iter().filter(|(_, (_, ends_at))| *ends_at > now) {
+                    let mut restore = redis::cmd("RESTORE");
+                    restore.arg(key).arg(domain::time::whole_ms(now.until(*ends_at))).arg(dump.as_slice());
+                    let _: () = restore.query(&mut **look).unwrap();
                 }
                 self.books.count("redis stale");
-            }
-        }
-    }
-
-    /// What happens to the registry of endpoints.
-    async fn trouble_registry(&mut self) {
-        if self.registry_away_until.is_some_and(|until| self.step >= until) {
-            self.mend_registry();
-        }
-        if self.registry_away_until.is_some() || !self.chance(self.weather.registry) {
-            return;
-        }
-        let n = self.rng.usize(0..ENDPOINTS);
-        let until = self.step + self.rng.usize(5..80);
-        match self.rng.u8(0..8) {
-            0 | 1 => {
-                self.books.count("registry away");
-                self.registry.be_away(true);
-                self.registry_away_until = Some(until);
-            }
-            // A tombstone comes back with the table, too, so it is not lost for good here.
-            2 | 3 if !self.deleted.contains(&n) => {
-                self.books.count("endpoint lost");
-                self.registry.lose(TENANT, &self.cards[n].id);
-                self.registry_away_until = Some(until);
-            }
-            4 if !self.deleted.contains(&n) => {
-                self.books.count("card restored");
-                self.registry.overwrite(&self.cards[n]);
-            }
-            5 if self.rng.bool() => {
-                let found = self.registry.cards(&[key_of(&self.cards[n])], true).await.unwrap();
-                if let [CardFound::Card(card)] = &found[..] {
-                    self.books.count("endpoint deleted");
-                    self.registry.delete(card, self.clock.now()).await.unwrap();
-                    self.deleted.insert(n);
-                }
-            }
-            _ => {
-                let found = self.registry.cards(&[key_of(&self.cards[n])], true).await.unwrap();
-                if let [CardFound::Card(before)] = &found[..] {
-                    self.books.count("card changed");
-                    let version = before.version + 1;
-                    let card = Card { url: url(n, version), version, ..Card::clone(before) };
-                    self.registry.replace(before, &card).await.unwrap();
-                }
-            }
-        }
-    }
-
-    /// The registry answers, and has every endpoint that nobody deleted.
-    fn mend_registry(&mut self) {
-        self.registry_away_until = None;
-        self.registry.be_away(false);
-        for (n, card) in self.cards.iter().enumerate() {
-            if !self.deleted.contains(&n) {
-                self.registry.overwrite(card);
             }
         }
     }
@@ -369,13 +345,14 @@ impl Simulation {
 
     /// Lets a process through its gate, or kills it.
     async fn pass(&mut self, index: usize, process: usize, point: Point) {
-        if self.chance(self.weather.crash) {
+        if self.chance(self.weather.crash * self.frailty(process)) {
             self.books.count("crash");
             self.kill(process);
             return;
         }
         let weather = self.weather;
         let (chance, happens) = match point {
+            Point::BeforeSend if self.rng.bool() => (weather.send, Permit::Partly),
             Point::BeforeSend | Point::AfterSend => (weather.send, Permit::Fail),
             Point::AfterRoundTrip => (weather.resend, Permit::Again),
             Point::AfterPost => (weather.resend / 2.0, Permit::Fail),
@@ -385,6 +362,7 @@ impl Simulation {
         let permit = if self.chance(chance) { happens } else { Permit::Go };
         match (permit, point) {
             (Permit::Fail, Point::BeforeSend) => self.books.count("send failed"),
+            (Permit::Partly, _) => self.books.count("send failed in part"),
             (Permit::Fail, Point::AfterSend) => self.books.count("send ambiguous"),
             (Permit::Fail, _) => self.books.count("answer lost"),
             (Permit::Again, _) => self.books.count("command re-sent"),
@@ -392,6 +370,13 @@ impl Simulation {
         }
         self.gate.grant(index, permit);
         self.quiet().await;
+    }
+
+    /// How much sooner than others a process dies: in some runs, fan-outs hardly live.
+    fn frailty(&self, process: usize) -> f64 {
+        let is_fanout =
+            |other: &Process| other.number == process && matches!(other.kind, Kind::Consumer(QueueName::Event, _));
+        if self.kills_fanouts && self.processes.iter().any(is_fanout) { 8.0 } else { 1.0 }
     }
 
     /// Waits until every process stands at a gate or has ended.
@@ -412,6 +397,10 @@ impl Simulation {
         if let Some(at) = self.processes.iter().position(|process| process.number == number) {
             let process = self.processes.remove(at);
             process.task.abort();
+            // Whatever it knew is gone, too.
+            for warm in &mut self.warm_fanouts {
+                warm.take_if(|warm| warm.serves(number));
+            }
             if let Kind::Client(client) = process.kind {
                 // It got no answer, so it asks again.
                 self.wanting.push(client);
@@ -429,25 +418,24 @@ impl Simulation {
             }
             let process = self.processes.remove(at);
             self.books.ended(process.number);
-            let ended = process.task.await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+            let ended = process.task.await.unwrap();
             match (process.kind, ended) {
                 (Kind::Client(client), Ended::Client(202, known)) => self.books.accepted(client, known),
                 (Kind::Client(client), Ended::Client(409, _)) => self.books.refused(client),
                 // The deadline that it asks for has passed.
                 (Kind::Client(client), Ended::Client(422, _)) => self.books.too_late(client),
                 (Kind::Client(client), Ended::Client(503, _)) => self.wanting.push(client),
-                (Kind::Client(_), Ended::Client(code, _)) => panic!("seed {}: a client got {code}", self.seed),
-                (Kind::Redrive(delivery), Ended::Operator(202)) => self.books.redriven(delivery),
+                (Kind::Client(_), Ended::Client(code, _)) => panic!("a client got {code}"),
+                (Kind::Redrive(what), Ended::Operator(202)) => self.books.redriven(what),
                 // It is gone, is carried on, or something is away.
                 (Kind::Redrive(_), Ended::Operator(404 | 409 | 503)) => self.books.count("redrive refused"),
                 (Kind::Cleanup, Ended::Operator(200 | 503)) => self.books.count("cleanup"),
-                (Kind::Redrive(_) | Kind::Cleanup, Ended::Operator(code)) => {
-                    panic!("seed {}: an operator got {code}", self.seed)
-                }
+                (Kind::Redrive(_) | Kind::Cleanup, Ended::Operator(code)) => panic!("an operator got {code}"),
                 (Kind::Consumer(queue_name, taken), Ended::Consumer(kept)) => {
                     for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
                         if self.chance(self.weather.duplicate) {
                             self.books.count("delete lost");
+                            self.books.doubled(&taken.message.body);
                         } else {
                             self.queues.delete(queue_name, taken);
                         }
@@ -467,8 +455,7 @@ impl Simulation {
             Some(at) if at > now && self.gate.waiting().is_empty() => now.until(at),
             _ => Duration::from_millis(self.rng.u64(1..20_000)),
         };
-        self.clock.advance(by);
-        self.expire(by);
+        self.pass_by(by);
         // Lambda ends invocations that run too long.
         let late: Vec<usize> = self
             .processes
@@ -482,18 +469,24 @@ impl Simulation {
         }
     }
 
+    fn pass_by(&mut self, time: Duration) {
+        self.clock.advance(time);
+        self.expire(time);
+    }
+
     /// Shortens the life of every key, since Redis does not know the virtual clock.
     fn expire(&self, by: Duration) {
         let look = Arc::clone(&self.look);
         let mut look = look.lock().unwrap();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut **look).unwrap();
-        for key in keys {
-            let left: i64 = redis::cmd("PTTL").arg(&key).query(&mut **look).unwrap();
-            if left >= 0 {
-                let left = left.saturating_sub_unsigned(domain::time::whole_ms(by));
-                let _: () = redis::cmd("PEXPIRE").arg(&key).arg(left).query(&mut **look).unwrap();
-            }
-        }
+        let lives = keys.iter().map(|key| redis::cmd("PTTL").arg(key).to_owned()).collect();
+        let lives = ask_all(&mut **look, lives);
+        let shorter = keys.iter().zip(lives).filter_map(|(key, left)| {
+            let Value::Int(left @ 0..) = left else { return None };
+            let left = left.saturating_sub_unsigned(domain::time::whole_ms(by));
+            Some(redis::cmd("PEXPIRE").arg(key).arg(left).to_owned())
+        });
+        ask_all(&mut **look, shorter.collect());
     }
 
     fn port(&mut self) -> Port {
@@ -507,6 +500,7 @@ impl Simulation {
             store: self.store.clone(),
             registry: self.registry.clone(),
             clock: self.clock.clone(),
+            part: ENDPOINTS,
         }
     }
 
@@ -516,202 +510,67 @@ impl Simulation {
         self.quiet().await;
     }
 
-    async fn start_client(&mut self) {
-        let Some(client) = self.wanting.pop() else { return };
-        let port = Arc::new(self.port());
-        if let Some(endpoint) = self.books.endpoint(client) {
-            let message = self.books.message(client, &self.cards[endpoint], self.clock.now());
-            let number = port.number;
-            let task = async move {
-                let outgoing = Outgoing::new(message.encode().unwrap(), TENANT.to_owned(), 0);
-                let sent = port.send(QueueName::Delivery, vec![outgoing]).await;
-                Ended::Client(if sent[0].is_ok() { 202 } else { 503 }, false)
-            };
-            return self.spawn(number, Kind::Client(client), task).await;
-        }
-        let config = self.environment.read(fn_enqueue::config::read).unwrap();
-        let enqueue = Enqueue::new(&config, Arc::clone(&port) as _, Arc::clone(&port) as _, self.clock.clone());
-        let request = post("/webhooks", self.books.request(client));
-        let task = async move {
-            let response = enqueue.handle(request).await;
-            Ended::Client(response.status().as_u16(), response.body().contains("\"duplicate\":true"))
-        };
-        self.spawn(port.number, Kind::Client(client), task).await;
-    }
-
-    /// Somebody uses an id again, sends a dead letter again, or removes what is finished.
-    async fn operate(&mut self) {
-        match self.rng.u8(0..8) {
-            0..=3 => self.post_again(),
-            4 if self.cleans => self.start_cleanup().await,
-            5 => self.start_redrive().await,
-            _ => {}
-        }
-    }
-
-    /// A client whose delivery is finished posts it again, after its record is gone: that is
-    /// a delivery of its own.
-    fn post_again(&mut self) {
-        let finished = self.books.finished(&self.store.all());
-        if finished.is_empty() || self.posts_again == 0 || self.away_until.is_some() {
-            return;
-        }
-        let delivery = finished[self.rng.usize(0..finished.len())];
-        let look = Arc::clone(&self.look);
-        let key = records::key(&self.books.id(delivery));
-        let known: bool = redis::cmd("EXISTS").arg(key).query(&mut **look.lock().unwrap()).unwrap();
-        if !known {
-            self.posts_again -= 1;
-            self.books.lives_again(delivery, self.clock.now());
-            self.wanting.push(delivery);
-        }
-    }
-
-    async fn start_cleanup(&mut self) {
-        let port = Arc::new(self.port());
-        let config = self.environment.read(fn_cleanup::config::read).unwrap();
-        let cleanup = Cleanup::new(&config, Arc::clone(&port) as _, self.clock.clone());
-        self.books.cleans();
-        let request = post("/webhook-cleanup?older_than_days=0", String::new());
-        let task = async move { Ended::Operator(cleanup.handle(request).await.status().as_u16()) };
-        self.spawn(port.number, Kind::Cleanup, task).await;
-    }
-
-    async fn start_redrive(&mut self) {
-        let filed: Vec<(String, usize)> = self
-            .store
-            .all()
-            .into_iter()
-            .filter_map(|(id, letter)| Some((id, Books::marked(letter.payload?.get())?)))
-            .collect();
-        if filed.is_empty() {
-            return;
-        }
-        let (id, delivery) = filed[self.rng.usize(0..filed.len())].clone();
-        let port = Arc::new(self.port());
-        let config = self.environment.read(fn_operate::config::read).unwrap();
-        let (redis, store, queue) = (Arc::clone(&port) as _, Arc::clone(&port) as _, Arc::clone(&port) as _);
-        let operate = Operate::new(&config, redis, store, queue, self.clock.clone());
-        let request = post(&format!("/dead-letters/{id}/redrive"), String::new());
-        // It may send although its answer is lost.
-        self.books.may_redrive(delivery);
-        let task = async move { Ended::Operator(operate.handle(request).await.status().as_u16()) };
-        self.spawn(port.number, Kind::Redrive(delivery), task).await;
-    }
-
-    async fn start_consumer(&mut self) {
-        let queue_name =
-            [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::DeadLetter][self.rng.usize(0..4)];
-        self.consume(queue_name).await;
-    }
-
-    async fn start_consumer_anywhere(&mut self) -> bool {
-        for queue_name in QueueName::iter() {
-            if self.consume(queue_name).await {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Starts one invocation with messages of a queue; false when the queue has none.
-    async fn consume(&mut self, queue_name: QueueName) -> bool {
-        let most = self.rng.usize(1..=4);
-        let taken = self.queues.receive(queue_name, most);
-        if taken.is_empty() {
-            return false;
-        }
-        for taken in &taken {
-            if self.chance(self.weather.duplicate) {
-                self.books.count("duplicate");
-                self.queues.duplicate(queue_name, taken);
-            }
-        }
-        let port = Arc::new(self.port());
-        self.books.took(port.number, taken.iter().map(|taken| taken.message.body.as_str()));
-        let number = port.number;
-        let kind = Kind::Consumer(queue_name, taken.clone());
-        if queue_name == QueueName::DeadLetter {
-            let config = self.environment.read(fn_archive::config::read).unwrap();
-            let archivist = Archivist::new(&config, Arc::clone(&port) as _, port as _, self.clock.clone());
-            let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
-            self.spawn(number, kind, async move { Ended::Consumer(archivist.handle(&records).await) }).await;
-        } else {
-            let config = self.environment.read(fn_deliver::config::read).unwrap();
-            let redis: Arc<dyn RedisPort> = Arc::clone(&port) as _;
-            // Some consumers have just started. The others share the cards that one of two
-            // processes knows.
-            let cards = match self.rng.usize(0..4) {
-                0 | 1 => cards(Arc::clone(&port) as _),
-                n => Arc::clone(&self.warm[n - 2]),
-            };
-            let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, cards, self.clock.clone());
-            let records: Vec<fn_deliver::Received> = taken
-                .iter()
-                .map(|taken| fn_deliver::Received {
-                    message_id: taken.message.id.clone(),
-                    body: Bytes::from(taken.message.body.clone()),
-                })
-                .collect();
-            let ends_at = self.clock.now().after(Duration::from_secs(60));
-            let task = async move { Ended::Consumer(deliver.handle(&records, ends_at).await) };
-            self.spawn(number, kind, task).await;
-        }
-        true
-    }
-
     /// The invariants that hold at every moment.
-    fn check(&self) {
-        let mut present: Vec<String> = Vec::new();
+    fn check(&mut self) {
+        let mut queued: BTreeMap<Carried, usize> = BTreeMap::new();
         for queue_name in QueueName::iter() {
-            present.extend(self.queues.all(queue_name).into_iter().map(|message| message.body));
+            self.queues.each(queue_name, |message| {
+                let known = self.carried.get(&message.id).copied();
+                let carried = known.unwrap_or_else(|| {
+                    let carried = carried(&message.body);
+                    self.carried.insert(message.id.clone(), carried);
+                    carried
+                });
+                if let Some(carried) = carried {
+                    *queued.entry(carried).or_default() += 1;
+                }
+            });
         }
-        let filed = self.store.all();
-        for delivery in self.books.unfinished() {
-            let mark = Books::mark(delivery);
-            let queued = present.iter().any(|body| body.contains(&mark));
-            let archived = self.books.is_archived(delivery, &filed);
-            assert!(queued || archived, "seed {} step {}: delivery {delivery} is lost", self.seed, self.step);
-        }
+        self.books.check(&queued, &Archive::of(&self.store));
         if let Some(fault) = self.books.fault() {
-            panic!("seed {} step {}: {fault}", self.seed, self.step);
+            panic!("{fault}");
         }
     }
 
     /// What holds when everything is finished.
     fn check_end(&self) {
-        let look = Arc::clone(&self.look);
-        let mut look = look.lock().unwrap();
-        let filed = self.store.all();
-        for letter in filed.values() {
-            if let Some(reason) = letter.reason {
-                self.books.count(reason.as_str());
-            }
+        self.store.each(|letter, _| letter.reason.iter().for_each(|reason| self.books.count(reason.as_str())));
+        let archive = Archive::of(&self.store);
+        let Promises { deliveries, events } = self.books.promises();
+        for (delivery, id) in deliveries {
+            self.books.check_status(delivery, self.field(&id, "status").as_deref(), &archive);
         }
-        for delivery in self.books.all_accepted() {
-            let id = self.books.id(delivery);
-            let status: Option<String> =
-                redis::cmd("HGET").arg(records::key(&id)).arg("status").query(&mut **look).unwrap();
-            self.books.check_status(self.seed, delivery, status.as_deref(), &filed);
+        for (event, id) in events {
+            let matched = self.field(&id, "matched").and_then(|matched| matched.parse().ok());
+            self.books.check_event(event, self.field(&id, "status").as_deref(), matched, &archive);
         }
-        self.books.check_calls(self.seed);
+    }
+
+    /// A field of a record.
+    fn field(&self, id: &str, name: &str) -> Option<String> {
+        redis::cmd("HGET").arg(records::key(id)).arg(name).query(&mut **self.look.lock().unwrap()).unwrap()
     }
 }
 
-/// Where an endpoint is after so many changes of its card.
-fn url(n: usize, changes: u64) -> String {
-    format!("http://127.0.0.1:{}/endpoint-{n}", 10 + (n as u64 + changes) % 5)
+/// The answers to commands, in one round trip where the connection can do that.
+fn ask_all(look: &mut dyn ConnectionLike, commands: Vec<Cmd>) -> Vec<Value> {
+    if commands.is_empty() || !look.supports_pipelining() {
+        return commands.iter().map(|command| command.query(look).unwrap()).collect();
+    }
+    let mut pipe = redis::pipe();
+    for command in commands {
+        pipe.add_command(command);
+    }
+    pipe.query(look).unwrap()
 }
 
-fn key_of(card: &Card) -> EndpointKey {
-    EndpointKey { tenant: card.tenant.clone(), endpoint: card.id.clone() }
-}
-
-fn post(path: &str, body: String) -> Request {
-    let mut request = Request::new(Body::from(body));
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = format!("http://api{path}").parse().unwrap();
-    request
+/// A run that fails says which one it is.
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}, step {}, {:?}", self.seed, self.step, self.weather);
+        }
+    }
 }
 
 /// The tempers that receivers are drawn from.

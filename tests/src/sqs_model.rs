@@ -151,6 +151,22 @@ impl SqsModel {
         self.state.lock().unwrap().queues.get(&queue_name).cloned().unwrap_or_default()
     }
 
+    /// Shows everything in a queue, in flight and delayed included.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn each(&self, queue_name: QueueName, look: impl FnMut(&Stored)) {
+        self.state.lock().unwrap().queues.get(&queue_name).into_iter().flatten().for_each(look);
+    }
+
+    /// Whether a queue has no message at all.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn is_empty(&self, queue_name: QueueName) -> bool {
+        self.state.lock().unwrap().queues.get(&queue_name).is_none_or(Vec::is_empty)
+    }
+
     /// Puts a text into a queue by hand.
     ///
     /// # Panics

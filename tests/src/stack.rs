@@ -94,6 +94,8 @@ pub const LITTLE_TIME: [&str; 4] =
     ["DeliverTimeoutS=16", "QueueVisibilityS=96", "DeliveryTimeoutMs=2000", "ConnectTimeoutMs=500"];
 /// The timeout of `deliver` in such a stack.
 const DELIVER_TIMEOUT_S: u32 = 16;
+/// The timeout of `fanout` in every stack.
+const FANOUT_TIMEOUT_S: u32 = 60;
 /// The timeout of `archive` in every stack.
 const ARCHIVE_TIMEOUT_S: u32 = 20;
 
@@ -160,7 +162,10 @@ impl OwnStack {
             ("DELIVERY_QUEUE_URL", DELIVER_TIMEOUT_S),
             ("RETRY_QUEUE_URL", DELIVER_TIMEOUT_S),
             ("WAIT_QUEUE_URL", DELIVER_TIMEOUT_S),
+            ("EVENT_QUEUE_URL", FANOUT_TIMEOUT_S),
+            ("INGEST_QUEUE_URL", FANOUT_TIMEOUT_S),
             ("DEAD_LETTER_QUEUE_URL", ARCHIVE_TIMEOUT_S),
+            ("INGEST_DEAD_LETTER_QUEUE_URL", ARCHIVE_TIMEOUT_S),
         ] {
             let visibility = (timeout_s + 4).to_string();
             let set = sqs.set_queue_attributes().queue_url(self.stack.get(queue));

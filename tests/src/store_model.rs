@@ -37,6 +37,14 @@ impl StoreModel {
         self.items.lock().unwrap().iter().map(|(id, item)| (id.clone(), item.letter.clone())).collect()
     }
 
+    /// Shows everything that is filed, and when it was sent again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn each(&self, mut look: impl FnMut(&DeadLetter, Option<Millis>)) {
+        self.items.lock().unwrap().values().for_each(|item| look(&item.letter, item.redriven_at));
+    }
+
     /// From now on it fails, or works again.
     ///
     /// # Panics

@@ -15,7 +15,7 @@ use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::records;
 use adapters::redis::transport::{Call, Redis, RedisConfig, RedisPort, Reply, Unavailable};
-use adapters::registry::Cards;
+use adapters::registry::{CardLists, Cards};
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::message::Envelope;
@@ -27,6 +27,7 @@ use fn_archive::Archivist;
 use fn_cleanup::Cleanup;
 use fn_deliver::{CardCache, Deliver, Received};
 use fn_enqueue::Enqueue;
+use fn_fanout::{Fanout, Subscriptions};
 use fn_health::Health;
 use fn_metrics::Metrics;
 use fn_operate::Operate;
@@ -35,6 +36,7 @@ use serde_json::Value;
 use strum::IntoEnumIterator as _;
 
 use crate::contract;
+use crate::endpoints::TENANT;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
 use crate::registry_model::RegistryModel;
@@ -45,6 +47,10 @@ use crate::store_model::StoreModel;
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The master key of all tests.
 pub const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// The ARN of the queue for events of other systems.
+pub const INGEST_QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:ingest";
+/// The ARN of the dead-letter queue of that queue.
+pub const INGEST_DEAD_LETTER_QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:ingest-dead";
 /// Where virtual time begins.
 pub const BEGINNING: Millis = Millis(1_700_000_000_000);
 /// How long an invocation of `deliver` may take: the template's `DeliverTimeoutS`.
@@ -62,6 +68,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
         ("RETRY_QUEUE_URL", "http://localhost/retry"),
         ("WAIT_QUEUE_URL", "http://localhost/wait"),
+        ("EVENT_QUEUE_URL", "http://localhost/event"),
         ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
         ("SIGNING_SECRETS", SECRET),
         ("MASTER_KEYS", MASTER_KEY),
@@ -82,9 +89,15 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("MAX_PAYLOAD_BYTES", "262144"),
         ("TTL_DELIVERED_S", "1800"),
         ("TTL_UNFINISHED_S", "604800"),
+        ("TTL_EVENT_S", "604800"),
         ("TTL_DEAD_LETTER_S", "2592000"),
         ("DEAD_LETTER_TABLE", "dead-letters"),
         ("REGISTRY_TABLE", "registry"),
+        ("INGEST_QUEUE_ARN", INGEST_QUEUE),
+        ("INGEST_DEAD_LETTER_QUEUE_ARN", INGEST_DEAD_LETTER_QUEUE),
+        ("INGEST_TENANT", "default"),
+        ("INGEST_TRUSTS_TENANT", "false"),
+        ("VALIDATE_EVENTS", "false"),
         ("MAX_ENDPOINTS", "10000"),
         ("DELIVER_TIMEOUT_S", "60"),
         ("QUEUE_VISIBILITY_S", "360"),
@@ -124,8 +137,24 @@ pub fn cards(cards: Arc<dyn Cards>) -> Arc<CardCache> {
     Arc::new(CardCache::new(cards, MasterKeyring::given(master_keys())))
 }
 
+/// Whether a path is that of a tenant's events or of a batch of them.
+fn is_events(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(parts[..], ["", "tenants", _, "events"] | ["", "tenants", _, "events", "batch"])
+}
+
 fn received(taken: &Taken) -> Received {
     Received { message_id: taken.message.id.clone(), body: Bytes::from(taken.message.body.clone()) }
+}
+
+/// A message of the queue of events as Lambda gives it to `fanout`.
+pub fn event(taken: &Taken) -> fn_fanout::Received {
+    fn_fanout::Received {
+        message_id: taken.message.id.clone(),
+        body: Bytes::from(taken.message.body.clone()),
+        source: String::new(),
+        sent_at: Some(taken.message.sent_at),
+    }
 }
 
 /// A message of the dead-letter queue as Lambda gives it to `archive`.
@@ -138,6 +167,7 @@ pub fn dead_letter(taken: &Taken) -> fn_archive::Received {
         error_code: attribute("ERROR_CODE"),
         error_message: attribute("ERROR_MESSAGE"),
         sent_at: Some(taken.message.sent_at),
+        is_foreign: false,
     }
 }
 
@@ -173,6 +203,7 @@ pub struct World {
     counted_redis: Arc<CountedRedis>,
     leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
+    fanout: Fanout,
     deliver: Deliver,
     archivist: Archivist,
     operate: Operate,
@@ -214,6 +245,7 @@ impl World {
         let redis: Arc<dyn RedisPort> = Arc::clone(&counted_redis) as _;
 
         let enqueue = environment.read(fn_enqueue::config::read).unwrap();
+        let fanout = environment.read(fn_fanout::config::read).unwrap();
         let deliver = environment.read(fn_deliver::config::read).unwrap();
         let archive = environment.read(fn_archive::config::read).unwrap();
         let operate = environment.read(fn_operate::config::read).unwrap();
@@ -221,7 +253,20 @@ impl World {
         let metrics = environment.read(fn_metrics::config::read).unwrap();
         let client = receiver_client(&deliver, &clock);
         Self {
-            enqueue: Enqueue::new(&enqueue, Arc::clone(&queue), Arc::clone(&redis), clock.clone()),
+            enqueue: Enqueue::new(
+                &enqueue,
+                Arc::clone(&queue),
+                Arc::clone(&redis),
+                Arc::new(registry.clone()),
+                clock.clone(),
+            ),
+            fanout: Fanout::new(
+                &fanout,
+                Arc::clone(&queue),
+                Arc::clone(&redis),
+                Subscriptions::new(Arc::new(registry.clone())),
+                clock.clone(),
+            ),
             deliver: Deliver::new(
                 &deliver,
                 Arc::clone(&queue),
@@ -319,6 +364,7 @@ impl World {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = match (method.as_str(), path.as_str()) {
             ("POST", "/webhooks" | "/webhooks/batch") => self.enqueue.handle(request).await,
+            ("POST", path) if is_events(path) => self.enqueue.handle(request).await,
             ("GET", "/health") => self.health.handle(request).await,
             ("GET", "/metrics") => self.metrics.handle(request).await,
             ("POST", "/webhook-cleanup") => self.cleanup.handle(request).await,
@@ -413,6 +459,73 @@ impl World {
         self.invoke_deliver(queue_name, &taken).await
     }
 
+    /// From now on pages of events have so many cards. `fanout` knows no card.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn pages_of(&mut self, cards: usize) {
+        self.fan_out_through(Arc::new(self.queues.clone()), cards);
+    }
+
+    /// From now on `fanout` sends through this queue, and knows no card. Pages have so many.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn fan_out_through(&mut self, queue: Arc<dyn Queue>, cards: usize) {
+        let environment = Environment::of(settings(&self.redis.url()));
+        let mut config = environment.read(fn_fanout::config::read).unwrap();
+        config.pages.cards = cards;
+        let lists: Arc<dyn CardLists> = Arc::new(self.registry.clone());
+        let redis = Arc::clone(&self.counted_redis);
+        self.fanout = Fanout::new(&config, queue, redis, Subscriptions::new(lists), self.clock.clone());
+    }
+
+    /// Posts an event of the tests' tenant and gives the answer.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    pub async fn event(&self, event_id: &str, event_type: &str, payload: &str) -> Value {
+        let body = format!(r#"{{"event_id":"{event_id}","event_type":"{event_type}","payload":{payload}}}"#);
+        let (code, answer) = self.post(&format!("/tenants/{TENANT}/events"), body).await;
+        assert_eq!(code, 202, "{answer}");
+        answer
+    }
+
+    /// What the API says of an event of the tests' tenant.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn event_status(&self, event_id: &str) -> Value {
+        let (code, answer) = self.get(&format!("/tenants/{TENANT}/events/{event_id}")).await;
+        assert_eq!(code, 200, "{answer}");
+        answer
+    }
+
+    /// One batch of events through `fanout`. Says how many messages were received and how
+    /// many stayed.
+    pub async fn fan_out(&self) -> (usize, usize) {
+        let taken = self.queues.receive(QueueName::Event, 10);
+        self.invoke_fanout(&taken).await
+    }
+
+    /// Gives messages to `fanout`, and deletes what it does not keep, as Lambda does.
+    pub async fn invoke_fanout(&self, taken: &[Taken]) -> (usize, usize) {
+        if taken.is_empty() {
+            return (0, 0);
+        }
+        let records: Vec<fn_fanout::Received> = taken.iter().map(event).collect();
+        let kept = self.fanout.handle(&records, self.clock.now().after(INVOCATION)).await;
+        for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
+            self.queues.delete(QueueName::Event, taken);
+        }
+        (taken.len(), kept.len())
+    }
+
+    /// Gives messages to `fanout`, as Lambda does. Says how many it keeps.
+    pub async fn ingest(&self, records: &[fn_fanout::Received]) -> usize {
+        self.fanout.handle(records, self.clock.now().after(INVOCATION)).await.len()
+    }
+
     /// Receives one batch and claims it, like a consumer that dies after its claim.
     ///
     /// # Panics
@@ -423,9 +536,14 @@ impl World {
             let Ok(Envelope::Deliver(message)) = Envelope::decode(&body) else { panic!("not a delivery") };
             let token = format!("{:x}", fastrand::u64(..));
             let claim = Claim { token, hop: message.hop, lease_ms: 61_000, new_record: message.new_record() };
-            let lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
+            let lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000, event_ms: 604_800_000 };
             records::claim(&message.delivery.id, &claim, lifetimes).run(&*self.counted_redis).await.unwrap();
         }
+    }
+
+    /// Gives messages to `archive`, as Lambda does. Gives the ids of those that it keeps.
+    pub async fn archive(&self, records: &[fn_archive::Received]) -> Vec<String> {
+        self.archivist.handle(records).await
     }
 
     /// One batch of the dead-letter queue through `archive`. Says how many messages were
@@ -447,10 +565,11 @@ impl World {
     /// When that takes more steps than any delivery needs.
     pub async fn settle(&self) {
         for _ in 0..1000 {
+            let events = self.fan_out().await;
             let fresh = self.step(QueueName::Delivery).await;
             let retried = self.step(QueueName::Retry).await;
             let waited = self.step(QueueName::Wait).await;
-            if fresh.0 + retried.0 + waited.0 > 0 {
+            if events.0 + fresh.0 + retried.0 + waited.0 > 0 {
                 continue;
             }
             let Some(at) = self.queues.next_visible() else { return };

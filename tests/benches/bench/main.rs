@@ -15,6 +15,7 @@ mod accepting;
 mod callgrind;
 mod delivering;
 mod endpoints;
+mod events;
 mod figures;
 mod first_connection;
 mod outcomes;
@@ -31,7 +32,7 @@ use crate::figures::Figures;
 use crate::stage::Stage;
 
 /// What can be measured alone.
-const PARTS: [&str; 6] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "scale"];
+const PARTS: [&str; 7] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "scale"];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -58,6 +59,9 @@ async fn main() {
     }
     if wanted("endpoints") {
         endpoints::measure(&stage, &mut figures).await;
+    }
+    if wanted("events") {
+        events::measure(&stage, &mut figures).await;
     }
     if wanted("scale") {
         scale::measure(&stage, &mut figures).await;

@@ -148,6 +148,12 @@ pub(crate) fn single_request(url: &str, payload_bytes: usize) -> Bytes {
     Bytes::from(http_event("POST", "/webhooks", &body).to_string())
 }
 
+/// `POST /tenants/acme/events` with one event.
+pub(crate) fn event_request(payload_bytes: usize) -> Bytes {
+    let body = json!({ "event_type": "invoice.paid", "payload": payload(payload_bytes) }).to_string();
+    Bytes::from(http_event("POST", "/tenants/acme/events", &body).to_string())
+}
+
 /// `POST /webhooks/batch` with some webhooks.
 pub(crate) fn batch_request(url: &str, payload_bytes: usize, count: usize) -> Bytes {
     let webhook = json!({ "webhook_url": url, "payload": payload(payload_bytes) });

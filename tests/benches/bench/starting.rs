@@ -11,8 +11,8 @@ use crate::stage::Stage;
 
 const STARTS: usize = 15;
 /// The binaries that are deployed.
-pub(crate) const FUNCTIONS: [&str; 8] =
-    ["enqueue", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"];
+pub(crate) const FUNCTIONS: [&str; 9] =
+    ["enqueue", "fanout", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"];
 
 pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     for name in ["deliver", "enqueue"] {

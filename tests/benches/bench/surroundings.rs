@@ -1,10 +1,11 @@
 //! What stands around a measured process: a fast receiver, and an endpoint that
 //! speaks as much of SQS and DynamoDB as the functions use, and counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -89,7 +90,7 @@ struct Kept {
     /// Message bodies by queue.
     queues: HashMap<String, Vec<String>>,
     /// Items of the registry by sort key.
-    cards: HashMap<String, Value>,
+    cards: BTreeMap<String, Value>,
 }
 
 /// SQS and DynamoDB, as far as the functions use them. It keeps what is queued.
@@ -140,6 +141,17 @@ impl Cloud {
         self.kept.lock().unwrap().cards.insert(sk, item);
     }
 
+    /// Raises the revision of the tenant to this.
+    pub(crate) fn set_revision(&self, revision: u64) {
+        let item = json!({ "pk": { "S": "T#acme" }, "sk": { "S": "R" }, "revision": { "N": revision.to_string() } });
+        self.kept.lock().unwrap().cards.insert("R".to_owned(), item);
+    }
+
+    /// Empties the registry.
+    pub(crate) fn deregister(&self) {
+        self.kept.lock().unwrap().cards.clear();
+    }
+
     /// How many messages a queue holds, named by the last part of its URL.
     pub(crate) fn waiting(&self, queue: &str) -> usize {
         self.kept.lock().unwrap().queues.get(queue).map_or(0, Vec::len)
@@ -161,10 +173,35 @@ impl Kept {
         json!({ "Responses": { table: items }, "UnprocessedKeys": {} })
     }
 
+    /// A part of the cards, as `Query` gives it: at most a megabyte.
+    fn listed(&self, body: &Bytes) -> Value {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let limit = request["Limit"].as_u64().unwrap() as usize;
+        let start = request["ExclusiveStartKey"]["sk"]["S"].as_str();
+        let bounds = (start.map_or(Bound::Included("E#"), Bound::Excluded), Bound::Excluded("F"));
+        let mut bytes = 0;
+        let mut items = Vec::new();
+        let mut rest = self.cards.range::<str, _>(bounds).map(|(_, item)| item).peekable();
+        while let Some(item) = rest.next_if(|_| items.len() < limit && bytes < 1_000_000) {
+            bytes += item["card"]["S"].as_str().unwrap().len() + 64;
+            items.push(item);
+        }
+        let last = items.last().filter(|_| rest.peek().is_some());
+        let last = last.map(|item| json!({ "pk": item["pk"], "sk": item["sk"] }));
+        let mut answer = json!({ "Count": items.len(), "Items": items });
+        if let Some(last) = last {
+            answer["LastEvaluatedKey"] = last;
+        }
+        answer
+    }
+
     fn answer(&mut self, target: &str, body: &Bytes) -> Value {
         *self.calls.entry(target.to_owned()).or_default() += 1;
         if target.ends_with(".BatchGetItem") {
             return self.found(body);
+        }
+        if target.ends_with(".Query") {
+            return self.listed(body);
         }
         if target != "AmazonSQS.SendMessageBatch" {
             return json!({});

@@ -1,5 +1,5 @@
 //! The books of an observer outside the system: what clients were promised, what receivers
-//! got, and which rules were broken.
+//! got, and which rules were broken. `events` has the part about events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,21 +9,21 @@ use adapters::aws::sqs::{Outgoing, QueueName};
 use adapters::receiver_client::ReceiverCall;
 use adapters::redis::transport::Call;
 use bytes::Bytes;
-use domain::dead_letter::DeadLetter;
-use domain::endpoint::Card;
 use domain::identity::delivery_id;
-use domain::message::{Envelope, Message};
+use domain::message::Envelope;
 use domain::outcome::Answer;
 use domain::time::Millis;
 use fastrand::Rng;
 use redis::Value;
 
+use super::events::{Events, Presence};
+use super::marks::{Archive, Carried, DeliveryName, called, carried, webhook_payload};
 use super::{Weather, tempers};
-use crate::endpoints::{endpoint_id, message};
+use crate::endpoints::endpoint_id;
 use crate::world::BEGINNING;
 
 /// How many endpoints there are.
-pub(crate) const ENDPOINTS: usize = 4;
+pub(crate) const ENDPOINTS: usize = 6;
 /// How many receivers there are.
 const DESTINATIONS: usize = 3;
 
@@ -47,22 +47,85 @@ pub(crate) enum Temper {
     Busy,
 }
 
-/// What is known of one delivery.
+/// A client, by the number of what it posts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    Webhook(usize),
+    Event(usize),
+}
+
+/// What a client asked for, and what it was told.
+#[derive(Debug)]
+pub(super) struct Promise {
+    pub(super) id: String,
+    pub(super) expires_at: Option<Millis>,
+    pub(super) accepted: bool,
+    pub(super) refused: bool,
+    /// Requests that its client made.
+    pub(super) asked: u32,
+    /// When its client posted it for the first time in its present life.
+    pub(super) posted_at: Millis,
+    /// Whether that is a life after the first, which is not accepted yet.
+    pub(super) again: bool,
+}
+
+impl Promise {
+    pub(super) fn new(id: String, expires_at: Option<Millis>) -> Self {
+        Self { id, expires_at, accepted: false, refused: false, asked: 0, posted_at: BEGINNING, again: false }
+    }
+
+    /// Whether its present life is accepted.
+    pub(super) fn holds(&self) -> bool {
+        self.accepted && !self.again
+    }
+
+    pub(super) fn begin_again(&mut self, now: Millis) {
+        (self.again, self.posted_at) = (true, now);
+    }
+
+    /// Notes a 202; `known` if it calls it a duplicate. Says whether that promises something.
+    fn accept(&mut self, known: bool) -> Option<Accepted> {
+        let was_again = std::mem::take(&mut self.again);
+        let was_accepted = std::mem::replace(&mut self.accepted, true);
+        match (was_again, known) {
+            (true, true) => {
+                self.posted_at = BEGINNING;
+                None
+            }
+            (true, false) => Some(Accepted::Again),
+            (false, _) => (!was_accepted).then_some(Accepted::First),
+        }
+    }
+
+    /// Notes that it is not accepted. Says whether that is the first time.
+    fn refuse(&mut self) -> bool {
+        if std::mem::take(&mut self.again) {
+            self.posted_at = BEGINNING;
+            return true;
+        }
+        !std::mem::replace(&mut self.refused, true)
+    }
+
+    /// Whether its client was told that it is refused, and nothing else. An earlier request of
+    /// the same client may have got no answer.
+    fn is_refused(&self) -> bool {
+        self.refused && self.asked == 1
+    }
+}
+
+/// What a 202 promises.
+#[derive(Clone, Copy, Debug)]
+enum Accepted {
+    First,
+    Again,
+}
+
+/// What is known of one delivery. The promise of one of an event is that its message is
+/// queued.
 #[derive(Debug)]
 struct KnownDelivery {
-    id: String,
-    /// The number of the endpoint that it goes to, unless it is a direct webhook.
-    endpoint: Option<usize>,
+    promise: Promise,
     temper: Temper,
-    expires_at: Option<Millis>,
-    accepted: bool,
-    refused: bool,
-    /// Requests that its client made.
-    asked: u32,
-    /// When its client posted it for the first time in its present life.
-    posted_at: Millis,
-    /// Whether that is a life after the first, which is not accepted yet.
-    again: bool,
     /// How often its receiver said 200.
     got: u32,
     /// How often it had before its present life.
@@ -78,16 +141,73 @@ struct KnownDelivery {
     live: Vec<usize>,
 }
 
+impl KnownDelivery {
+    fn new(rng: &mut Rng, id: String, expires_at: Option<Millis>) -> Self {
+        Self {
+            promise: Promise::new(id, expires_at),
+            temper: tempers()[rng.usize(0..tempers().len())],
+            got: 0,
+            got_before: 0,
+            budgets: 0,
+            calls: 0,
+            excuses: 0,
+            unrecorded: false,
+            live: Vec::new(),
+        }
+    }
+
+    /// Whether its receiver has it in its present life.
+    fn is_got(&self) -> bool {
+        self.got > self.got_before
+    }
+}
+
 struct State {
     rng: Rng,
-    deliveries: Vec<KnownDelivery>,
+    deliveries: BTreeMap<DeliveryName, KnownDelivery>,
+    events: Events,
     tally: Tally,
-    holding: BTreeMap<usize, BTreeSet<usize>>,
+    holding: BTreeMap<usize, Vec<Carried>>,
     /// Processes whose probe is out, by breaker.
     probing: BTreeMap<String, BTreeSet<(usize, String)>>,
     fault: Option<String>,
     /// Whether an operator removed what was finished.
     cleaned: bool,
+}
+
+impl State {
+    fn of(&mut self, delivery: DeliveryName) -> Option<&mut KnownDelivery> {
+        self.deliveries.get_mut(&delivery)
+    }
+
+    fn promise(&mut self, client: Client) -> &mut Promise {
+        match client {
+            Client::Webhook(n) => &mut self.webhook(n).promise,
+            Client::Event(event) => &mut self.events.known[event].promise,
+        }
+    }
+
+    fn webhook(&mut self, n: usize) -> &mut KnownDelivery {
+        self.of(DeliveryName::Webhook(n)).unwrap()
+    }
+
+    /// Whether a request of its present life came to its queue, though its client may have got
+    /// no answer.
+    fn has_begun(&self, client: Client) -> bool {
+        matches!(client, Client::Event(event) if self.events.has_begun(event))
+    }
+
+    /// Nothing new was promised.
+    fn lives_on(&mut self, client: Client) {
+        match client {
+            Client::Webhook(n) => self.webhook(n).got_before = 0,
+            Client::Event(event) => self.events.lives_on(event),
+        }
+    }
+
+    fn is_alone(&self, id: &str) -> bool {
+        self.deliveries.values().filter(|other| other.promise.id == id).count() == 1
+    }
 }
 
 /// The observer's books.
@@ -97,38 +217,36 @@ pub(crate) struct Books {
     redis_keeps: bool,
 }
 
+/// What clients were promised: what each record is named by.
+pub(crate) struct Promises {
+    pub(crate) deliveries: Vec<(DeliveryName, String)>,
+    pub(crate) events: Vec<(usize, String)>,
+}
+
 impl Books {
-    pub(crate) fn new(rng: &mut Rng, count: usize, weather: &Weather) -> Arc<Self> {
-        // Every third delivery goes to an endpoint.
-        let endpoint = |n: usize| (n % 3 == 2).then_some(n % ENDPOINTS);
-        let deliveries = (0..count)
-            .map(|n| KnownDelivery {
-                endpoint: endpoint(n),
-                id: match endpoint(n) {
-                    Some(endpoint) => delivery_id(&format!("d-{n}"), &endpoint_id(endpoint), None),
-                    // While Redis is away, two bodies may be accepted under one id.
-                    None if !weather.redis_is_sound() && n % 3 == 1 && rng.u8(0..8) == 0 => format!("d-{}", n - 1),
-                    None => format!("d-{n}"),
-                },
-                temper: tempers()[rng.usize(0..tempers().len())],
-                expires_at: (rng.u8(0..6) == 0).then(|| BEGINNING.after(Duration::from_secs(rng.u64(20..2000)))),
-                accepted: false,
-                refused: false,
-                asked: 0,
-                posted_at: BEGINNING,
-                again: false,
-                got: 0,
-                got_before: 0,
-                budgets: 0,
-                calls: 0,
-                excuses: 0,
-                unrecorded: false,
-                live: Vec::new(),
-            })
-            .collect();
+    pub(crate) fn new(rng: &mut Rng, clients: &[Client], weather: &Weather) -> Arc<Self> {
+        let mut deliveries = BTreeMap::new();
+        for client in clients {
+            let Client::Webhook(n) = *client else { continue };
+            // While Redis is away, two bodies may be accepted under one id.
+            let is_reused = !weather.redis_is_sound() && n % 3 == 1 && rng.u8(0..8) == 0;
+            let id = format!("d-{}", if is_reused { n - 1 } else { n });
+            let expires_at = (rng.u8(0..6) == 0).then(|| BEGINNING.after(Duration::from_secs(rng.u64(20..2000))));
+            deliveries.insert(DeliveryName::Webhook(n), KnownDelivery::new(rng, id, expires_at));
+        }
+        let posted = clients.iter().filter(|client| matches!(client, Client::Event(_))).count();
+        let events = Events::new(rng, posted, weather.redis_keeps());
+        for (event, known) in events.known.iter().enumerate() {
+            for endpoint in 0..ENDPOINTS {
+                let id = delivery_id(&known.promise.id, &endpoint_id(endpoint), None);
+                let name = DeliveryName::OfEvent { event, endpoint };
+                deliveries.insert(name, KnownDelivery::new(rng, id, known.promise.expires_at));
+            }
+        }
         let state = State {
             rng: Rng::with_seed(rng.u64(..)),
             deliveries,
+            events,
             tally: Tally::new(),
             holding: BTreeMap::new(),
             probing: BTreeMap::new(),
@@ -142,165 +260,167 @@ impl Books {
         })
     }
 
-    /// The payload of a delivery. No other delivery has it.
-    pub(crate) fn mark(delivery: usize) -> String {
-        format!("{{\"n\":{delivery}}}")
-    }
-
-    pub(crate) fn marked(text: &str) -> Option<usize> {
-        let (_, rest) = text.split_once("{\"n\":")?;
-        rest.split_once('}')?.0.parse().ok()
-    }
-
     pub(crate) fn count(&self, what: &'static str) {
         *self.state.lock().unwrap().tally.entry(what).or_default() += 1;
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.state.lock().unwrap().tally.clone()
+        let state = self.state.lock().unwrap();
+        let mut tally = state.tally.clone();
+        tally.extend(&state.events.tally);
+        tally
     }
 
     pub(crate) fn fault(&self) -> Option<String> {
-        self.state.lock().unwrap().fault.clone()
+        let state = self.state.lock().unwrap();
+        state.fault.clone().or_else(|| state.events.fault.clone())
     }
 
-    /// The JSON that the client sends.
-    pub(crate) fn request(&self, delivery: usize) -> String {
+    /// The JSON that a client sends.
+    pub(crate) fn request(&self, client: Client) -> String {
         let mut state = self.state.lock().unwrap();
-        state.deliveries[delivery].asked += 1;
         let cleaned = state.cleaned;
-        let found = &mut state.deliveries[delivery];
+        let n = match client {
+            Client::Webhook(n) => n,
+            Client::Event(event) => return state.events.request(event),
+        };
+        let found = state.webhook(n);
+        found.promise.asked += 1;
         // A request that is repeated after a cleanup is a delivery of its own.
-        found.budgets += u32::from(found.asked == 1 || found.again || cleaned);
-        let KnownDelivery { id, expires_at, .. } = found;
+        found.budgets += u32::from(found.promise.asked == 1 || found.promise.again || cleaned);
+        let Promise { id, expires_at, .. } = &found.promise;
         let expires_at = expires_at.map(|at| format!(",\"expires_at\":\"{at}\"")).unwrap_or_default();
         format!(
-            "{{\"webhook_url\":\"http://127.0.0.1:{}/{delivery}\",\"payload\":{},\"reference_id\":\"{id}\"{expires_at}}}",
-            1 + delivery % DESTINATIONS,
-            Self::mark(delivery)
+            "{{\"webhook_url\":\"http://127.0.0.1:{}/{n}\",\"payload\":{},\"reference_id\":\"{id}\"{expires_at}}}",
+            1 + n % DESTINATIONS,
+            webhook_payload(n)
         )
-    }
-
-    /// The endpoint that a delivery goes to, if it does.
-    pub(crate) fn endpoint(&self, delivery: usize) -> Option<usize> {
-        self.state.lock().unwrap().deliveries[delivery].endpoint
-    }
-
-    /// The message that a fan-out sends to an endpoint.
-    pub(crate) fn message(&self, delivery: usize, card: &Card, now: Millis) -> Message {
-        drop(self.request(delivery));
-        let mut state = self.state.lock().unwrap();
-        let found = &mut state.deliveries[delivery];
-        // All messages of one event say the same.
-        if found.asked == 1 {
-            found.posted_at = now;
-        }
-        let mut message = message(card, &format!("d-{delivery}"), &Self::mark(delivery), found.posted_at);
-        message.delivery.deadline = now.after(Duration::from_secs(3600));
-        message
     }
 
     /// A client got a 202; `known` if the answer calls it a duplicate. Then nothing new was
     /// promised.
-    pub(crate) fn accepted(&self, delivery: usize, known: bool) {
+    pub(crate) fn accepted(&self, client: Client, known: bool) {
         let mut state = self.state.lock().unwrap();
-        let found = &mut state.deliveries[delivery];
-        found.accepted = true;
-        if found.again && known {
-            found.posted_at = BEGINNING;
-            found.got_before = 0;
+        let was_again = state.promise(client).again;
+        let known = known && !state.has_begun(client);
+        let accepted = state.promise(client).accept(known);
+        if was_again && known {
+            state.lives_on(client);
         }
-        let what = if found.again && !known { "accepted again" } else { "accepted" };
-        found.again = false;
         drop(state);
-        self.count(what);
+        match (client, accepted) {
+            (Client::Webhook(_), Some(Accepted::First)) => self.count("accepted"),
+            (Client::Webhook(_), Some(Accepted::Again)) => self.count("accepted again"),
+            (Client::Event(_), Some(Accepted::First)) => self.count("event accepted"),
+            (Client::Event(_), Some(Accepted::Again)) => self.count("event accepted again"),
+            (Client::Webhook(_), None) => {}
+            (Client::Event(_), None) => self.count("event known"),
+        }
     }
 
-    pub(crate) fn refused(&self, delivery: usize) {
-        self.not_accepted(delivery);
-        self.count("id conflict");
+    pub(crate) fn refused(&self, client: Client) {
+        if self.not_accepted(client) {
+            self.count(match client {
+                Client::Webhook(_) => "id conflict",
+                Client::Event(_) => "event id conflict",
+            });
+        }
     }
 
     /// A client gives up, because the deadline that it asks for has passed.
-    pub(crate) fn too_late(&self, delivery: usize) {
-        self.not_accepted(delivery);
-        self.count("client too late");
-    }
-
-    fn not_accepted(&self, delivery: usize) {
-        let mut state = self.state.lock().unwrap();
-        let found = &mut state.deliveries[delivery];
-        if found.again {
-            (found.again, found.posted_at, found.got_before) = (false, BEGINNING, 0);
-        } else {
-            found.refused = true;
+    pub(crate) fn too_late(&self, client: Client) {
+        if self.not_accepted(client) {
+            self.count(match client {
+                Client::Webhook(_) => "client too late",
+                Client::Event(_) => "client of an event too late",
+            });
         }
     }
 
-    /// A client posts a finished delivery again: a life of its own begins.
-    pub(crate) fn lives_again(&self, delivery: usize, now: Millis) {
+    fn not_accepted(&self, client: Client) -> bool {
         let mut state = self.state.lock().unwrap();
-        let found = &mut state.deliveries[delivery];
-        found.again = true;
-        found.posted_at = now;
-        // A late 2xx of an earlier life may still be recorded, and is a fact.
-        found.got_before = if self.redis_is_sound { found.got } else { 0 };
+        if state.has_begun(client) {
+            state.promise(client).accept(false);
+            return false;
+        }
+        if state.promise(client).again {
+            state.lives_on(client);
+        }
+        state.promise(client).refuse()
     }
 
-    /// An operator wants a dead letter of it sent again.
-    pub(crate) fn may_redrive(&self, delivery: usize) {
-        self.state.lock().unwrap().deliveries[delivery].budgets += 1;
+    /// A client posts again what is finished: a life of its own begins.
+    pub(crate) fn lives_again(&self, client: Client, now: Millis) {
+        let mut state = self.state.lock().unwrap();
+        match client {
+            Client::Webhook(n) => {
+                let found = state.webhook(n);
+                found.promise.begin_again(now);
+                // A late 2xx of an earlier life may still be recorded, and is a fact.
+                found.got_before = if self.redis_is_sound { found.got } else { 0 };
+            }
+            Client::Event(event) => state.events.lives_again(event, now),
+        }
     }
 
-    /// A dead letter of it was sent again.
-    pub(crate) fn redriven(&self, _delivery: usize) {
-        self.count("redriven");
+    /// An operator wants a dead letter sent again.
+    pub(crate) fn may_redrive(&self, what: Carried) {
+        let mut state = self.state.lock().unwrap();
+        match what {
+            Carried::Delivery(delivery) => state.of(delivery).unwrap().budgets += 1,
+            Carried::Page(event) => {
+                state.events.may_double(event);
+                // A page may be repeated after the records of its deliveries have ended.
+                let of_event =
+                    |name: &DeliveryName| matches!(name, DeliveryName::OfEvent { event: of, .. } if *of == event);
+                let deliveries = state.deliveries.iter_mut().filter(|(name, _)| of_event(name));
+                deliveries.for_each(|(_, delivery)| delivery.budgets += 1);
+            }
+        }
     }
 
-    /// Whether a dead letter of its present life is filed.
-    pub(crate) fn is_archived(&self, delivery: usize, filed: &BTreeMap<String, DeadLetter>) -> bool {
-        let posted_at = self.state.lock().unwrap().deliveries[delivery].posted_at;
-        Self::is_archived_since(posted_at, delivery, filed)
+    /// A dead letter was sent again.
+    pub(crate) fn redriven(&self, what: Carried) {
+        self.count(match what {
+            Carried::Delivery(_) => "redriven",
+            Carried::Page(_) => "event redriven",
+        });
     }
 
-    fn is_archived_since(posted_at: Millis, delivery: usize, filed: &BTreeMap<String, DeadLetter>) -> bool {
-        filed.values().any(|letter| {
-            let payload = letter.payload.as_ref().map(|payload| payload.get());
-            payload.and_then(Self::marked) == Some(delivery) && letter.accepted_at >= posted_at
-        })
-    }
-
-    /// Deliveries that are finished, and whose id no other delivery has.
-    pub(crate) fn finished(&self, filed: &BTreeMap<String, DeadLetter>) -> Vec<usize> {
+    /// Those that posted something that is finished, and whose id nobody else has.
+    pub(crate) fn finished(&self, archive: &Archive) -> Vec<Client> {
         let state = self.state.lock().unwrap();
-        let alone = |id: &str| state.deliveries.iter().filter(|other| other.id == id).count() == 1;
-        let done: Vec<(usize, bool)> = state
-            .deliveries
-            .iter()
-            .enumerate()
-            .filter(|(_, delivery)| delivery.accepted && !delivery.again && alone(&delivery.id))
-            .map(|(n, delivery)| (n, delivery.got > delivery.got_before))
-            .collect();
-        drop(state);
-        done.into_iter().filter(|(n, got)| *got || self.is_archived(*n, filed)).map(|(n, _)| n).collect()
+        let is_done = |name: &DeliveryName, delivery: &KnownDelivery| {
+            delivery.is_got() || archive.has(Carried::Delivery(*name), delivery.promise.posted_at)
+        };
+        let mut finished = Vec::new();
+        for (name, delivery) in &state.deliveries {
+            if let DeliveryName::Webhook(n) = *name
+                && delivery.promise.holds()
+                && state.is_alone(&delivery.promise.id)
+                && is_done(name, delivery)
+            {
+                finished.push(Client::Webhook(n));
+            }
+        }
+        for event in state.events.finished(archive) {
+            let of_event =
+                |name: &DeliveryName| matches!(name, DeliveryName::OfEvent { event: of, .. } if *of == event);
+            let mut deliveries = state.deliveries.iter().filter(|(name, _)| of_event(name));
+            if deliveries.all(|(name, delivery)| !delivery.promise.accepted || is_done(name, delivery)) {
+                finished.push(Client::Event(event));
+            }
+        }
+        finished
     }
 
-    /// Deliveries that are accepted and that their receivers do not have yet.
-    pub(crate) fn unfinished(&self) -> Vec<usize> {
-        let state = self.state.lock().unwrap();
-        let all = state.deliveries.iter().enumerate();
-        all.filter(|(_, delivery)| delivery.accepted && !delivery.again && delivery.got <= delivery.got_before)
-            .map(|(n, _)| n)
-            .collect()
-    }
-
-    pub(crate) fn all_accepted(&self) -> Vec<usize> {
-        let state = self.state.lock().unwrap();
-        state.deliveries.iter().enumerate().filter(|(_, delivery)| delivery.accepted).map(|(n, _)| n).collect()
-    }
-
-    pub(crate) fn id(&self, delivery: usize) -> String {
-        self.state.lock().unwrap().deliveries[delivery].id.clone()
+    /// What the record is named by of what a client posted.
+    pub(crate) fn record_id(&self, client: Client) -> String {
+        let mut state = self.state.lock().unwrap();
+        match client {
+            Client::Webhook(n) => state.webhook(n).promise.id.clone(),
+            Client::Event(event) => state.events.record_id(event),
+        }
     }
 
     /// An operator removes what is finished.
@@ -308,72 +428,151 @@ impl Books {
         self.state.lock().unwrap().cleaned = true;
     }
 
+    /// The registry has this of an endpoint now.
+    pub(crate) fn registry_has(&self, endpoint: usize, presence: Presence, wish: usize) {
+        self.state.lock().unwrap().events.registry_has(endpoint, presence, wish);
+    }
+
     /// A process took these messages.
     pub(crate) fn took<'t>(&self, process: usize, bodies: impl Iterator<Item = &'t str>) {
-        let holding = bodies.filter_map(Self::marked).collect();
+        let holding = bodies.filter_map(carried).collect();
         self.state.lock().unwrap().holding.insert(process, holding);
     }
 
-    /// A process died: each of its deliveries may be attempted once more.
-    pub(crate) fn died(&self, process: usize) {
-        self.ended(process);
-        let mut state = self.state.lock().unwrap();
-        for delivery in state.holding.remove(&process).unwrap_or_default() {
-            state.deliveries[delivery].excuses += 1;
-        }
-        for delivery in &mut state.deliveries {
-            delivery.live.retain(|other| *other != process);
+    /// A queue may have a message twice.
+    pub(crate) fn doubled(&self, body: &str) {
+        if let Some(Carried::Page(event)) = carried(body) {
+            self.state.lock().unwrap().events.may_double(event);
         }
     }
 
+    /// A process died: each of its deliveries may be attempted once more. A page that it may
+    /// repeat explains no call: its deliveries are known.
+    pub(crate) fn died(&self, process: usize) {
+        let mut state = self.state.lock().unwrap();
+        let held = state.holding.remove(&process).unwrap_or_default();
+        state.events.died(process, &held);
+        for carried in held {
+            if let Carried::Delivery(delivery) = carried {
+                state.of(delivery).unwrap().excuses += 1;
+            }
+        }
+        for delivery in state.deliveries.values_mut() {
+            delivery.live.retain(|other| *other != process);
+        }
+        drop(state);
+        self.ended(process);
+    }
+
     /// An answer was lost on the way.
-    pub(crate) fn excuse(&self, payload: &[u8]) {
-        if let Some(delivery) = std::str::from_utf8(payload).ok().and_then(Self::marked) {
-            self.state.lock().unwrap().deliveries[delivery].excuses += 1;
+    pub(crate) fn excuse(&self, call: &ReceiverCall<'_>) {
+        let mut state = self.state.lock().unwrap();
+        if let Some(delivery) = called(call).and_then(|delivery| state.of(delivery)) {
+            delivery.excuses += 1;
+        }
+    }
+
+    /// Queues took these messages.
+    pub(crate) fn sent(&self, queue_name: QueueName, message: &Outgoing) {
+        let envelope = Envelope::decode(&Bytes::from(message.body.clone()));
+        let (name, message) = match (queue_name, carried(&message.body), envelope) {
+            (QueueName::Event, Some(Carried::Page(event)), Ok(Envelope::Event(page))) => {
+                return self.state.lock().unwrap().events.sent(event, &page);
+            }
+            (
+                QueueName::Delivery,
+                Some(Carried::Delivery(name @ DeliveryName::OfEvent { .. })),
+                Ok(Envelope::Deliver(message)),
+            ) => (name, message),
+            _ => return,
+        };
+        let DeliveryName::OfEvent { event, .. } = name else { return };
+        let mut state = self.state.lock().unwrap();
+        let posted_at = state.events.known[event].promise.posted_at;
+        let delivery = state.of(name).unwrap();
+        let promise = &mut delivery.promise;
+        if message.delivery.accepted_at >= posted_at && !(promise.accepted && promise.posted_at >= posted_at) {
+            (promise.accepted, promise.posted_at) = (true, posted_at);
+            delivery.got_before = if self.redis_is_sound { delivery.got } else { 0 };
+            delivery.budgets += 1;
         }
     }
 
     /// A send failed, or seemed to fail.
-    pub(crate) fn not_sent(&self, messages: &[Outgoing]) {
+    pub(crate) fn not_sent(&self, queue_name: QueueName, messages: &[Outgoing]) {
         let mut state = self.state.lock().unwrap();
         for message in messages {
-            match Self::marked(&message.body) {
-                Some(delivery) => state.deliveries[delivery].excuses += 1,
+            match carried(&message.body) {
+                // A fan-out sends it again, and it is known then.
+                Some(Carried::Delivery(DeliveryName::OfEvent { .. })) if queue_name == QueueName::Delivery => {}
+                Some(Carried::Delivery(delivery)) => state.of(delivery).unwrap().excuses += 1,
+                Some(Carried::Page(event)) => {
+                    if let Ok(Envelope::Event(page)) = Envelope::decode(&Bytes::from(message.body.clone())) {
+                        state.events.not_sent(event, &page);
+                    }
+                }
                 // A late outcome has no payload. It is found by its id.
                 None => {
-                    for delivery in &mut state.deliveries {
-                        delivery.unrecorded |= message.body.contains(&format!("\"id\":\"{}\"", delivery.id));
+                    for delivery in state.deliveries.values_mut() {
+                        delivery.unrecorded |= message.body.contains(&format!("\"id\":\"{}\"", delivery.promise.id));
                     }
+                    state.events.not_recorded(&message.body);
                     *state.tally.entry("late outcome not queued").or_default() += 1;
                 }
             }
         }
     }
 
-    /// Checks what is queued again: every path waits, and none spends more than the budget.
+    /// Checks what is sent: events are fanned out to who wants them, and of what is queued
+    /// again every path waits, and none spends more than the budget.
     pub(crate) fn sends(&self, queue_name: QueueName, message: &Outgoing) {
-        if !matches!(queue_name, QueueName::Retry | QueueName::Wait) {
-            return;
-        }
         let mut state = self.state.lock().unwrap();
-        if !(1..=900).contains(&message.delay_s) {
-            state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
-        }
-        match Envelope::decode(&Bytes::from(message.body.clone())) {
-            Ok(Envelope::LateOutcomes(_)) => *state.tally.entry("late outcome").or_default() += 1,
-            Ok(Envelope::Deliver(message)) => {
-                *state.tally.entry("successor").or_default() += 1;
-                let (spent, called) = (u32::from(message.attempts), message.history.count);
-                // Each attempt was a call. The first failed probe is a call that spends none.
-                if spent > called || called > spent + 1 {
-                    state.fault = Some(format!("{spent} attempts are spent by {called} calls: {message:?}"));
-                }
-                if spent > 3 {
-                    state.fault = Some(format!("a successor has spent too much: {message:?}"));
+        let envelope = match Envelope::decode(&Bytes::from(message.body.clone())) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                state.fault = Some(format!("a message that nobody can read is queued: {error}"));
+                return;
+            }
+        };
+        match (queue_name, envelope, carried(&message.body)) {
+            (QueueName::Event, Envelope::Event(page), Some(Carried::Page(event))) => {
+                state.events.sends_page(event, &page);
+            }
+            (QueueName::Delivery, Envelope::Deliver(sent), of) => {
+                if let Some(Carried::Delivery(DeliveryName::OfEvent { event, endpoint })) = of {
+                    state.events.sends_delivery(event, endpoint, sent.delivery.accepted_at);
                 }
             }
-            Err(error) => state.fault = Some(format!("a message that nobody can read is queued: {error}")),
+            (QueueName::Retry | QueueName::Wait, envelope, _) => {
+                if !(1..=900).contains(&message.delay_s) {
+                    state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
+                }
+                state.sends_again(envelope);
+            }
+            (QueueName::DeadLetter, _, _) => {}
+            (QueueName::Event | QueueName::Delivery, envelope, _) => {
+                state.fault = Some(format!("{} has a message of another queue: {envelope:?}", queue_name.as_str()));
+            }
         }
+    }
+
+    /// A process wants to tell Redis something, whether or not that comes to it.
+    pub(crate) fn tells(&self, calls: &[Call]) {
+        let mut state = self.state.lock().unwrap();
+        let State { events, deliveries, .. } = &mut *state;
+        for call in calls {
+            let posted_at: Vec<Millis> = events.known.iter().map(|known| known.promise.posted_at).collect();
+            events.tells(call, |event, endpoint| {
+                let promise = &deliveries[&DeliveryName::OfEvent { event, endpoint }].promise;
+                promise.accepted && promise.posted_at >= posted_at[event]
+            });
+        }
+    }
+
+    /// A process gets no answer of Redis.
+    pub(crate) fn unheard(&self, calls: &[Call]) {
+        let mut state = self.state.lock().unwrap();
+        calls.iter().for_each(|call| state.events.unheard(call));
     }
 
     /// Counts what the scripts answered, and notes the probes that they admit.
@@ -381,6 +580,9 @@ impl Books {
         let Call::Script { script, key, args } = call else { return };
         let words = if let Value::Array(words) = reply { words.as_slice() } else { std::slice::from_ref(reply) };
         let Some(Value::BulkString(word)) = words.first() else { return };
+        if self.state.lock().unwrap().events.answered(call, word) {
+            return;
+        }
         let answer = match (script.name(), word.as_slice()) {
             ("claim", b"granted") => "granted",
             ("claim", b"busy") => "busy",
@@ -407,7 +609,7 @@ impl Books {
     fn probes(&self, process: usize, breaker: &str, id: &str, token: &str) {
         let mut state = self.state.lock().unwrap();
         // A probe that fails spends no attempt.
-        for delivery in state.deliveries.iter_mut().filter(|delivery| delivery.id == id) {
+        for delivery in state.deliveries.values_mut().filter(|delivery| delivery.promise.id == id) {
             delivery.excuses += 1;
         }
         let probing = state.probing.entry(breaker.to_owned()).or_default();
@@ -419,7 +621,10 @@ impl Books {
 
     /// A process has ended, and its probes with it.
     pub(crate) fn ended(&self, process: usize) {
-        for probing in self.state.lock().unwrap().probing.values_mut() {
+        let mut state = self.state.lock().unwrap();
+        state.holding.remove(&process);
+        state.events.ended(process);
+        for probing in state.probing.values_mut() {
             probing.retain(|(other, _)| *other != process);
         }
     }
@@ -428,23 +633,24 @@ impl Books {
     /// may begin as soon as the script has run.
     pub(crate) fn asks(&self, process: usize, call: &Call) {
         let Call::Script { script, key, args } = call else { return };
+        let mut state = self.state.lock().unwrap();
+        state.events.asks(process, call);
         if script.name() == "report_probe" {
             let token = args.iter().next().unwrap_or_default().to_owned();
-            self.state.lock().unwrap().probing.entry(key.clone()).or_default().remove(&(process, token));
+            state.probing.entry(key.clone()).or_default().remove(&(process, token));
         }
     }
 
     /// A receiver is called.
     pub(crate) fn call(&self, process: usize, call: &ReceiverCall<'_>) -> (Answer, Option<Duration>) {
         let mut state = self.state.lock().unwrap();
-        let text = std::str::from_utf8(call.payload).unwrap_or_default();
-        let Some(n) = Self::marked(text) else {
+        let Some(name) = called(call).filter(|name| state.deliveries.contains_key(name)) else {
             state.fault = Some("a payload is not the one that was sent".to_owned());
             return (Answer::Fault, None);
         };
         let chance = state.rng.bool();
         let redis_is_sound = self.redis_is_sound;
-        let known = &mut state.deliveries[n];
+        let known = state.of(name).unwrap();
         known.calls += 1;
         known.live.push(process);
         let live = known.live.len();
@@ -460,33 +666,62 @@ impl Books {
             known.got += 1;
         }
         if live > 1 && redis_is_sound {
-            state.fault = Some(format!("delivery {n} has {live} live attempts"));
+            state.fault = Some(format!("{name:?} has {live} live attempts"));
         }
         *state.tally.entry("call").or_default() += 1;
         (answer, retry_after)
     }
 
     pub(crate) fn call_ended(&self, process: usize, call: &ReceiverCall<'_>) {
-        let text = std::str::from_utf8(call.payload).unwrap_or_default();
-        if let Some(n) = Self::marked(text) {
-            let live = &mut self.state.lock().unwrap().deliveries[n].live;
-            if let Some(at) = live.iter().position(|other| *other == process) {
-                live.swap_remove(at);
+        let mut state = self.state.lock().unwrap();
+        if let Some(delivery) = called(call).and_then(|delivery| state.of(delivery))
+            && let Some(at) = delivery.live.iter().position(|other| *other == process)
+        {
+            delivery.live.swap_remove(at);
+        }
+    }
+
+    /// Checks that nothing is lost: every delivery that is promised and that its receiver does
+    /// not have is queued or archived, and so is every event that is not fanned out. `queued`
+    /// are messages in queues: how many carry each delivery or event.
+    pub(crate) fn check(&self, queued: &BTreeMap<Carried, usize>, archive: &Archive) {
+        let state = self.state.lock().unwrap();
+        for (name, delivery) in &state.deliveries {
+            let carried = Carried::Delivery(*name);
+            let is_open = delivery.promise.holds() && !delivery.is_got();
+            let is_kept = queued.contains_key(&carried) || archive.has(carried, delivery.promise.posted_at);
+            assert!(!is_open || is_kept, "{name:?} is lost: {delivery:?}");
+        }
+        let mut held: BTreeMap<usize, usize> = BTreeMap::new();
+        for carried in state.holding.values().flatten() {
+            if let Carried::Page(event) = carried {
+                *held.entry(*event).or_default() += 1;
             }
+        }
+        state.events.check(queued, &held, archive);
+    }
+
+    /// What clients were promised: what each record is named by.
+    pub(crate) fn promises(&self) -> Promises {
+        let state = self.state.lock().unwrap();
+        let deliveries = state.deliveries.iter().filter(|(_, delivery)| delivery.promise.accepted);
+        let events = (0..state.events.known.len()).filter(|event| state.events.known[*event].promise.accepted);
+        Promises {
+            deliveries: deliveries.map(|(name, delivery)| (*name, delivery.promise.id.clone())).collect(),
+            events: events.map(|event| (event, state.events.record_id(event))).collect(),
         }
     }
 
     /// At the end, the status says what happened. Where Redis lost data, it may be missing
     /// or old; such statuses are counted.
-    pub(crate) fn check_status(&self, seed: u64, n: usize, status: Option<&str>, filed: &BTreeMap<String, DeadLetter>) {
-        let archived = self.is_archived(n, filed);
-        // A duplicate of an earlier life may come after an operator has removed the record.
-        let failed_once = Self::is_archived_since(BEGINNING, n, filed);
+    pub(crate) fn check_status(&self, name: DeliveryName, status: Option<&str>, archive: &Archive) {
         let state = self.state.lock().unwrap();
-        let delivery = &state.deliveries[n];
-        let shared = state.deliveries.iter().filter(|other| other.id == delivery.id).count() > 1;
+        let delivery = &state.deliveries[&name];
+        let archived = archive.has(Carried::Delivery(name), delivery.promise.posted_at);
+        // A duplicate of an earlier life may come after an operator has removed the record.
+        let failed_once = archive.has(Carried::Delivery(name), BEGINNING);
         let truth = match status {
-            _ if shared => true,
+            _ if !state.is_alone(&delivery.promise.id) => true,
             Some("delivered") => delivery.got > 0,
             Some("failed") => failed_once,
             // The record of a delivered one lives half an hour, and an operator may remove
@@ -494,34 +729,57 @@ impl Books {
             None => delivery.got > 0 || failed_once,
             Some(_) => false,
         };
-        let finished = delivery.got > delivery.got_before || archived;
-        let (unrecorded, text) = (delivery.unrecorded, format!("{delivery:?}"));
-        drop(state);
-        assert!(finished, "seed {seed}: delivery {n} is neither delivered nor archived: {text}");
+        assert!(delivery.is_got() || archived, "{name:?} is neither delivered nor archived: {delivery:?}");
         if !truth {
-            assert!(!self.redis_keeps || unrecorded, "seed {seed}: the status of {n} is {status:?}: {text}");
+            let unrecorded = delivery.unrecorded;
+            assert!(!self.redis_keeps || unrecorded, "the status of {name:?} is {status:?}: {delivery:?}");
+            drop(state);
             self.count(if unrecorded { "status unrecorded" } else { "status forgotten" });
         }
     }
 
+    /// At the end, every event is fanned out or archived, and its record says so.
+    pub(crate) fn check_event(&self, event: usize, status: Option<&str>, matched: Option<usize>, archive: &Archive) {
+        self.state.lock().unwrap().events.check_end(event, status, matched, archive);
+    }
+
     /// Nobody is called more often than the budget and the faults explain.
-    pub(crate) fn check_calls(&self, seed: u64) {
+    pub(crate) fn check_calls(&self) {
         let state = self.state.lock().unwrap();
-        for (n, delivery) in state.deliveries.iter().enumerate() {
+        for (name, delivery) in &state.deliveries {
             let forgotten = if state.cleaned { 3 } else { 1 };
             let most = (if self.redis_is_sound { 4 } else { 40 } + delivery.excuses) * delivery.budgets * forgotten;
-            assert!(
-                delivery.calls <= most,
-                "seed {seed}: delivery {n} was called {} times: {delivery:?}",
-                delivery.calls
-            );
+            assert!(delivery.calls <= most, "{name:?} was called {} times: {delivery:?}", delivery.calls);
             // A receiver that has it is called again only when a fault explains it.
             // Where an operator removed records at once, duplicates are not known any more.
             let repeated = self.redis_is_sound && !state.cleaned && delivery.got > delivery.budgets + delivery.excuses;
-            assert!(!repeated, "seed {seed}: {n} was delivered {} times: {delivery:?}", delivery.got);
-            // An earlier request of the same client may have got no answer.
-            let told = delivery.refused && delivery.asked == 1;
-            assert!(!(told && delivery.got > 0), "seed {seed}: {n} was refused and delivered: {delivery:?}");
+            assert!(!repeated, "{name:?} was delivered {} times: {delivery:?}", delivery.got);
+            let is_refused = match *name {
+                DeliveryName::Webhook(_) => delivery.promise.is_refused(),
+                DeliveryName::OfEvent { event, .. } => state.events.known[event].promise.is_refused(),
+            };
+            assert!(!(is_refused && delivery.got > 0), "{name:?} was refused and delivered: {delivery:?}");
+        }
+    }
+}
+
+impl State {
+    /// Checks what is queued again.
+    fn sends_again(&mut self, envelope: Envelope) {
+        match envelope {
+            Envelope::LateOutcomes(_) => *self.tally.entry("late outcome").or_default() += 1,
+            Envelope::Deliver(message) => {
+                *self.tally.entry("successor").or_default() += 1;
+                let (spent, called) = (u32::from(message.attempts), message.history.count);
+                // Each attempt was a call. The first failed probe is a call that spends none.
+                if spent > called || called > spent + 1 {
+                    self.fault = Some(format!("{spent} attempts are spent by {called} calls: {message:?}"));
+                }
+                if spent > 3 {
+                    self.fault = Some(format!("a successor has spent too much: {message:?}"));
+                }
+            }
+            Envelope::Event(page) => self.fault = Some(format!("an event is queued among deliveries: {page:?}")),
         }
     }
 }

@@ -8,7 +8,7 @@ use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
 use adapters::receiver_client::{ReceiverCall, ReceiverClient};
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
-use adapters::registry::{CardFound, Cards, EndpointKey, RegistryError};
+use adapters::registry::{CardFound, CardLists, CardPage, Cards, EndpointKey, RegistryError};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter};
 use domain::outcome::{Answer, Attempted};
@@ -44,6 +44,8 @@ pub(crate) enum Permit {
     Go,
     /// Its step fails, or its answer is lost.
     Fail,
+    /// Its step fails in part: the last of its messages is not sent.
+    Partly,
     /// Its step is done once more.
     Again,
 }
@@ -138,6 +140,13 @@ pub(crate) struct Port {
     pub(crate) store: StoreModel,
     pub(crate) registry: RegistryModel,
     pub(crate) clock: Clock,
+    /// Most cards of one part of a list.
+    pub(crate) part: usize,
+}
+
+tokio::task_local! {
+    /// The clients of the process that runs now.
+    static PORT: Arc<Port>;
 }
 
 impl Port {
@@ -153,9 +162,11 @@ impl RedisPort for Port {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
+        self.books.tells(calls);
         self.gate.pass(self.number, Point::BeforeRoundTrip).await;
         if *self.gate.away.lock().unwrap() {
             self.books.count("round trip without redis");
+            self.books.unheard(calls);
             return Err(Unavailable::away());
         }
         for call in calls {
@@ -168,6 +179,7 @@ impl RedisPort for Port {
         if *self.gate.away.lock().unwrap() {
             // It was done, but its answer is lost.
             self.books.count("reply lost");
+            self.books.unheard(calls);
             return Err(Unavailable::away());
         }
         for (call, reply) in calls.iter().zip(replies.iter().flatten()) {
@@ -187,14 +199,23 @@ impl Queue for Port {
         for message in &messages {
             self.books.sends(queue_name, message);
         }
-        if self.gate.pass(self.number, Point::BeforeSend).await == Permit::Fail {
-            self.books.not_sent(&messages);
-            return vec![failure(); count];
+        let taken = match self.gate.pass(self.number, Point::BeforeSend).await {
+            Permit::Fail => 0,
+            Permit::Partly => count.saturating_sub(1),
+            Permit::Go | Permit::Again => count,
+        };
+        let mut results = self.queues.send(queue_name, messages[..taken].to_vec()).await;
+        for (message, _) in messages.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+            self.books.sent(queue_name, message);
         }
-        let results = self.queues.send(queue_name, messages.clone()).await;
-        if self.gate.pass(self.number, Point::AfterSend).await == Permit::Fail {
-            self.books.not_sent(&messages);
-            return vec![failure(); count];
+        results.resize_with(count, failure);
+        if taken == 0 {
+            self.books.not_sent(queue_name, &messages);
+        } else if self.gate.pass(self.number, Point::AfterSend).await == Permit::Fail {
+            self.books.not_sent(queue_name, &messages);
+            results.fill_with(failure);
+        } else {
+            self.books.not_sent(queue_name, &messages[taken..]);
         }
         results
     }
@@ -209,7 +230,7 @@ impl ReceiverClient for Port {
         let lost = self.gate.pass(self.number, Point::AfterPost).await == Permit::Fail;
         self.books.call_ended(self.number, call);
         let answer = if lost {
-            self.books.excuse(call.payload);
+            self.books.excuse(call);
             Answer::Network
         } else {
             answer
@@ -240,6 +261,75 @@ impl Cards for Port {
             });
         }
         found
+    }
+}
+
+#[async_trait]
+impl CardLists for Port {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+        self.ask_registry(self.registry.revisions(tenants)).await
+    }
+
+    /// Large cards make a shorter part.
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
+        self.ask_registry(self.registry.list(tenant, after, limit.min(self.part))).await
+    }
+}
+
+impl Port {
+    /// Asks the registry what fan-out wants to know.
+    async fn ask_registry<T>(
+        &self,
+        asking: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let is_lost = self.gate.pass(self.number, Point::BeforeCards).await == Permit::Fail;
+        let answer = if is_lost { Err(RegistryError::Read("simulated".into())) } else { asking.await };
+        let is_lost = is_lost || self.gate.pass(self.number, Point::AfterCards).await == Permit::Fail;
+        if is_lost || answer.is_err() {
+            self.books.count("registry away in fan-out");
+            return Err(RegistryError::Read("simulated".into()));
+        }
+        answer
+    }
+
+    /// Runs a process whose functions use [`OfTheProcess`], by its own clients.
+    pub(crate) async fn lend<T>(self: Arc<Self>, process: impl Future<Output = T>) -> T {
+        PORT.scope(self, process).await
+    }
+}
+
+/// The clients of whichever process runs: for a function that lives longer than one
+/// invocation.
+pub(crate) struct OfTheProcess;
+
+impl OfTheProcess {
+    fn port() -> Arc<Port> {
+        PORT.with(Arc::clone)
+    }
+}
+
+#[async_trait]
+impl RedisPort for OfTheProcess {
+    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+        Self::port().round_trip(calls).await
+    }
+}
+
+#[async_trait]
+impl Queue for OfTheProcess {
+    async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
+        Self::port().send(queue_name, messages).await
+    }
+}
+
+#[async_trait]
+impl CardLists for OfTheProcess {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+        Self::port().revisions(tenants).await
+    }
+
+    async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
+        CardLists::list(&*Self::port(), tenant, after, limit).await
     }
 }
 

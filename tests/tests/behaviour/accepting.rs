@@ -93,7 +93,7 @@ async fn a_request_that_comes_first_after_its_time_is_refused_and_leaves_no_trac
         let errors = answer["errors"].as_array().unwrap();
         assert_eq!((code, errors.len()), (422, faults), "{body}: {answer}");
         let last = errors.last().unwrap();
-        assert_eq!(last, &json!({"pointer": "/expires_at", "message": "lies in the past"}), "{body}");
+        assert_eq!(last, &json!({"pointer": "/expires_at", "message": "lies in the past: it has expired"}), "{body}");
     }
     let keys: Vec<String> = redis::cmd("KEYS").arg("webhook_status:new").query(&mut world.redis.connect()).unwrap();
     assert!(keys.is_empty());

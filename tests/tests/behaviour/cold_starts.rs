@@ -64,8 +64,13 @@ async fn sqs_is_reached_at_once_after_a_freeze_in_which_connections_were_forgott
     let taken = json!({ "Successful": [{ "Id": "0", "MessageId": "m", "MD5OfMessageBody": "" }], "Failed": [] });
     let aws = Aws::answering(taken.to_string()).await;
     let url = |name: &str| format!("http://127.0.0.1:{}/{name}", aws.proxy.port());
-    let urls =
-        QueueUrls { delivery: url("delivery"), retry: url("retry"), wait: url("wait"), dead_letter: url("dead") };
+    let urls = QueueUrls {
+        delivery: url("delivery"),
+        retry: url("retry"),
+        wait: url("wait"),
+        event: url("event"),
+        dead_letter: url("dead"),
+    };
     let sqs = &Sqs::new(&aws.account, urls);
     let send = || async {
         let message = || vec![Outgoing::new("{}".into(), String::new(), 1)];

@@ -54,6 +54,16 @@ async fn work_that_nobody_takes_is_unhealthy_and_a_consumer_that_works_is_not() 
     assert_eq!(world.get("/health").await.1["status"], "healthy");
 }
 
+#[tokio::test]
+async fn events_that_wait_are_shown_and_do_not_tell_that_deliver_is_away() {
+    let world = World::new().await;
+    world.queues.put(QueueName::Event, "{}");
+    let (code, answer) = world.get("/health").await;
+    assert_eq!((code, of(&answer, "facade"), of(&answer, "queue")), (200, "up", "up"), "{answer}");
+    assert_eq!(answer["components"]["queue"]["event"]["visible"], 1);
+    world.leaves([QueueName::Event]);
+}
+
 /// The event of a request whose signature the gateway has checked, or was not asked to.
 fn event(authorizer: Value) -> Request {
     let event = json!({
@@ -157,9 +167,13 @@ async fn each_trouble_has_its_line() {
     assert_eq!((code, of(&answer, "storage"), &answer["status"]), (200, "down", &json!("degraded")));
     world.store.be_away(false);
 
-    for (queue_name, wanted, state) in
-        [(QueueName::Delivery, 503, "down"), (QueueName::Retry, 503, "down"), (QueueName::DeadLetter, 200, "degraded")]
-    {
+    for (queue_name, wanted, state) in [
+        (QueueName::Delivery, 503, "down"),
+        (QueueName::Retry, 503, "down"),
+        (QueueName::Wait, 503, "down"),
+        (QueueName::Event, 503, "down"),
+        (QueueName::DeadLetter, 200, "degraded"),
+    ] {
         world.queues.breaks(Some(queue_name));
         world.clock.advance(Duration::from_secs(1));
         let (code, answer) = world.get("/health").await;

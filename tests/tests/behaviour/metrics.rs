@@ -20,7 +20,7 @@ use tests::proxy::{Proxy, Trouble};
 use tests::redis_server::RedisServer;
 use tests::world::World;
 
-const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
+const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000, event_ms: 604_800_000 };
 
 fn process(function: &'static str, port: u16) -> (Meter, Metered) {
     let clock = Clock::system();

@@ -13,7 +13,7 @@ use tests::proxy::{Proxy, Trouble};
 use tests::redis_server::{RedisServer, free_port};
 use tests::tls::Authority;
 
-const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
+const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000, event_ms: 604_800_000 };
 
 fn new_record() -> NewRecord {
     NewRecord { url: "https://a.example/".into(), body_hash: "h".into(), ..NewRecord::default() }

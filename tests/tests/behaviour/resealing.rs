@@ -1,6 +1,6 @@
 //! After a change of the master key, every value is sealed with the newest one.
 
-use adapters::registry::{CardFound, Cards as _, EndpointKey, Registry as _};
+use adapters::registry::{CardFound, CardLists as _, Cards as _, EndpointKey, Registry as _};
 use domain::endpoint::Card;
 use domain::seal::MasterKeys;
 use serde_json::json;

@@ -47,6 +47,7 @@ fn what_the_template_sets_is_accepted() {
     assert!(read(&environment, fn_health::config::read).is_ok());
     assert!(read(&environment, fn_metrics::config::read).is_ok());
     assert!(read(&environment, fn_endpoints::config::read).is_ok());
+    assert!(read(&environment, fn_fanout::config::read).is_ok());
 }
 
 #[test]
@@ -55,7 +56,16 @@ fn an_empty_environment_names_everything_that_is_missing() {
     let needed = settings(REDIS_URL).into_iter().map(|(name, _)| name).filter(|name| {
         !matches!(
             *name,
-            "ALLOWED_PRIVATE_CIDRS" | "MAX_PAYLOAD_BYTES" | "MAX_ENDPOINTS" | "TTL_DEAD_LETTER_S" | "DEAD_LETTER_TABLE"
+            "ALLOWED_PRIVATE_CIDRS"
+                | "MAX_PAYLOAD_BYTES"
+                | "MAX_ENDPOINTS"
+                | "TTL_DEAD_LETTER_S"
+                | "DEAD_LETTER_TABLE"
+                | "INGEST_QUEUE_ARN"
+                | "INGEST_DEAD_LETTER_QUEUE_ARN"
+                | "INGEST_TENANT"
+                | "INGEST_TRUSTS_TENANT"
+                | "VALIDATE_EVENTS"
         )
     });
     for name in needed {
@@ -83,6 +93,8 @@ fn each_setting_has_bounds() {
         ("SIGNING_SECRETS", "hush"),
         ("MASTER_KEYS", "hush"),
         ("DELIVERY_QUEUE_URL", " "),
+        ("EVENT_QUEUE_URL", " "),
+        ("TTL_EVENT_S", "3599"),
     ] {
         assert_eq!(faults_with(&[(name, value)]), [name], "{value}");
     }
@@ -124,12 +136,15 @@ fn no_value_is_ever_shown() {
 }
 
 /// Settings that a test chooses itself: addresses, secrets, and access to the loopback.
-const CHOSEN: [&str; 11] = [
+const CHOSEN: [&str; 14] = [
     "REDIS_URL",
     "STACK_NAME",
     "DELIVERY_QUEUE_URL",
     "RETRY_QUEUE_URL",
     "WAIT_QUEUE_URL",
+    "EVENT_QUEUE_URL",
+    "INGEST_QUEUE_ARN",
+    "INGEST_DEAD_LETTER_QUEUE_ARN",
     "DEAD_LETTER_QUEUE_URL",
     "DEAD_LETTER_TABLE",
     "REGISTRY_TABLE",

@@ -72,6 +72,11 @@ fn every_fault_is_told_at_once() {
         "MasterKeys=mine",
         "TtlUnfinishedS=3600",
         "CreateCache=nodes",
+        "IngestTenant=_operator",
+        "IngestPrincipals=*",
+        "IngestBusName=shop",
+        "TtlEventS=60",
+        "FanoutConcurrency=1",
         "junk",
         &pem,
     ]);
@@ -87,6 +92,11 @@ fn every_fault_is_told_at_once() {
         "RECEIVER_CA_PEM must be",
         "Set RedisUrl, or CreateCache",
         "CreateCache requires CreateNetwork",
+        "IngestTenant must be the name of a tenant",
+        "IngestPrincipals must be account IDs or ARNs of users and roles",
+        "IngestBusName and IngestPattern require each other",
+        "TtlEventS must be from 3600 to 2592000",
+        "FanoutConcurrency must be from 2 to 1000",
         "'junk' must have the form Name=value",
         "bytes, and Lambda takes 4096",
     ] {
@@ -116,7 +126,7 @@ fn make_gives_its_parameters_to_the_check() {
     // What was tested is what is built, and only functions are built for Lambda.
     let build = deploy.lines().find(|line| line.contains("cargo lambda build")).unwrap();
     assert!(build.contains("--locked") && !build.contains("sidecar"), "{build}");
-    assert_eq!(build.matches("--package fn-").count(), 8, "{build}");
+    assert_eq!(build.matches("--package fn-").count(), 9, "{build}");
     let tools = include_str!("../../../infra/local/requirements-deploy.txt");
     for tool in ["cargo-lambda==", "ziglang=="] {
         assert!(tools.contains(tool), "{tool}");
@@ -144,7 +154,7 @@ fn what_is_checked_is_what_the_functions_get() {
         .output()
         .unwrap();
     let checked: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(checked.len(), 8);
+    assert_eq!(checked.len(), 9);
     for (name, checked) in checked {
         let deployed = functions["Functions"].as_array().unwrap().iter().find(|function| {
             let full = function["FunctionName"].as_str().unwrap().to_lowercase();
@@ -158,6 +168,9 @@ fn what_is_checked_is_what_the_functions_get() {
             "DELIVERY_QUEUE_URL",
             "RETRY_QUEUE_URL",
             "WAIT_QUEUE_URL",
+            "EVENT_QUEUE_URL",
+            "INGEST_QUEUE_ARN",
+            "INGEST_DEAD_LETTER_QUEUE_ARN",
             "DEAD_LETTER_QUEUE_URL",
             "DEAD_LETTER_TABLE",
             "REGISTRY_TABLE",

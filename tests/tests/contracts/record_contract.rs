@@ -21,7 +21,7 @@ use tests::redis_cluster::RedisCluster;
 use tests::redis_server::{RedisServer, Server as _};
 use tests::world::BEGINNING;
 
-const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000 };
+const LIFETIMES: Lifetimes = Lifetimes { delivered_ms: 1_800_000, unfinished_ms: 604_800_000, event_ms: 604_800_000 };
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -59,6 +59,8 @@ fn endings() -> impl Strategy<Value = Ending> {
                 duration_ms,
             }
         ),
+        (0u32..9).prop_map(|matched| Ending::Continued { matched }),
+        (0u32..9).prop_map(|matched| Ending::FannedOut { matched }),
         Just(Ending::Released),
     ]
 }

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use adapters::aws::registry::RegistryTable;
-use adapters::registry::{CardFound, Cards as _, EndpointKey, Registry, Resealing, Tenant, Written};
+use adapters::registry::{
+    CardFound, CardLists as _, Cards as _, Catalogued, EndpointKey, EventTypes as _, Registry, Resealing, Tenant,
+    Written,
+};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use domain::endpoint::{Card, EndpointState};
+use domain::event_type::{Definition, EventType, JsonText};
 use domain::filter::{Filter, Pattern};
 use domain::schedule::RetrySchedule;
 use domain::time::Millis;
@@ -185,7 +189,7 @@ async fn the_revision_counts_what_matters_to_fan_out(registry: &impl Registry) {
         (|card| card.event_types = vec!["a.*".into()], 1),
         (|card| card.url = "https://b.example/".into(), 0),
         (|card| card.uid = None, 0),
-        (|card| card.retry_schedule = RetrySchedule::new(vec![1]).unwrap(), 0),
+        (|card| card.retry_schedule = RetrySchedule::new(vec![1]).unwrap(), 1),
         (|card| card.event_types = vec![], 1),
         (|card| card.filter = Some(pattern(r#"{"payload":{"é":["\u0061"]}}"#)), 1),
         (|card| card.description = "é".into(), 0),
@@ -275,6 +279,75 @@ async fn a_resealing_is_noted(registry: &impl Registry) {
     }
 }
 
+fn definition(description: &str) -> Definition {
+    let text = |text: &str| Some(JsonText::of(serde_json::from_str(text).unwrap()));
+    let (example, schema) = (text(r#"{ "é" : "\u0061" }"#), text(r#"{ "type":"object" }"#));
+    Definition { description: description.into(), example, schema, deprecated: true }
+}
+
+async fn an_event_type_is_written_read_and_deleted(registry: &impl Registry) {
+    let later = NOW.after(Duration::from_secs(1));
+    let paid = |definition: &Definition, updated_at| EventType {
+        name: "order.paid".into(),
+        definition: definition.clone(),
+        created_at: NOW,
+        updated_at,
+    };
+    assert_eq!(registry.event_type("order.paid").await.unwrap(), None);
+    assert!(!registry.delete_event_type("order.paid").await.unwrap());
+    let (bare, full) = (Definition::default(), definition("é"));
+    let wanted = Catalogued { event_type: paid(&bare, NOW), is_new: true };
+    assert_eq!(registry.put_event_type("order.paid", &bare, NOW).await.unwrap(), wanted);
+    let wanted = Catalogued { event_type: paid(&full, later), is_new: false };
+    assert_eq!(registry.put_event_type("order.paid", &full, later).await.unwrap(), wanted);
+    assert_eq!(registry.event_type("order.paid").await.unwrap(), Some(paid(&full, later)));
+    assert!(registry.delete_event_type("order.paid").await.unwrap());
+    assert!(!registry.delete_event_type("order.paid").await.unwrap());
+    assert_eq!(registry.event_type("order.paid").await.unwrap(), None);
+    let again = registry.put_event_type("order.paid", &bare, later).await.unwrap();
+    assert!(again.is_new && again.event_type.created_at == later);
+}
+
+async fn event_types_are_listed_by_name_and_read_in_their_order(registry: &impl Registry) {
+    let names: Vec<String> = (0..13).map(|n| format!("page.{n:02}")).collect();
+    for name in names.iter().rev() {
+        registry.put_event_type(name, &definition(name), NOW).await.unwrap();
+    }
+    for limit in [1, 5, 12, 13, 100] {
+        let (mut listed, mut after) = (Vec::new(), Some("order.paid".to_owned()));
+        while let Some(name) = after {
+            let page = registry.list_event_types(Some(&name), limit).await.unwrap();
+            assert!(page.event_types.len() <= limit);
+            assert!(page.event_types.iter().all(|one| one.definition.description == one.name));
+            listed.extend(page.event_types.into_iter().map(|one| one.name));
+            after = page.next;
+        }
+        assert_eq!(listed, names, "by {limit}");
+    }
+    assert_eq!(registry.list_event_types(None, 1).await.unwrap().event_types[0].name, "order.paid");
+    assert_eq!(registry.list_event_types(Some("page.05x"), 1).await.unwrap().event_types[0].name, "page.06");
+
+    let mut wanted: Vec<String> = (0..120).map(|n| format!("nowhere.{n}")).collect();
+    wanted.insert(110, names[3].clone());
+    wanted.insert(7, names[9].clone());
+    let found = registry.event_types(&wanted).await.unwrap();
+    assert_eq!(found.len(), 122);
+    for (n, found) in found.iter().enumerate() {
+        let name = found.as_ref().map(|found| found.name.as_str());
+        assert_eq!(
+            name,
+            match n {
+                7 => Some("page.09"),
+                111 => Some("page.03"),
+                _ => None,
+            }
+        );
+    }
+    assert_eq!(registry.event_types(&[]).await.unwrap(), []);
+    // They are nobody's endpoints.
+    assert!(registry.tenants(None, 100).await.unwrap().tenants.iter().all(|tenant| !tenant.starts_with("page.")));
+}
+
 async fn keeps_the_contract(registry: &impl Registry) {
     an_endpoint_lives_and_dies(registry).await;
     a_uid_belongs_to_one_endpoint(registry).await;
@@ -284,6 +357,8 @@ async fn keeps_the_contract(registry: &impl Registry) {
     lists_are_exact_by_any_page(registry).await;
     many_cards_are_read_in_their_order(registry).await;
     a_resealing_is_noted(registry).await;
+    an_event_type_is_written_read_and_deleted(registry).await;
+    event_types_are_listed_by_name_and_read_in_their_order(registry).await;
 }
 
 #[tokio::test]
@@ -326,11 +401,13 @@ async fn items_are_as_the_design_says_and_others_are_refused() {
     create(&registry, &one).await;
     create(&registry, &two).await;
     registry.delete(&two, NOW).await.unwrap();
+    registry.put_event_type("order.paid", &definition("é"), NOW).await.unwrap();
     let items = client.scan().table_name(&name).send().await.unwrap().items.unwrap();
     let keys: BTreeSet<String> =
         items.iter().map(|item| format!("{} {}", item["pk"].as_s().unwrap(), item["sk"].as_s().unwrap())).collect();
     let wanted = [
         "TENANTS acme".to_owned(),
+        "TYPES order.paid".to_owned(),
         format!("T#acme E#{}", one.id),
         "T#acme R".to_owned(),
         "T#acme U#u".to_owned(),
@@ -371,9 +448,35 @@ async fn items_are_as_the_design_says_and_others_are_refused() {
 }
 
 #[tokio::test]
+async fn an_event_type_that_cannot_be_read_says_nothing_about_others() {
+    let stack = Stack::running();
+    let (client, name) = table(&stack).await;
+    let registry = RegistryTable::new(&stack.account(), name.clone());
+    registry.put_event_type("whole", &definition("é"), NOW).await.unwrap();
+    let item = [
+        ("pk", AttributeValue::S("TYPES".into())),
+        ("sk", AttributeValue::S("broken".into())),
+        ("definition", AttributeValue::S("{".into())),
+    ];
+    let item = item.map(|(name, value)| (name.to_owned(), value)).into();
+    client.put_item().table_name(&name).set_item(Some(item)).send().await.unwrap();
+    assert_eq!(registry.event_type("broken").await.unwrap_err().code(), "registry_incomplete");
+    let found = registry.event_types(&["broken".into(), "whole".into()]).await.unwrap();
+    assert!(found[0].is_none() && found[1].is_some());
+    let page = registry.list_event_types(None, 1).await.unwrap();
+    assert_eq!((page.event_types, page.next.as_deref()), (Vec::new(), Some("broken")), "the list goes on");
+    let put = registry.put_event_type("broken", &definition("é"), NOW).await.unwrap();
+    assert!(!put.is_new && registry.event_type("broken").await.unwrap() == Some(put.event_type));
+}
+
+#[tokio::test]
 async fn a_table_that_is_not_there_is_an_error() {
     let registry = RegistryTable::new(&Stack::running().account(), "nowhere".into());
     let one = card("acme", 1, None);
     assert_eq!(registry.create(&one, 1).await.unwrap_err().code(), "registry_write");
     assert_eq!(registry.cards(&[key(&one)], false).await.unwrap_err().code(), "registry_read");
+    assert_eq!(registry.event_types(&["a".into()]).await.unwrap_err().code(), "registry_read");
+    let put = registry.put_event_type("a", &Definition::default(), NOW).await;
+    assert_eq!(put.unwrap_err().code(), "registry_write");
+    assert_eq!(registry.delete_event_type("a").await.unwrap_err().code(), "registry_write");
 }

@@ -14,6 +14,7 @@ use domain::delivery::EndpointTarget;
 use domain::place::Place;
 use domain::reason::Reason;
 use domain::time::Millis;
+use domain::work::Work;
 use tests::endpoints::endpoint_id;
 use tests::stack::Stack;
 use tests::store_model::StoreModel;
@@ -218,7 +219,7 @@ async fn items_of_0_1_are_read(client: &aws_sdk_dynamodb::Client, name: &str, ta
         client.put_item().table_name(name).set_item(Some(item)).send().await.unwrap();
         let kept = table.get(id).await.unwrap().unwrap();
         assert_eq!(kept.redriven_at, Some(Millis(1_700_000_000_001)));
-        let message = kept.letter.redriven(Millis(9), Millis(10)).unwrap();
+        let Some(Work::Delivery(message)) = kept.letter.redriven(Millis(9), Millis(10)) else { panic!("no delivery") };
         assert_eq!((message.delivery.id.as_str(), &message.delivery.payload[..]), ("old", &b"{\"n\":1.50}"[..]));
     }
     assert_eq!(table.file(&letter("old", "new", 8, 0)).await.unwrap(), Filed::Written);

@@ -10,8 +10,10 @@ fn resource(name: &str) -> String {
 }
 
 #[test]
-fn the_consumer_may_send_to_the_queue_that_triggers_it() {
-    assert!(resource("Deliver").contains("RecursiveLoop: Allow"));
+fn consumers_may_send_to_the_queues_that_trigger_them() {
+    for name in ["Deliver", "Fanout"] {
+        assert!(resource(name).contains("RecursiveLoop: Allow"), "{name}");
+    }
 }
 
 #[test]
@@ -20,6 +22,8 @@ fn each_mapping_reports_single_failures_and_has_a_concurrency_of_its_own() {
         ("DeliverFromDeliveryQueue", "DeliveryConcurrency"),
         ("DeliverFromRetryQueue", "RetryConcurrency"),
         ("DeliverFromWaitQueue", "WaitConcurrency"),
+        ("FanoutFromEventQueue", "FanoutConcurrency"),
+        ("FanoutFromIngestQueue", "IngestConcurrency"),
     ] {
         let mapping = resource(name);
         assert!(mapping.contains("FunctionResponseTypes: [ReportBatchItemFailures]"), "{name}");
@@ -30,7 +34,15 @@ fn each_mapping_reports_single_failures_and_has_a_concurrency_of_its_own() {
 
 #[test]
 fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
-    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue", "DeadLetterQueue"] {
+    for name in [
+        "DeliveryQueue",
+        "RetryQueue",
+        "WaitQueue",
+        "EventQueue",
+        "IngestQueue",
+        "DeadLetterQueue",
+        "IngestDeadLetterQueue",
+    ] {
         let queue = resource(name);
         for line in [
             "MaximumMessageSize: 1048576",
@@ -42,7 +54,7 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
             assert!(queue.contains(line), "{name}: {line}");
         }
     }
-    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue"] {
+    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue", "EventQueue", "IngestQueue"] {
         assert!(resource(name).contains("maxReceiveCount: 100"), "{name}");
     }
     assert!(!include_str!("../../../template.yaml").contains(": *"), "CloudFormation does not support YAML aliases");
@@ -64,6 +76,9 @@ fn every_route_asks_who_is_calling() {
         "GetMetrics",
         "GetCircuitBreakers",
         "ResetCircuitBreaker",
+        "PostEvent",
+        "PostEventsBatch",
+        "GetEvent",
         "GetDelivery",
         "PostEndpoint",
         "GetEndpoints",
@@ -75,6 +90,10 @@ fn every_route_asks_who_is_calling() {
         "TestEndpoint",
         "GetTenants",
         "GetTenant",
+        "GetEventTypes",
+        "GetEventType",
+        "PutEventType",
+        "DeleteEventType",
         "PostReseal",
         "GetReseal",
         "AnythingElse",
@@ -97,14 +116,14 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
     }
     let alarms = include_str!("../../../infra/alarms.yaml");
     let words = alarms.split(|c: char| !(c.is_ascii_alphanumeric() || "_.".contains(c)));
-    let ours = ["webhook_", "redis_", "circuit_", "task_", "health_", "queue_", "endpoint_"];
+    let ours = ["webhook_", "redis_", "circuit_", "task_", "health_", "queue_", "endpoint_", "event_"];
     let mut count = 0;
     for word in words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix)) && !word.ends_with(".yaml")) {
         assert!(told.iter().any(|name| name == word), "no function writes {word}");
         count += 1;
     }
     assert!(count >= 60, "{count}");
-    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 36);
+    assert_eq!(alarms.matches("Type: AWS::CloudWatch::Alarm").count(), 44);
     assert!(resource("Alarms").contains("Condition: HasAlarms"));
 }
 
@@ -174,7 +193,7 @@ fn no_permission_is_given_that_nothing_uses() {
             "kms:Decrypt",
         ]
     );
-    assert_eq!(template.matches("ManagedPolicyArns: [!Ref FunctionPolicy]").count(), 8);
+    assert_eq!(template.matches("ManagedPolicyArns: [!Ref FunctionPolicy]").count(), 9);
     // The part of each function alone.
     let may = |function: &str| -> Vec<&str> {
         let role = template.split(&format!("- PolicyName: {function}\n")).nth(1).unwrap();
@@ -184,7 +203,18 @@ fn no_permission_is_given_that_nothing_uses() {
         found.retain(|action| !["logs:", "xray:", "secretsmanager:"].iter().any(|service| action.starts_with(service)));
         found
     };
-    assert_eq!(may("enqueue"), ["sqs:SendMessage"]);
+    assert_eq!(may("enqueue"), ["sqs:SendMessage", "dynamodb:BatchGetItem"]);
+    assert_eq!(
+        may("fanout"),
+        [
+            "sqs:SendMessage",
+            "sqs:GetQueueAttributes",
+            "dynamodb:Query",
+            "dynamodb:BatchGetItem",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage"
+        ]
+    );
     assert_eq!(
         may("deliver"),
         [

@@ -25,7 +25,7 @@ fn message(url: &str) -> String {
 
 #[tokio::test]
 async fn every_function_starts_with_nothing_there() {
-    for name in ["enqueue", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"] {
+    for name in ["enqueue", "fanout", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"] {
         Function::start(name, &nowhere()).await.polls().await;
     }
 }
@@ -34,8 +34,10 @@ async fn every_function_starts_with_nothing_there() {
 async fn who_asks_is_told_what_is_away() {
     for (name, method, path, body) in [
         ("enqueue", "POST", "/webhooks", r#"{"webhook_url":"http://127.0.0.1:9/","payload":1}"#),
+        ("enqueue", "POST", "/tenants/acme/events", r#"{"event_type":"order.paid","payload":1}"#),
         ("operate", "GET", "/webhook-statuses", ""),
         ("operate", "GET", "/webhook-statuses/a", ""),
+        ("operate", "GET", "/tenants/acme/events/a", ""),
         ("operate", "GET", "/dead-letters", ""),
         ("operate", "GET", "/circuit-breakers", ""),
         ("cleanup", "POST", "/webhook-cleanup", ""),

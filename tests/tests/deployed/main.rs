@@ -6,6 +6,7 @@ mod binaries;
 mod contract;
 mod dependencies;
 mod end_to_end;
+mod events;
 mod faults;
 mod logs;
 mod permissions;

@@ -30,6 +30,7 @@ fn sidecar(stack: &Stack, port: u16) -> Process {
         .env("REDIS_CLUSTER", "false")
         .env("TTL_DELIVERED_S", "1800")
         .env("TTL_UNFINISHED_S", "604800")
+        .env("TTL_EVENT_S", "604800")
         .env("DELIVERY_DEADLINE_S", "86400")
         .env("LISTEN_ADDRESS", format!("127.0.0.1:{port}"))
         .stdout(Stdio::null());
@@ -193,16 +194,33 @@ async fn prometheus_sees_what_happened_through_restarts_and_an_emptied_redis() {
         prometheus.until_is(&format!("circuit_breaker_state{{job=\"{job}\"}}"), 2.0).await;
     }
 
+    // An event for two endpoints.
+    for _ in 0..2 {
+        let (code, made) = api.post("/tenants/acme/endpoints", json!({ "url": receiver.url("/") }).to_string()).await;
+        assert_eq!(code, 201, "{made}");
+    }
+    let event = json!({ "event_type": "order.paid", "payload": 1 });
+    let (code, accepted) = api.post("/tenants/acme/events", event.to_string()).await;
+    assert_eq!(code, 202, "{accepted}");
+    for (family, count) in [
+        ("event_accepted_total", 1.0),
+        ("event_fanned_out_total", 1.0),
+        ("event_deliveries_total", 2.0),
+        ("event_fan_out_seconds_count", 1.0),
+    ] {
+        prometheus.until_is(&sum(family, "steadhook"), count).await;
+    }
+
     // Every query of the dashboard has a value now.
     let queries = dashboard();
-    assert!(queries.len() >= 25, "{}", queries.len());
+    assert!(queries.len() >= 35, "{}", queries.len());
     for query in queries {
         prometheus.until(&query, |value| value.is_finite()).await;
     }
 
     // The text has each kind of metric, and promtool accepts it.
     let text = scrape(port).await;
-    for word in ["webhook", "circuit_breaker", "task_"] {
+    for word in ["webhook", "event_", "circuit_breaker", "task_"] {
         assert!(text.lines().any(|line| line.starts_with(word)), "{word}");
     }
     let output = promtool(&["check", "metrics"], text.as_bytes());
@@ -246,7 +264,7 @@ fn rules_are_well_formed_and_each_alert_fires_and_stays_silent() {
         assert!(cases.contains(&format!("{name} fires")) && cases.contains(&format!("{name} stays silent")), "{name}");
         count += 1;
     }
-    assert_eq!(count, 15);
+    assert_eq!(count, 18);
     let output =
         Command::new("amtool").args(["check-config", "infra/prometheus/alertmanager.yml"]).current_dir(ROOT).output();
     let output = output.expect("amtool is missing: run the tests by `make test`");

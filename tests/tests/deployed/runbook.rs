@@ -58,6 +58,8 @@ async fn every_command_of_the_runbook_works() {
         assert_eq!(api.post("/webhooks", body.to_string()).await.0, 202);
         api.until(id, status, patience).await;
     }
+    let event = json!({"event_type": "order.paid", "event_id": "order-1", "payload": 1});
+    assert_eq!(api.post("/tenants/acme/events", event.to_string()).await.0, 202);
     let filed = async {
         while api.get("/dead-letters").await.1["dead_letters"].as_array().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -79,6 +81,8 @@ async fn every_command_of_the_runbook_works() {
             .env("CURL_HOME", &home)
             .env("WEBHOOK_ID", "fine")
             .env("DEAD_LETTER_ID", "gone")
+            .env("TENANT", "acme")
+            .env("EVENT_ID", "order-1")
             .env("RECEIVER_URL", receiver.origin())
             .output()
             .await
