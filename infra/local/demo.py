@@ -317,7 +317,7 @@ class Demo:
         self.endpoint(tenant, {"url": self.receiver.url("/audit"),
                                "filter": {"payload": {"amount": [{"numeric": [">", 100]}]}}})
         books = self.endpoint(tenant, {"url": self.receiver.url("/boks", 404), "event_types": ["order.paid"],
-                                       "retry_schedule_s": [5, 5, 10, 10, 20, 20]})
+                                       "retry_schedule_s": [5] * 12})
         if not mail or not books:
             return
         code, event = self.emit(tenant, "order.paid", {"amount": 42})
