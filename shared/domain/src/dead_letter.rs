@@ -12,6 +12,7 @@ use crate::delivery::{Delivery, EndpointTarget};
 use crate::destination::Destination;
 use crate::event::{Event, EventPage, Foreign};
 use crate::identity::hex;
+use crate::job::JobPage;
 use crate::message::json::present;
 use crate::message::{History, Message};
 use crate::outcome::ErrorClass;
@@ -69,6 +70,9 @@ pub struct DeadLetter {
     /// The event whose fan-out was given up. Then nothing else says where to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<GivenUpEvent>,
+    /// The job that was given up. It has no payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobPage>,
     /// The client's trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
@@ -220,6 +224,7 @@ impl DeadLetter {
             correlation_id: delivery.correlation_id.clone(),
             endpoint: delivery.endpoint.clone(),
             event: None,
+            job: None,
             trace: delivery.trace.clone(),
             webhook_url: delivery.url.clone(),
             destination: delivery.destination().map_or_else(String::new, |to| Destination::as_str(&to).to_owned()),
@@ -269,6 +274,21 @@ impl DeadLetter {
         })
     }
 
+    /// The dead letter of a job.
+    pub fn of_job(page: &JobPage, reason: Reason, error: &str, failed_at: Millis) -> Self {
+        Self {
+            webhook_id: page.record_id(),
+            reason: Some(reason),
+            error: error.to_owned(),
+            failed_at,
+            correlation_id: page.correlation_id.clone(),
+            job: Some(page.clone()),
+            accepted_at: page.accepted_at,
+            hop: page.hop,
+            ..Self::default()
+        }
+    }
+
     /// The dead letter of a message that could not be read.
     pub fn malformed(message_id: &str, body: &str, error: &str, failed_at: Millis) -> Self {
         let mut written = 0;
@@ -312,8 +332,11 @@ impl DeadLetter {
 
     /// What sends it again: the next hop with a fresh budget and a new deadline, the same id
     /// and the same bytes. An event goes on after the last endpoint that it came to. `None`
-    /// where nothing could be read.
+    /// where nothing could be read, or the payload was erased.
     pub fn redriven(&self, due: Millis, deadline: Millis) -> Option<Work> {
+        if let Some(page) = &self.job {
+            return Some(Work::Job(Box::new(page.resumed(due, deadline))));
+        }
         let payload = Bytes::copy_from_slice(self.payload.as_ref()?.get().as_bytes());
         Some(match &self.event {
             None => Work::Delivery(Box::new(self.redriven_delivery(payload, due, deadline))),
@@ -361,6 +384,17 @@ impl DeadLetter {
             waited: 0,
             not_before: due,
         }
+    }
+
+    /// Whether it is of a delivery of its own, and not of an endpoint, an event or a job.
+    pub fn is_direct(&self) -> bool {
+        self.endpoint.is_none() && self.event.is_none() && self.job.is_none()
+    }
+
+    /// The tenant and the event that it is about.
+    pub fn of_tenant(&self) -> Option<(&str, &str)> {
+        let endpoint = self.endpoint.as_ref().map(|target| (target.tenant.as_str(), target.event_id.as_str()));
+        endpoint.or_else(|| self.event.as_ref().map(|event| (event.tenant.as_str(), event.event_id.as_str())))
     }
 
     /// The same, filed apart because its id belongs to another body.

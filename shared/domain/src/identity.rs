@@ -38,6 +38,11 @@ pub fn is_delivery_id(id: &str) -> bool {
     }
 }
 
+/// The endpoint of a delivery's id; `None` for that of a direct webhook.
+pub fn endpoint_of_delivery(id: &str) -> Option<&str> {
+    id.split('.').nth(1)
+}
+
 /// What the record of an event is named by: `<tenant>~<event>`. Neither has a tilde, and no
 /// id of a delivery does.
 pub fn event_record_id(tenant: &str, event_id: &str) -> String {
@@ -49,9 +54,21 @@ pub fn split_event_record_id(id: &str) -> Option<(&str, &str)> {
     id.split_once('~').filter(|(tenant, event_id)| is_tenant_or_operator(tenant) && is_event_id(event_id))
 }
 
-/// Whether `id` may name a record: of a delivery or of an event.
+/// What the record of work in pages is named by: `<kind>~~<id>`, where the id is like an event's,
+/// or names the record of one. No event's record has two tildes side by side.
+pub fn work_record_id(kind: &str, id: &str) -> String {
+    format!("{kind}~~{id}")
+}
+
+/// The kind and the id of a record of work in pages, if it names one.
+pub fn split_work_record_id(id: &str) -> Option<(&str, &str)> {
+    let is_kind = |kind: &str| !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase());
+    id.split_once("~~").filter(|(kind, of)| is_kind(kind) && (is_event_id(of) || split_event_record_id(of).is_some()))
+}
+
+/// Whether `id` may name a record: of a delivery, of an event or of work in pages.
 pub fn is_record_id(id: &str) -> bool {
-    is_webhook_id(id) || is_delivery_id(id) || split_event_record_id(id).is_some()
+    is_webhook_id(id) || is_delivery_id(id) || split_event_record_id(id).is_some() || split_work_record_id(id).is_some()
 }
 
 /// The `webhook-id` that receivers see of an event: the same on every attempt and in every
@@ -148,6 +165,19 @@ mod tests {
         assert!(is_record_id(&id) && !is_webhook_id(&id) && !is_delivery_id(&id));
         for bad in ["~", "a~", "~b", "a~b~c", "a.b~c", "a~b.c", "a"] {
             assert_eq!(split_event_record_id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn records_of_work_have_ids_of_their_own() {
+        for of in ["_operator", "r-1", "acme~order-1"] {
+            let id = work_record_id("erase", of);
+            assert_eq!(split_work_record_id(&id), Some(("erase", of)));
+            assert!(is_record_id(&id) && !is_webhook_id(&id) && !is_delivery_id(&id), "{id}");
+            assert_eq!(split_event_record_id(&id), None);
+        }
+        for bad in ["~~", "erase~~", "~~a", "Erase~~a", "erase~~a.b", "erase~~a~b~c", "erase~~~a", "erase~a", "a"] {
+            assert_eq!(split_work_record_id(bad), None, "{bad}");
         }
     }
 

@@ -13,6 +13,7 @@ pub mod webhook;
 pub mod delivery;
 pub mod destination;
 pub mod event;
+pub mod job;
 pub mod message;
 pub mod signature;
 pub mod trace;
@@ -45,8 +46,10 @@ pub mod record;
 pub mod record_rules;
 pub mod status;
 
-// What was given up.
+// What was given up, and what is kept of the rest.
 pub mod dead_letter;
+pub mod history;
+pub mod replay_request;
 
 // Small parts of all of the above.
 pub mod cursor;

@@ -2,6 +2,7 @@
 //! `json` is its form as text.
 
 mod event;
+mod job;
 pub mod json;
 
 use std::time::Duration;
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::Delivery;
 use crate::event::EventPage;
+use crate::history::Row;
+use crate::job::JobPage;
 use crate::outcome::{ErrorClass, HealthSignal};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
@@ -22,6 +25,8 @@ const MAX_ERROR: usize = 200;
 /// The longest wait of a late outcome between two tries. It is far shorter than the life of
 /// a delivered record, so that a duplicate of it still meets that record.
 const LATE_OUTCOME_CAP: Duration = Duration::from_secs(300);
+/// The bytes of rows that one message carries. An event of the largest size is one row.
+const MAX_ROWS: usize = 700_000;
 
 /// A delivery under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,17 +52,21 @@ pub enum Envelope {
     Deliver(Box<Message>),
     /// A page of an event's fan-out.
     Event(Box<EventPage>),
-    /// What happened while Redis was away, to be recorded.
+    /// A page of a job.
+    Job(Box<JobPage>),
+    /// What could not be recorded, to be recorded later.
     LateOutcomes(Box<LateOutcomes>),
 }
 
-/// What one batch could not tell Redis.
+/// What one batch could not tell Redis or history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateOutcomes {
     /// What happened to deliveries.
     pub outcomes: Vec<LateOutcome>,
     /// How calls went, for circuit breakers.
     pub reports: Vec<LateReport>,
+    /// Rows that history did not take.
+    pub rows: Vec<Row>,
     /// When it is no longer worth recording.
     pub deadline: Millis,
     /// How often it was queued.
@@ -181,6 +190,11 @@ impl Message {
         }
     }
 
+    /// The tenant of a delivery to an endpoint.
+    pub fn tenant(&self) -> Option<&str> {
+        self.delivery.endpoint.as_ref().map(|target| target.tenant.as_str())
+    }
+
     /// The next message of this delivery after its claim ended without a call.
     #[must_use = "a successor that is not sent loses the delivery"]
     pub fn successor(&self, due: Millis) -> Self {
@@ -228,18 +242,38 @@ impl Message {
 impl LateOutcomes {
     /// What a batch could not tell Redis at `now`, to be tried for seven days.
     pub fn new(outcomes: Vec<LateOutcome>, reports: Vec<LateReport>, now: Millis) -> Self {
-        Self { outcomes, reports, deadline: now.after(MAX_LIFE), hop: 0, not_before: now }
+        Self { outcomes, reports, rows: Vec::new(), deadline: now.after(MAX_LIFE), hop: 0, not_before: now }
+    }
+
+    /// Rows that history did not take at `now`, in as many messages as they need.
+    pub fn of_rows(rows: Vec<Row>, now: Millis) -> Vec<Self> {
+        let mut messages: Vec<Self> = Vec::new();
+        let mut room = 0;
+        for row in rows {
+            let bytes = row.written_len();
+            match messages.last_mut().filter(|_| bytes <= room) {
+                Some(last) => {
+                    room -= bytes;
+                    last.rows.push(row);
+                }
+                None => {
+                    room = MAX_ROWS.saturating_sub(bytes);
+                    messages.push(Self { rows: vec![row], ..Self::new(Vec::new(), Vec::new(), now) });
+                }
+            }
+        }
+        messages
     }
 
     /// The same message without what is in it.
     #[must_use]
     pub fn emptied(&self) -> Self {
-        Self { outcomes: Vec::new(), reports: Vec::new(), ..*self }
+        Self { outcomes: Vec::new(), reports: Vec::new(), rows: Vec::new(), ..*self }
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.outcomes.is_empty() && self.reports.is_empty()
+        self.outcomes.is_empty() && self.reports.is_empty() && self.rows.is_empty()
     }
 
     /// How long ago it happened.
@@ -285,6 +319,20 @@ mod tests {
         let mut history = History::default();
         history.push(Attempt { error: Some("é".repeat(500)), ..attempt(0) });
         assert_eq!(history.attempts[0].error.as_ref().unwrap().chars().count(), MAX_ERROR);
+    }
+
+    #[test]
+    fn rows_are_spread_over_messages_that_fit() {
+        let row = |bytes: usize| Row {
+            partition: "D#a".into(),
+            place: "1".into(),
+            body: "\"".repeat(bytes),
+            kept_until: Millis(1),
+            by_event: None,
+        };
+        let messages = LateOutcomes::of_rows(vec![row(10), row(300_000), row(300_000), row(10), row(10)], Millis(0));
+        assert_eq!(messages.iter().map(|late| late.rows.len()).collect::<Vec<_>>(), [2, 3]);
+        assert!(messages.iter().all(|late| late.encode().unwrap().len() < 1_000_000));
     }
 
     #[test]

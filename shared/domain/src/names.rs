@@ -44,9 +44,26 @@ pub fn is_reserved_event_type(text: &str) -> bool {
     text.split('.').next() == Some("steadhook")
 }
 
+/// Whether an event type is the one that `pattern` names, or one of those below `name.*`.
+pub fn selects_event_type(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix(".*") {
+        Some(parent) => event_type.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.')),
+        None => event_type == pattern,
+    }
+}
+
 /// Whether it selects event types: a name, or a name and `.*`.
 pub fn is_event_type_pattern(text: &str) -> bool {
     is_event_type(text.strip_suffix(".*").unwrap_or(text))
+}
+
+/// Whether a type is among these names and `name.*`. No name stands for all but Steadhook's
+/// own.
+pub(crate) fn is_among(event_type: &str, wanted: &[String]) -> bool {
+    if wanted.is_empty() {
+        return !is_reserved_event_type(event_type);
+    }
+    wanted.iter().any(|wanted| selects_event_type(wanted, event_type))
 }
 
 fn is_word(byte: u8) -> bool {

@@ -12,6 +12,10 @@ use crate::time::Millis;
 
 /// The longest error text in a record, in characters.
 pub const MAX_ERROR: usize = 256;
+/// How long the mark of an erased event lives: longer than any queue keeps a message.
+pub const ERASED_LIFE: Duration = Duration::from_secs(15 * 24 * 3600);
+/// What the mark of an erased event says.
+pub const ERASED: &str = "erased";
 
 /// A delivery as its record begins, carried by every message so that a lost
 /// record can be made again.
@@ -87,6 +91,18 @@ pub struct Record {
     pub log: Option<String>,
     /// How many endpoints have a delivery of it, of an event.
     pub matched: Option<u32>,
+    /// What was accepted at this time or before is erased. Without a later life the record
+    /// is only this mark.
+    pub erased: Option<Millis>,
+}
+
+/// What `erase` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// What was accepted at this time or before is erased.
+    pub at: Millis,
+    /// Whether the record was such a mark already.
+    pub again: bool,
 }
 
 /// What `remove` did.
@@ -116,7 +132,7 @@ pub enum Reservation {
         /// What its log lines are found by.
         correlation_id: String,
     },
-    /// Another body has this id.
+    /// Another body has this id, or it is the id of an erased event.
     Conflict,
 }
 
@@ -142,7 +158,7 @@ pub enum Grant {
     Crashed,
     /// Somebody else is attempting it, for this long at most.
     Busy(Duration),
-    /// It is finished.
+    /// It is finished, or erased.
     Done,
     /// A later message of it exists.
     Stale,
@@ -240,6 +256,15 @@ impl Ending {
         }
     }
 
+    /// How long its attempt took, if one was made.
+    pub fn duration_ms(&self) -> Option<u64> {
+        match self {
+            Self::Delivered { duration_ms, .. } | Self::Retrying { duration_ms, .. } => Some(*duration_ms),
+            Self::Failed { duration_ms, .. } => *duration_ms,
+            Self::Parked { .. } | Self::Continued { .. } | Self::FannedOut { .. } | Self::Released => None,
+        }
+    }
+
     /// The status that nothing follows, if this ending has one.
     pub fn final_status(&self) -> Option<Status> {
         match self {
@@ -286,11 +311,22 @@ impl Record {
             unknown: false,
             log: None,
             matched: None,
+            erased: None,
         }
     }
 
+    /// Whether what was accepted at this time is erased.
+    pub fn erases(&self, accepted_at: Millis) -> bool {
+        self.erased.is_some_and(|erased| accepted_at <= erased)
+    }
+
+    /// Whether it is only the mark of an erased event.
+    pub fn is_erased(&self) -> bool {
+        self.erases(self.details.accepted_at)
+    }
+
     /// Whether it is to be seen. A removed record of an unfinished delivery is
-    /// not, until the delivery moves on.
+    /// not, until the delivery moves on, and a mark of an erased event never is.
     pub fn is_shown(&self) -> bool {
         !self.details.url.is_empty()
     }

@@ -8,8 +8,11 @@
 //! has the next one. The record's hop is the highest that was claimed or sent. So a
 //! lower hop is stale, and a higher one proves that the attempt before it ended.
 
+mod erasing;
+
 use std::time::Duration;
 
+pub use self::erasing::erase;
 use crate::record::{
     Claim, Ending, Grant, Lease, NewRecord, Record, Removal, Reservation, Settlement, SettlementReply,
 };
@@ -30,7 +33,7 @@ pub fn reserve(record: &mut Option<Record>, now: Millis, new_record: &NewRecord)
             *record = Some(Record { reserved: true, ..Record::begun(new_record, now) });
             Reservation::Reserved { accepted_at: new_record.accepted_at }
         }
-        Some(found) if found.is_foreign(new_record) => Reservation::Conflict,
+        Some(found) if found.is_erased() || found.is_foreign(new_record) => Reservation::Conflict,
         Some(found) if found.reserved => Reservation::Reserved { accepted_at: found.details.accepted_at },
         Some(found) => {
             Reservation::Known { status: found.status, correlation_id: found.details.correlation_id.clone() }
@@ -38,10 +41,21 @@ pub fn reserve(record: &mut Option<Record>, now: Millis, new_record: &NewRecord)
     }
 }
 
+/// The record, or a new one where there is none. A mark of an erased event is none to what was
+/// accepted after it, and is kept in the record that begins then.
+fn begun_if_none<'a>(record: &'a mut Option<Record>, now: Millis, new_record: &NewRecord) -> &'a mut Record {
+    let erased = record.as_ref().and_then(|found| found.erased);
+    record.take_if(|found| found.is_erased());
+    record.get_or_insert_with(|| Record { erased, ..Record::begun(new_record, now) })
+}
+
 /// Notes that the delivery's first message is queued. Says where it stands:
 /// a consumer may have been faster.
 pub fn confirm(record: &mut Option<Record>, now: Millis, new_record: &NewRecord) -> Status {
-    let found = record.get_or_insert_with(|| Record::begun(new_record, now));
+    if let Some(found) = record.as_ref().filter(|found| found.erases(new_record.accepted_at)) {
+        return found.status;
+    }
+    let found = begun_if_none(record, now, new_record);
     // A message of an earlier life says nothing about a later one's.
     if !found.is_foreign(new_record) && new_record.accepted_at >= found.details.accepted_at {
         found.reserved = false;
@@ -61,7 +75,11 @@ pub fn forget(record: &mut Option<Record>, new_record: &NewRecord) -> bool {
 
 /// Asks to attempt a delivery.
 pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
-    let found = record.get_or_insert_with(|| Record::begun(&claim.new_record, now));
+    let accepted_at = claim.new_record.accepted_at;
+    if record.as_ref().is_some_and(|found| found.erases(accepted_at)) {
+        return Grant::Done;
+    }
+    let found = begun_if_none(record, now, &claim.new_record);
     if found.is_foreign(&claim.new_record) {
         return Grant::Foreign;
     }
@@ -69,7 +87,6 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
     if found.lease.as_ref().is_some_and(|lease| lease.token == claim.token) {
         return grant(found.crashes);
     }
-    let accepted_at = claim.new_record.accepted_at;
     // A client that repeats a request while Redis is away gets it accepted twice. What was
     // delivered after that is not delivered again. Without a 2xx the later message carries it:
     // the record may be of an earlier life of its id.
@@ -80,7 +97,7 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         }
         // The id was used again after this record was gone, and a Redis that was restored
         // has it still.
-        *found = Record::begun(&claim.new_record, now);
+        *found = Record { erased: found.erased, ..Record::begun(&claim.new_record, now) };
     }
     if found.status == Status::Delivered {
         return Grant::Done;
@@ -143,13 +160,15 @@ pub fn settle(
     settlement: &Settlement,
 ) -> SettlementReply {
     let Settlement { token, hop, ending, log } = settlement;
-    let found = match record {
-        Some(found) => found,
-        None if *ending == Ending::Released => return SettlementReply::Stale,
-        // Its successor is out and says more, or its record has lived its life.
-        None if ending.next_attempt_at().is_some_and(|due| due <= now) => return SettlementReply::Stale,
-        None => record.insert(Record::begun(new_record, now)),
-    };
+    if record.as_ref().is_some_and(|found| found.erases(new_record.accepted_at)) {
+        return SettlementReply::Stale;
+    }
+    // Its successor is out and says more, or its record has lived its life.
+    let says_nothing = *ending == Ending::Released || ending.next_attempt_at().is_some_and(|due| due <= now);
+    if says_nothing && record.as_ref().is_none_or(Record::is_erased) {
+        return SettlementReply::Stale;
+    }
+    let found = begun_if_none(record, now, new_record);
     if found.is_foreign(new_record) {
         return SettlementReply::Foreign;
     }
@@ -268,11 +287,11 @@ fn apply(found: &mut Record, at_hop: u32, ending: &Ending) {
 /// What an abandoned delivery's record says.
 pub const OUTCOME_UNKNOWN: &str = "outcome unknown";
 
-/// Removes a record that did not change after `before`. Work goes on without it:
+/// Removes a record that did not change after `before` and has no mark of an erasure. Work goes on without it:
 /// of an unfinished delivery only the view is removed.
 pub fn remove(record: &mut Option<Record>, now: Millis, before: Millis) -> Removal {
     let Some(found) = record else { return Removal::Kept };
-    if found.updated_at > before {
+    if found.erased.is_some() || found.updated_at > before {
         return Removal::Kept;
     }
     match found.status {
@@ -316,8 +335,11 @@ pub fn abandon(record: &mut Option<Record>, now: Millis, before: Millis) -> bool
 /// Notes that a dead letter was sent again, as `hop`, due at `due`. Says where
 /// the delivery stands: a consumer may have been faster.
 pub fn redrive(record: &mut Option<Record>, now: Millis, new_record: &NewRecord, hop: u32, due: Millis) -> Status {
-    let known = record.is_some();
-    let found = record.get_or_insert_with(|| Record::begun(new_record, now));
+    if let Some(found) = record.as_ref().filter(|found| found.erases(new_record.accepted_at)) {
+        return found.status;
+    }
+    let known = record.as_ref().is_some_and(|found| !found.is_erased());
+    let found = begun_if_none(record, now, new_record);
     let is_current = !found.is_foreign(new_record) && new_record.accepted_at >= found.details.accepted_at;
     if !known || (found.status == Status::Failed && found.hop < hop && is_current) {
         found.status = Status::Pending;

@@ -11,7 +11,7 @@ use crate::filter::event::Event as FilterEvent;
 use crate::filter::{Filter, Match};
 use crate::identity::delivery_id;
 use crate::message::Message;
-use crate::names::is_reserved_event_type;
+use crate::names::is_among;
 use crate::schedule::RetrySchedule;
 use crate::time::Millis;
 
@@ -89,18 +89,37 @@ impl Subscription {
         }
     }
 
+    /// Whether the endpoint wants events of this type, if they pass its filter.
+    pub fn may_want(&self, event_type: &str) -> bool {
+        match &self.wish {
+            Wish::Some { event_types, .. } => is_among(event_type, event_types),
+            Wish::Unknown => true,
+        }
+    }
+
     /// The event's delivery to this endpoint, which begins at `now`.
     pub fn delivery(&self, event: &Event, now: Millis) -> Message {
+        self.message(event, None, event.expires_at.unwrap_or_else(|| self.schedule.deadline(now)))
+    }
+
+    /// A later life of that delivery, which begins at `now`. Somebody asked for it, so it does
+    /// not end with the event.
+    pub fn life(&self, event: &Event, life: &str, now: Millis) -> Message {
+        self.message(event, Some(life.to_owned()), self.schedule.deadline(now))
+    }
+
+    fn message(&self, event: &Event, life: Option<String>, deadline: Millis) -> Message {
+        let id = delivery_id(&event.id, &self.endpoint, life.as_deref());
         let target = EndpointTarget {
             tenant: event.tenant.clone(),
             endpoint: self.endpoint.clone(),
             event_id: event.id.clone(),
-            life: None,
+            life,
             origin: self.origin.clone(),
             is_test: false,
         };
         let delivery = Delivery {
-            id: delivery_id(&event.id, &self.endpoint, None),
+            id,
             endpoint: Some(target),
             payload: event.payload.clone(),
             event_type: Some(event.event_type.clone()),
@@ -108,7 +127,7 @@ impl Subscription {
             trace: event.trace.clone(),
             body_hash: event.body_hash.clone(),
             accepted_at: event.accepted_at,
-            deadline: event.expires_at.unwrap_or_else(|| self.schedule.deadline(now)),
+            deadline,
             ..Delivery::default()
         };
         Message { delivery, ..Message::default() }
@@ -125,17 +144,6 @@ impl Subscription {
         };
         size_of::<Self>() + self.endpoint.len() + self.origin.len() + self.schedule.waits_s().len() * 4 + wish
     }
-}
-
-/// Whether a type is among these names and `name.*`.
-fn is_among(event_type: &str, wanted: &[String]) -> bool {
-    if wanted.is_empty() {
-        return !is_reserved_event_type(event_type);
-    }
-    wanted.iter().any(|wanted| match wanted.strip_suffix(".*") {
-        Some(parent) => event_type.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.')),
-        None => event_type == wanted,
-    })
 }
 
 #[cfg(test)]
@@ -196,6 +204,18 @@ mod tests {
         assert_eq!(message.delivery.webhook_id(), event.webhook_id());
         event.expires_at = Some(Millis(60));
         assert_eq!(some.delivery(&event, Millis(70)).delivery.deadline, Millis(60));
+    }
+
+    #[test]
+    fn a_later_life_is_the_same_to_its_receiver_and_does_not_expire_with_its_event() {
+        let mut event = Event { tenant: "acme".into(), id: "order-1".into(), ..Event::default() };
+        (event.accepted_at, event.expires_at) = (Millis(5), Some(Millis(60)));
+        let some = subscription(&[], None);
+        let (first, later) =
+            (some.delivery(&event, Millis(70)).delivery, some.life(&event, "rp_1", Millis(70)).delivery);
+        assert_eq!((later.id.as_str(), later.accepted_at), ("order-1.ep_1.rp_1", Millis(5)));
+        assert_eq!(later.deadline, RetrySchedule::default().deadline(Millis(70)));
+        assert_eq!((later.webhook_id(), &later.payload), (first.webhook_id(), &first.payload));
     }
 
     #[test]

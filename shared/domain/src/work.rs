@@ -1,18 +1,21 @@
-//! Work: what a queue must have until it is finished. It is a delivery or an event, and both
-//! have a record, a hop and a deadline.
+//! Work: what a queue must have until it is finished. It is a delivery, an event or a job, and
+//! each has a record, a hop and a deadline.
 
 use crate::event::EventPage;
+use crate::job::JobPage;
 use crate::message::Message;
 use crate::record::NewRecord;
 use crate::time::Millis;
 
-/// A delivery or an event under way.
+/// Work under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// A delivery.
     Delivery(Box<Message>),
     /// An event.
     Event(Box<EventPage>),
+    /// A job that somebody asked for.
+    Job(Box<JobPage>),
 }
 
 impl Work {
@@ -21,6 +24,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.delivery.id.clone(),
             Self::Event(page) => page.event.record_id(),
+            Self::Job(page) => page.record_id(),
         }
     }
 
@@ -29,6 +33,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.new_record(),
             Self::Event(page) => page.new_record(),
+            Self::Job(page) => page.new_record(),
         }
     }
 
@@ -37,6 +42,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.hop,
             Self::Event(page) => page.hop,
+            Self::Job(page) => page.hop,
         }
     }
 
@@ -45,7 +51,32 @@ impl Work {
         match self {
             Self::Delivery(message) => &message.delivery.correlation_id,
             Self::Event(page) => &page.event.correlation_id,
+            Self::Job(page) => &page.correlation_id,
         }
+    }
+
+    /// The tenant that it is for; `None` for a direct webhook.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Delivery(message) => message.tenant(),
+            Self::Event(page) => Some(&page.event.tenant),
+            Self::Job(page) => Some(&page.tenant),
+        }
+    }
+
+    /// When it is given up.
+    pub fn deadline(&self) -> Millis {
+        match self {
+            Self::Delivery(message) => message.delivery.deadline,
+            Self::Event(page) => page.deadline,
+            Self::Job(page) => page.deadline,
+        }
+    }
+
+    /// When it is to be worked on: an instant beyond the deadline is the deadline, where it is
+    /// given up.
+    pub fn due(&self) -> Millis {
+        self.not_before().min(self.deadline())
     }
 
     /// Not to be worked on earlier.
@@ -53,6 +84,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.not_before,
             Self::Event(page) => page.not_before,
+            Self::Job(page) => page.not_before,
         }
     }
 
@@ -61,6 +93,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.delivery.accepted_at = accepted_at,
             Self::Event(page) => page.event.accepted_at = accepted_at,
+            Self::Job(page) => page.accepted_at = accepted_at,
         }
     }
 
@@ -72,6 +105,7 @@ impl Work {
         match self {
             Self::Delivery(message) => message.encode(),
             Self::Event(page) => page.encode(),
+            Self::Job(page) => page.encode(),
         }
     }
 }

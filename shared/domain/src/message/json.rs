@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 use super::{Envelope, History, LateOutcome, LateOutcomes, LateReport, Message};
 use crate::delivery::{Delivery, EndpointTarget};
 use crate::event::EventPage;
+use crate::history::Row;
 use crate::identity::{delivery_id, is_record_id, is_webhook_id};
+use crate::job::JobPage;
 use crate::names::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 use crate::record::{NewRecord, Settlement};
 use crate::time::Millis;
@@ -103,6 +105,7 @@ struct MessageV1<'a> {
 pub(super) enum KindV2 {
     Deliver,
     Event,
+    Job,
     Outcomes,
 }
 
@@ -158,6 +161,8 @@ struct LateOutcomesV2 {
     outcomes: Vec<OutcomeV2>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reports: Vec<LateReport>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rows: Vec<Row>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -256,6 +261,7 @@ impl Envelope {
                 Ok(Self::LateOutcomes(Box::new(LateOutcomes {
                     outcomes: vec![LateOutcome { id: fields.id, new_record, settlement }],
                     reports: Vec::new(),
+                    rows: Vec::new(),
                     deadline: fields.deadline,
                     hop: fields.hop,
                     not_before: fields.not_before,
@@ -278,6 +284,7 @@ impl Envelope {
         match head.kind {
             KindV2::Deliver => Message::decode_v2(body).map(|message| Self::Deliver(Box::new(message))),
             KindV2::Event => EventPage::decode(body).map(|page| Self::Event(Box::new(page))),
+            KindV2::Job => JobPage::decode(body).map(|page| Self::Job(Box::new(page))),
             KindV2::Outcomes => LateOutcomes::decode(body).map(|late| Self::LateOutcomes(Box::new(late))),
         }
     }
@@ -411,6 +418,7 @@ impl LateOutcomes {
         Ok(Self {
             outcomes: fields.outcomes.into_iter().map(LateOutcome::from).collect(),
             reports: fields.reports,
+            rows: fields.rows,
             deadline: fields.deadline,
             hop: fields.hop,
             not_before: fields.not_before,
@@ -430,6 +438,7 @@ impl LateOutcomes {
             not_before: self.not_before,
             outcomes: self.outcomes.iter().map(OutcomeV2::from).collect(),
             reports: self.reports.clone(),
+            rows: self.rows.clone(),
         })
     }
 }
@@ -437,6 +446,7 @@ impl LateOutcomes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::EventPlace;
     use crate::message::ReportedCalls;
     use crate::outcome::HealthSignal;
     use crate::record::Ending;
@@ -538,6 +548,13 @@ mod tests {
                 report(ReportedCalls::Regular(vec![HealthSignal::Unhealthy, HealthSignal::Throttled])),
                 report(ReportedCalls::Probe(HealthSignal::Healthy)),
             ],
+            rows: vec![Row {
+                partition: "D#a".into(),
+                place: "1".into(),
+                body: "{\"a\":1}".into(),
+                kept_until: Millis(7),
+                by_event: Some(EventPlace { event: "I#t#e".into(), place: "x".into() }),
+            }],
             deadline: Millis(99),
             hop: 5,
             not_before: Millis(9),
@@ -555,6 +572,7 @@ mod tests {
         let wanted = LateOutcomes {
             outcomes: vec![late_outcome()],
             reports: Vec::new(),
+            rows: Vec::new(),
             deadline: Millis(99),
             hop: 5,
             not_before: Millis(9),
