@@ -3,11 +3,16 @@
 
 pub mod breakers;
 pub mod dead_letters;
+pub mod erasure;
 pub mod heartbeats;
 pub mod indexes;
 pub mod info;
+pub mod marks;
 pub mod query;
+pub mod recent;
 pub mod records;
 pub mod script;
 pub mod sums;
+pub mod tenants;
 pub mod transport;
+pub mod waiting;

@@ -28,7 +28,7 @@ pub enum Kind {
     Webhooks,
     /// Deliveries to endpoints.
     Deliveries,
-    /// Events. They have records, and no index has them.
+    /// Events and work in pages. They have records, and no index has them.
     Events,
 }
 
@@ -37,7 +37,7 @@ impl Kind {
     pub const ALL: [Self; 2] = [Self::Webhooks, Self::Deliveries];
 
     /// Of the record with this id: only the id of a delivery to an endpoint has dots, and only
-    /// that of an event has a tilde.
+    /// those of events and of work in pages have tildes.
     fn of(id: &str) -> Self {
         match id {
             id if id.contains('~') => Self::Events,
@@ -150,24 +150,13 @@ pub fn page(
     after: Option<&Place>,
     count: usize,
 ) -> Query<(Vec<Entry>, bool)> {
-    let (score, member) =
-        after.map_or((String::new(), String::new()), |place| (place.at.0.to_string(), place.id.clone()));
-    let direction = match order {
-        Order::NewestFirst => "newest",
-        Order::OldestFirst => "oldest",
-    };
-    let call = |status: &Status| Call::Script {
-        script: &PAGE,
-        key: key(kind, *status),
-        // One more than asked for tells whether there are more.
-        args: Args::new().with(direction).with(&score).with(&member).with(count + 1),
-    };
+    // One more than asked for tells whether there are more.
+    let call = |status: &Status| page_of(key(kind, *status), order, after, count + 1);
     let statuses = statuses.to_vec();
     Query::several("page", statuses.iter().map(call).collect(), move |replies| {
         let mut found = Vec::new();
         for (status, value) in statuses.into_iter().zip(replies) {
-            let members = Vec::<(String, f64)>::from_redis_value(value).ok()?;
-            found.extend(members.into_iter().map(|(id, score)| Entry { status, place: Place { at: at(score), id } }));
+            found.extend(places(value)?.into_iter().map(|place| Entry { status, place }));
         }
         found.sort_by(|a, b| match order {
             Order::NewestFirst => b.place.cmp(&a.place),
@@ -178,6 +167,23 @@ pub fn page(
         found.truncate(end);
         Some((found, more))
     })
+}
+
+/// Asks a sorted set for the `count` members that follow `after`.
+pub(super) fn page_of(key: String, order: Order, after: Option<&Place>, count: usize) -> Call {
+    let direction = match order {
+        Order::NewestFirst => "newest",
+        Order::OldestFirst => "oldest",
+    };
+    let (score, member) =
+        after.map_or((String::new(), String::new()), |place| (place.at.0.to_string(), place.id.clone()));
+    Call::Script { script: &PAGE, key, args: Args::new().with(direction).with(score).with(member).with(count) }
+}
+
+/// Members of a sorted set, in ascending order.
+pub(super) fn places(value: Value) -> Option<Vec<Place>> {
+    let members = Vec::<(String, f64)>::from_redis_value(value).ok()?;
+    Some(members.into_iter().map(|(id, score)| Place { at: at(score), id }).collect())
 }
 
 /// Where a list of about `count` entries ends: a place that stands in two indexes is
@@ -252,8 +258,12 @@ pub fn compare(entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -
 /// Takes an entry out of its index, unless it was entered again meanwhile. Says
 /// whether it did.
 pub fn drop_entry(entry: &Entry) -> Query<bool> {
-    let args = Args::new().with(&entry.place.id).with(entry.place.at.0);
-    let call = Call::Script { script: &DROP, key: key(Kind::of(&entry.place.id), entry.status), args };
+    drop_member(key(Kind::of(&entry.place.id), entry.status), &entry.place)
+}
+
+/// Takes a member out of a sorted set, unless it has another score by now. Says whether it did.
+pub(super) fn drop_member(key: String, place: &Place) -> Query<bool> {
+    let call = Call::Script { script: &DROP, key, args: Args::new().with(&place.id).with(place.at.0) };
     Query::one("drop entry", call, |value| Some(value == Value::Int(1)))
 }
 

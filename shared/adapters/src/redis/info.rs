@@ -50,6 +50,13 @@ impl Info {
     }
 }
 
+/// Whether it is a cluster.
+pub(super) fn is_cluster() -> Query<bool> {
+    let mut command = redis::cmd("INFO");
+    command.arg("cluster");
+    Query::one("cluster", command, |value| Some(texts(value).iter().any(|text| text.contains("cluster_enabled:1"))))
+}
+
 /// The texts of an answer: one from a node, one from each node of a cluster.
 fn texts(value: Value) -> Vec<String> {
     if let Value::Map(nodes) = value {

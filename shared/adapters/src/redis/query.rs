@@ -60,7 +60,8 @@ impl ReplyError {
     }
 
     fn of(query: &'static str, source: RedisError) -> Self {
-        if matches!(source.kind(), ErrorKind::Server(_)) {
+        // A key of another kind has a code that the client does not know.
+        if matches!(source.kind(), ErrorKind::Server(_)) || source.code() == Some("WRONGTYPE") {
             Self::Rejected { query, source }
         } else {
             Self::NoAnswer { query, source: Some(source) }

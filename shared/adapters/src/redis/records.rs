@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::identity::split_event_record_id;
+use domain::identity::{split_event_record_id, split_work_record_id};
 use domain::record::{
     Claim, Ending, Grant, Lease, NewRecord, Record, Removal, Reservation, Settlement, SettlementReply,
 };
@@ -41,8 +41,11 @@ pub struct StoredRecord {
 }
 
 /// The record's key. Deliveries to endpoints, whose ids have dots, have keys of their own,
-/// and so have events.
+/// and so have events and work in pages.
 pub fn key(id: &str) -> String {
+    if let Some((kind, of)) = split_work_record_id(id) {
+        return format!("work:{kind}:{of}");
+    }
     match split_event_record_id(id) {
         Some((tenant, event_id)) => format!("event:{tenant}:{event_id}"),
         None if id.contains('.') => format!("delivery:{id}"),
@@ -50,9 +53,11 @@ pub fn key(id: &str) -> String {
     }
 }
 
-/// How long a record lives, in milliseconds. One of an event has one life, whatever it says.
+/// How long a record lives, in milliseconds. One of an event or of work in pages has one life,
+/// whatever it says.
 fn life_of(id: &str, status: Status, lifetimes: Lifetimes) -> u64 {
-    if split_event_record_id(id).is_some() { lifetimes.event_ms } else { lifetimes.of(status) }
+    let in_pages = split_event_record_id(id).is_some() || split_work_record_id(id).is_some();
+    if in_pages { lifetimes.event_ms } else { lifetimes.of(status) }
 }
 
 /// `domain::record_rules::reserve` for the delivery `id`.
@@ -201,7 +206,12 @@ pub fn read(id: &str) -> Query<Option<StoredRecord>> {
     })
 }
 
-fn query<T: 'static>(script: &'static Script, id: &str, args: Args, read: fn(&[&str]) -> Option<T>) -> Query<T> {
+pub(super) fn query<T: 'static>(
+    script: &'static Script,
+    id: &str,
+    args: Args,
+    read: fn(&[&str]) -> Option<T>,
+) -> Query<T> {
     let call = Call::Script { script, key: key(id), args };
     Query::one(script.name(), call, move |value| {
         let words = words(value)?;
@@ -311,6 +321,7 @@ pub(super) mod field {
     pub(crate) const TENANT: &str = "tenant";
     pub(crate) const LOG: &str = "log";
     pub(crate) const MATCHED: &str = "matched";
+    pub(crate) const ERASED: &str = "erased";
 }
 
 /// The fields that a record begins with.
@@ -356,6 +367,7 @@ pub fn fields(record: &Record) -> BTreeMap<&'static str, String> {
     set(field::DURATION_MS, record.duration_ms.map(|ms| ms.to_string()));
     set(field::LOG, record.log.clone());
     set(field::MATCHED, record.matched.map(|count| count.to_string()));
+    set(field::ERASED, record.erased.map(|at| at.0.to_string()));
     fields
 }
 
@@ -396,6 +408,7 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Record> {
         unknown: fields.contains_key(field::UNKNOWN),
         log: text(field::LOG),
         matched: small(field::MATCHED),
+        erased: number(field::ERASED).map(Millis),
     })
 }
 

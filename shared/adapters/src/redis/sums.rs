@@ -8,7 +8,7 @@ use super::query::Query;
 use super::script::{Args, Script};
 use super::transport::Call;
 
-static ADD: Script = Script::new("add", include_str!("scripts/add.lua"));
+pub(super) static ADD: Script = Script::new("add", include_str!("scripts/add.lua"));
 
 fn key(function: &str) -> String {
     format!("metrics:{function}")

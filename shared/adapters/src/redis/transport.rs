@@ -13,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::aio::MultiplexedConnection;
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, TlsCertificates, Value};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -126,6 +127,14 @@ impl SignInError {
 pub enum Call {
     /// A plain command.
     Command(Cmd),
+    /// A command about a node's keys, for the node of a cluster that serves this slot. There is
+    /// only one node without a cluster.
+    OnNode {
+        /// A slot that the node serves.
+        slot: u16,
+        /// What to send it.
+        command: Cmd,
+    },
     /// A script on one key.
     Script {
         /// Which.
@@ -144,9 +153,17 @@ impl From<Cmd> for Call {
 }
 
 impl Call {
+    fn outgoing(&self, clock: &Clock, by_hash: bool) -> Outgoing {
+        let slot = match self {
+            Self::OnNode { slot, .. } => Some(*slot),
+            Self::Command(_) | Self::Script { .. } => None,
+        };
+        Outgoing { command: self.command(clock, by_hash), slot }
+    }
+
     fn command(&self, clock: &Clock, by_hash: bool) -> Cmd {
         match self {
-            Self::Command(command) => command.clone(),
+            Self::Command(command) | Self::OnNode { command, .. } => command.clone(),
             Self::Script { script, key, args } => {
                 let compiled = script.compiled(clock);
                 let (name, body) = if by_hash { ("EVALSHA", &compiled.hash) } else { ("EVAL", &compiled.text) };
@@ -163,6 +180,13 @@ impl Call {
             }
         }
     }
+}
+
+/// A command on its way.
+struct Outgoing {
+    command: Cmd,
+    /// A slot of the node that it is for, if its key does not tell.
+    slot: Option<u16>,
 }
 
 /// The answer to one command.
@@ -344,13 +368,13 @@ impl Redis {
     async fn exchange(&self, calls: &[&Call]) -> Result<Vec<Option<Reply>>, Unavailable> {
         let (number, connection) = self.connected().await?;
         let exchange = async {
-            let commands: Vec<Cmd> = calls.iter().map(|call| call.command(&self.clock, true)).collect();
+            let commands: Vec<Outgoing> = calls.iter().map(|call| call.outgoing(&self.clock, true)).collect();
             let mut replies = send(&connection, commands).await;
             // A script that the server does not know is sent whole, once, and stays known.
             let unknown: Vec<usize> =
                 replies.iter().enumerate().filter(|(_, reply)| is_unknown_script(reply)).map(|(i, _)| i).collect();
             if !unknown.is_empty() {
-                let whole: Vec<Cmd> = unknown.iter().map(|&i| calls[i].command(&self.clock, false)).collect();
+                let whole: Vec<Outgoing> = unknown.iter().map(|&i| calls[i].outgoing(&self.clock, false)).collect();
                 for (i, reply) in unknown.into_iter().zip(send(&connection, whole).await) {
                     replies[i] = reply;
                 }
@@ -416,13 +440,13 @@ impl RedisPort for Redis {
 
 /// All commands at once: a pipeline on one node; in a cluster each by itself,
 /// since a pipeline over several slots is refused.
-async fn send(connection: &Connection, commands: Vec<Cmd>) -> Vec<Reply> {
+async fn send(connection: &Connection, commands: Vec<Outgoing>) -> Vec<Reply> {
     match connection {
         Connection::Node(node) => {
             let count = commands.len();
             let mut pipeline = redis::Pipeline::with_capacity(count);
             for command in commands {
-                pipeline.add_command(command);
+                pipeline.add_command(command.command);
             }
             match pipeline.ignore_errors().query_async(&mut node.clone()).await {
                 Ok(replies) => replies,
@@ -430,9 +454,13 @@ async fn send(connection: &Connection, commands: Vec<Cmd>) -> Vec<Reply> {
             }
         }
         Connection::Cluster(cluster) => {
-            join_all(commands.into_iter().map(|command| {
+            join_all(commands.into_iter().map(|Outgoing { command, slot }| {
                 let mut cluster = cluster.clone();
-                async move { command.query_async::<Value>(&mut cluster).await }
+                async move {
+                    let Some(slot) = slot else { return command.query_async::<Value>(&mut cluster).await };
+                    let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                    cluster.route_command(command, RoutingInfo::SingleNode(node)).await
+                }
             }))
             .await
         }

@@ -10,10 +10,14 @@ local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 local accepted = whole(new_field('created_at', 10), 'created_at')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at')
+  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at', 'erased')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
-local created = tonumber(found[11] or 0)
+local created, mark = tonumber(found[11] or 0), found[14]
+if status and erases(mark, accepted) then return 'done' end
+ttl = lasting(key, mark, ttl)
+-- A mark is no record to what was accepted after it.
+if status and erases(mark, created) then found, status, theirs, holder, at_hop = {}, nil, nil, nil, 0 end
 local function grant() return crashes >= limit and 'crashed' or 'granted' end
 
 if status then
@@ -49,6 +53,7 @@ if status then
 else
   clear(key)
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
+  if mark then redis.call('HSET', key, 'erased', mark) end
 end
 if hop > at_hop then
   -- The work on the hop before came to its successor: its crashes do not count any more.

@@ -12,6 +12,12 @@ local function text_of(n) return string.format('%.0f', n) end
 local function clear(key)
   if redis.call('EXISTS', key) == 1 then redis.call('DEL', key) end
 end
+-- Whether what was accepted then is erased, by the mark of an erasure if there is one.
+local function erases(mark, accepted) return mark and accepted <= tonumber(mark) end
+-- The life of a record in ms: a mark of an erasure is kept as long as it was to live.
+local function lasting(key, mark, ttl)
+  return mark and math.max(ttl, redis.call('PTTL', key)) or ttl
+end
 -- A field of the new record, whose fields are in pairs from ARGV[from].
 local function new_field(field, from)
   for i = from, #ARGV - 1, 2 do

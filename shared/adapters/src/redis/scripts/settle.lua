@@ -5,9 +5,14 @@ local key, token, ending, hash = KEYS[1], ARGV[1], ARGV[3], ARGV[4]
 local hop, ttl, count = whole(ARGV[2], 'hop'), whole(ARGV[5], 'ttl'), whole(ARGV[6], 'count')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'settled', 'attempts',
-  'unknown', 'webhook_url', 'created_at')
+  'unknown', 'webhook_url', 'created_at', 'erased')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop = tonumber(found[3] or 0)
+local mark = found[11]
+if status and erases(mark, tonumber(new_field('created_at', 7 + count) or 0)) then return 'stale' end
+ttl = lasting(key, mark, ttl)
+-- A mark is no record to what was accepted after it.
+if status and erases(mark, tonumber(found[10] or 0)) then found, status, theirs, holder = {}, nil, nil, nil end
 local done = ending == 'delivered' or ending == 'fanned_out'
 if not status then
   if ending == 'released' then return 'stale' end
@@ -17,6 +22,7 @@ if not status then
   end
   clear(key)
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 7 + count))
+  if mark then redis.call('HSET', key, 'erased', mark) end
   status, at_hop = redis.call('HGET', key, 'status'), 0
   found[7] = redis.call('HGET', key, 'attempts')
 else

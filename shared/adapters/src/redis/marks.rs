@@ -1,0 +1,45 @@
+//! Marks of erased events in Redis, and what else erasing takes from records.
+
+use domain::record::{ERASED, ERASED_LIFE, Erasure};
+use domain::time::{Millis, whole_ms};
+use redis::FromRedisValue as _;
+
+use super::query::Query;
+use super::records::{field, key, query};
+use super::script::{Args, Script};
+
+static ERASE: Script = Script::new("erase", include_str!("scripts/erase.lua"));
+static DISCARD: Script = Script::new("discard", include_str!("scripts/discard.lua"));
+
+/// `domain::record_rules::erase` for the record `id` of an event.
+pub fn erase(id: &str) -> Query<Erasure> {
+    let args = Args::new().with(whole_ms(ERASED_LIFE)).with(u32::MAX).with(ERASED);
+    query(&ERASE, id, args, |words| match words {
+        [at, again] => Some(Erasure { at: Millis(at.parse().ok()?), again: *again == "1" }),
+        _ => None,
+    })
+}
+
+/// When the event `id` was erased, if it was: what was accepted then or before is erased.
+pub fn erased_at(id: &str) -> Query<Option<Millis>> {
+    let mut get = redis::cmd("HGET");
+    get.arg(key(id)).arg(field::ERASED);
+    Query::one("erased at", get, |value| Some(Option::<u64>::from_redis_value(value).ok()?.map(Millis)))
+}
+
+/// Takes what receivers answered from a delivery's record: its attempts and its error.
+pub fn erase_log(id: &str) -> Query<()> {
+    let mut delete = redis::cmd("HDEL");
+    delete.arg(key(id)).arg(field::LOG).arg(field::ERROR);
+    Query::write("erase log", vec![delete.into()])
+}
+
+/// Deletes a record that was accepted at `before` or earlier. Says whether it did. What was
+/// accepted later under the same id is not what was erased.
+pub fn discard(id: &str, before: Millis) -> Query<bool> {
+    query(&DISCARD, id, Args::new().with(before.0), |words| match words {
+        ["0"] => Some(false),
+        ["1"] => Some(true),
+        _ => None,
+    })
+}
