@@ -1,7 +1,7 @@
 //! Accepting work that was checked: reserve its ids, queue it, confirm. The queue is the
 //! commit point. Redis may be away throughout.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::destination::Destination;
@@ -15,7 +15,7 @@ use crate::aws::sqs::{Outgoing, Queue, QueueName, SendError, group_id};
 use crate::metrics;
 use crate::redis::query::{Replies, ReplyError, Trip};
 use crate::redis::transport::RedisPort;
-use crate::redis::{indexes, records};
+use crate::redis::{indexes, records, tenants};
 use crate::telemetry::chain;
 
 /// What accepts work.
@@ -50,8 +50,10 @@ pub enum Accepted {
         /// What its log lines are found by.
         correlation_id: String,
     },
-    /// Its id belongs to another body.
+    /// Its id belongs to another body, or its event was erased.
     Conflict,
+    /// Its tenant is being erased.
+    Erasing,
     /// These faults, and nothing is known of it.
     Invalid(Faults),
     /// The queue will never take it.
@@ -121,11 +123,13 @@ impl Acceptor {
         slots.into_iter().map(answer).collect()
     }
 
-    /// Reserves the ids that clients chose. Of what is refused, the id is only looked up, in
-    /// the same round trip. Says whether Redis can be asked again.
+    /// Reserves the ids that clients chose, and asks whether tenants are being erased. Of what is
+    /// refused, the id is only looked up, in the same round trip. Says whether Redis can be asked
+    /// again.
     async fn reserve(&self, items: &mut [Item]) -> bool {
+        let tenants: BTreeSet<String> = items.iter().filter_map(|item| item.work.tenant()).map(str::to_owned).collect();
         let chosen: Vec<&mut Item> = items.iter_mut().filter(|item| !item.generated).collect();
-        if chosen.is_empty() {
+        if chosen.is_empty() && tenants.is_empty() {
             return true;
         }
         let mut trip = Trip::default();
@@ -133,11 +137,18 @@ impl Acceptor {
             Some(_) => records::look_up(&item.id, &item.new_record),
             None => records::reserve(&item.id, &item.new_record),
         }));
+        let marks: Vec<_> = tenants.into_iter().map(|tenant| (trip.add(tenants::erasing(&tenant)), tenant)).collect();
         let replies = self.round_trip(trip).await;
         let redis_is_up = replies.is_some();
         let mut replies = replies.unwrap_or_default();
         for (item, ticket) in chosen.into_iter().zip(tickets) {
             item.note_reserved(ticket.take(&mut replies));
+        }
+        for (ticket, tenant) in marks {
+            if ticket.take(&mut replies).ok().flatten().is_some() {
+                let of_tenant = items.iter_mut().filter(|item| item.work.tenant() == Some(&tenant));
+                of_tenant.for_each(|item| item.accepted = Some(Accepted::Erasing));
+            }
         }
         redis_is_up
     }
@@ -182,6 +193,7 @@ impl Acceptor {
                     | Accepted::Unavailable
                     | Accepted::Known { .. }
                     | Accepted::Conflict
+                    | Accepted::Erasing
                     | Accepted::Invalid(_),
                 )
                 | None => {}
@@ -209,6 +221,7 @@ fn address(work: &Work) -> (QueueName, String) {
     match work {
         Work::Delivery(message) => (QueueName::Delivery, group_id(message.delivery.destination().as_ref())),
         Work::Event(page) => (QueueName::Event, page.event.tenant.clone()),
+        Work::Job(page) => (QueueName::Event, page.tenant.clone()),
     }
 }
 
@@ -287,6 +300,15 @@ impl Item {
                     "event accepted"
                 );
                 metrics::event_accepted(1);
+            }
+            Work::Job(page) => {
+                tracing::info!(
+                    tenant = page.tenant.as_str(),
+                    job = page.job.kind(),
+                    job_id = page.id.as_str(),
+                    correlation_id = page.correlation_id.as_str(),
+                    "job accepted"
+                );
             }
         }
     }

@@ -43,6 +43,15 @@ pub struct Lives {
     pub records: Lifetimes,
 }
 
+/// Where the history is kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct HistoryConfig {
+    /// The name of the table.
+    pub table: String,
+    /// How long rows of events and deliveries are kept. None are written without it.
+    pub life: Option<Duration>,
+}
+
 /// The stack's name.
 pub fn stack(reader: &mut Reader<'_>) -> String {
     reader.required("STACK_NAME").to_owned()
@@ -113,6 +122,13 @@ pub fn dead_letter_table(reader: &mut Reader<'_>) -> String {
 /// How long a dead letter is kept.
 pub fn dead_letter_life(reader: &mut Reader<'_>) -> Duration {
     reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000)
+}
+
+/// Where the history is kept, and for how long.
+pub fn history(reader: &mut Reader<'_>) -> HistoryConfig {
+    let table = reader.required("HISTORY_TABLE").to_owned();
+    let days = reader.number("HISTORY_DAYS", 0..=30);
+    HistoryConfig { table, life: (days > 0).then(|| Duration::from_secs(days * 86_400)) }
 }
 
 /// The name of the registry's table.

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod dead_letter_store;
 pub mod event_schemas;
+pub mod history;
 pub mod http;
 pub mod metrics;
 pub mod process;
@@ -14,6 +15,7 @@ pub mod random;
 pub mod receiver_client;
 pub mod redis;
 pub mod registry;
+pub mod replays;
 pub mod telemetry;
 pub(crate) mod tls;
 

@@ -30,6 +30,8 @@ pub enum CardFound {
     Card(Arc<Card>),
     /// It was deleted.
     Gone,
+    /// It was erased with its tenant: nothing of it is delivered or kept.
+    Erased,
     /// Neither a card nor a tombstone: a table that was restored, or an id of nobody.
     Missing,
     /// There is an item that is no card of this endpoint: it was moved or broken, or a newer
@@ -68,6 +70,28 @@ pub struct Tenant {
     pub revision: u64,
     /// How many endpoints it has.
     pub endpoints: u64,
+    /// What was accepted until then is erased.
+    pub erased_before: Option<Millis>,
+    /// Whether that goes on still.
+    pub is_erasing: bool,
+}
+
+/// What fan-out must know of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantRevision {
+    /// Counts the changes that matter to fan-out.
+    pub revision: u64,
+    /// Events that were accepted until then are erased.
+    pub erased_before: Option<Millis>,
+}
+
+/// A part of what the registry has of a tenant that is erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErasedPart {
+    /// Endpoints that are gone now, or were before.
+    pub endpoints: Vec<String>,
+    /// Where the next part begins, if there is one.
+    pub next: Option<String>,
 }
 
 /// A part of the list of tenants, by name.
@@ -158,7 +182,7 @@ pub trait CardLists: Send + Sync {
     /// The revisions of these tenants, in their order, as they are now: 1 to [`MAX_CARDS`],
     /// each named once. It is 0 of a tenant that never had an endpoint. Cards that are listed
     /// after this have every change that the revision counts.
-    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError>;
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError>;
 
     /// Up to `limit` cards of a tenant, by id, after this one. Large cards make a shorter page.
     async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError>;
@@ -214,6 +238,22 @@ pub trait Registry: Cards + CardLists + EventTypes {
 
     /// Up to `limit` tenants, by name, after this one.
     async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError>;
+
+    /// Begins to erase a tenant: what was accepted until `before`, and its endpoints of that time.
+    async fn begin_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError>;
+
+    /// Erases a part of a tenant's endpoints, which follows `after`. Each leaves a tombstone that
+    /// says so.
+    async fn erase_part(
+        &self,
+        tenant: &str,
+        before: Millis,
+        after: Option<&str>,
+        now: Millis,
+    ) -> Result<ErasedPart, RegistryError>;
+
+    /// Notes that a tenant is erased, unless another erasing has begun since.
+    async fn end_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError>;
 
     /// How far the last resealing is.
     async fn resealing(&self) -> Result<Option<Resealing>, RegistryError>;

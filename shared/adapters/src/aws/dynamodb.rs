@@ -75,8 +75,7 @@ impl Table {
         let mut item = Item::new();
         let mut set = |name: &str, value| item.insert(name.to_owned(), value);
         set(attribute::ID, text(&letter.webhook_id));
-        let record =
-            if letter.endpoint.is_some() || letter.event.is_some() { attribute::RECORD_2 } else { attribute::RECORD };
+        let record = if letter.is_direct() { attribute::RECORD } else { attribute::RECORD_2 };
         set(record, AttributeValue::S(serde_json::to_string(letter)?));
         set(attribute::BODY_HASH, text(&letter.body_hash));
         set(attribute::ACCEPTED_AT, number(letter.accepted_at.0));

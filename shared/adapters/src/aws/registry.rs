@@ -1,6 +1,7 @@
 //! The registry of endpoints and event types in DynamoDB. What belongs together is written in one
 //! transaction, so that nothing is half written.
 
+mod erasing;
 mod event_types;
 mod items;
 mod reading;
@@ -17,7 +18,8 @@ use self::transaction::{Condition, Ended, Revision, Step};
 use super::account::Account;
 use super::attributes::{Item, text_in};
 use crate::registry::{
-    CardFound, CardLists, CardPage, Cards, EndpointKey, Registry, RegistryError, Resealing, Tenant, TenantPage, Written,
+    CardFound, CardLists, CardPage, Cards, EndpointKey, ErasedPart, Registry, RegistryError, Resealing, Tenant,
+    TenantPage, TenantRevision, Written,
 };
 
 /// The real table.
@@ -71,7 +73,7 @@ impl Cards for RegistryTable {
 
 #[async_trait]
 impl CardLists for RegistryTable {
-    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
         self.table.read_revisions(tenants).await
     }
 
@@ -154,6 +156,24 @@ impl Registry for RegistryTable {
 
     async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError> {
         self.table.list_tenants(after, limit).await
+    }
+
+    async fn begin_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
+        self.table.begin_erasing(tenant, before).await
+    }
+
+    async fn erase_part(
+        &self,
+        tenant: &str,
+        before: Millis,
+        after: Option<&str>,
+        now: Millis,
+    ) -> Result<ErasedPart, RegistryError> {
+        self.table.erase_part(tenant, before, after, now).await
+    }
+
+    async fn end_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
+        self.table.end_erasing(tenant, before).await
     }
 
     async fn resealing(&self) -> Result<Option<Resealing>, RegistryError> {

@@ -30,6 +30,11 @@ impl PathNames {
         self.name("/endpoint", segment, is_endpoint_id, "must be `ep_` and 22 letters and digits")
     }
 
+    /// The id of a replay.
+    pub fn replay(&mut self, segment: &str) -> String {
+        self.name("/replay", segment, is_event_id, "must be 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen")
+    }
+
     /// Ends the reading.
     ///
     /// # Errors

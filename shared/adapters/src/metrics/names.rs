@@ -76,6 +76,11 @@ const EVENT_DELIVERIES: &str = "event_deliveries_total";
 const EVENT_FAN_OUT: &str = "event_fan_out_seconds";
 const EVENT_WAITS: &str = "event_waits_total";
 const FILTERS_TOO_COSTLY: &str = "event_filters_too_costly_total";
+const HISTORY_ROWS: &str = "history_rows_total";
+const HISTORY_ROWS_REFUSED: &str = "history_rows_refused_total";
+const REPLAY_DELIVERIES: &str = "replay_deliveries_total";
+const EVENTS_ERASED: &str = "events_erased_total";
+const DELIVERIES_ERASED: &str = "deliveries_erased_total";
 const CARDS_UNUSABLE: &str = "endpoint_cards_unusable_total";
 const SCHEMAS_UNUSABLE: &str = "event_schemas_unusable_total";
 const REDIS_FAILURES: &str = "redis_failures_total";
@@ -113,7 +118,7 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 30] = [
+pub const FAMILIES: [Family; 35] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
     family(EVENTS_ACCEPTED, Kind::Counter, &[], "Events accepted and queued."),
     family(EVENTS_FANNED_OUT, Kind::Counter, &[], "Events whose deliveries are all queued."),
@@ -148,6 +153,16 @@ pub const FAMILIES: [Family; 30] = [
     family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
     family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
     family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
+    family(HISTORY_ROWS, Kind::Counter, &[], "Rows of history that the table took."),
+    family(
+        HISTORY_ROWS_REFUSED,
+        Kind::Counter,
+        &[],
+        "Rows of history that the table did not take, at each try. They are queued and written later.",
+    ),
+    family(REPLAY_DELIVERIES, Kind::Counter, &[], "Deliveries that replays queued."),
+    family(EVENTS_ERASED, Kind::Counter, &[], "Events whose payloads were erased."),
+    family(DELIVERIES_ERASED, Kind::Counter, &[], "Deliveries that were dropped because what they carry was erased."),
     family(CARDS_UNUSABLE, Kind::Counter, &[], "Cards of endpoints whose secrets could not be opened."),
     family(
         SCHEMAS_UNUSABLE,
@@ -274,6 +289,31 @@ pub fn breaker_changed(to: State) {
     counter!(TRANSITIONS, "to" => to.as_str()).increment(1);
 }
 
+/// The table of history took rows.
+pub fn history_rows(count: u64) {
+    counter!(HISTORY_ROWS).increment(count);
+}
+
+/// The table of history did not take rows.
+pub fn history_rows_refused(count: u64) {
+    counter!(HISTORY_ROWS_REFUSED).increment(count);
+}
+
+/// A replay queued deliveries.
+pub fn replay_deliveries(count: u64) {
+    counter!(REPLAY_DELIVERIES).increment(count);
+}
+
+/// The payload of an event was erased.
+pub fn events_erased() {
+    counter!(EVENTS_ERASED).increment(1);
+}
+
+/// Deliveries were dropped because what they carry was erased.
+pub fn dropped_erased(count: u64) {
+    counter!(DELIVERIES_ERASED).increment(count);
+}
+
 /// The secrets of an endpoint's card cannot be opened.
 pub fn card_unusable() {
     counter!(CARDS_UNUSABLE).increment(1);
@@ -308,7 +348,7 @@ pub(super) fn failed_invocations(function: &str) -> String {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 30] = FAMILIES;
+    static ALL: [Family; 35] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use domain::endpoint::Card;
 use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
@@ -10,9 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::aws::attributes::{Item, number, number_in, text, text_in};
 use crate::registry::{RegistryError, Resealing, Tenant};
 
-/// How long a tombstone stays: longer than dead letters and anything that may name a
-/// deleted endpoint.
-const TOMBSTONE: Duration = Duration::from_secs(45 * 86_400);
+/// How long a tombstone stays: longer than dead letters, history and anything else that may
+/// name a deleted endpoint.
+const TOMBSTONE: Duration = Duration::from_secs(75 * 86_400);
 
 // Attribute names.
 pub(super) const PK: &str = "pk";
@@ -28,6 +29,9 @@ pub(super) const RESEALING: &str = "resealing";
 pub(super) const DEFINITION: &str = "definition";
 pub(super) const CREATED_AT: &str = "created_at";
 pub(super) const UPDATED_AT: &str = "updated_at";
+pub(super) const ERASED: &str = "erased";
+pub(super) const ERASED_BEFORE: &str = "erased_before";
+pub(super) const ERASING: &str = "erasing";
 
 /// The partition of the directory.
 pub(super) const DIRECTORY: &str = "TENANTS";
@@ -38,6 +42,11 @@ pub(super) const CARD_PREFIX: &str = "E#";
 
 fn key(pk: &str, sk: &str) -> Item {
     Item::from([(PK.to_owned(), text(pk)), (SK.to_owned(), text(sk))])
+}
+
+/// The key of a place in a partition.
+pub(super) fn key_in(partition: &str, place: &str) -> Item {
+    key(partition, place)
 }
 
 /// The partition of a tenant.
@@ -99,6 +108,25 @@ pub(super) fn of_tombstone(card: &Card, now: Millis) -> Item {
     item
 }
 
+/// The tombstone of an endpoint that was erased with its tenant.
+pub(super) fn of_erased(tenant: &str, endpoint: &str, now: Millis) -> Item {
+    let mut item = tombstone_key(tenant, endpoint);
+    item.insert(DELETED_AT.to_owned(), number(now.0));
+    item.insert(TTL.to_owned(), number(now.after(TOMBSTONE).as_secs()));
+    item.insert(ERASED.to_owned(), AttributeValue::Bool(true));
+    item
+}
+
+/// Whether the endpoint of a tombstone was erased.
+pub(super) fn is_erased(tombstone: &Item) -> bool {
+    tombstone.contains_key(ERASED)
+}
+
+/// The endpoint that the key of a tombstone names.
+pub(super) fn endpoint_of_tombstone(item: &Item) -> Option<String> {
+    text_in(item, SK).strip_prefix("X#").map(str::to_owned)
+}
+
 pub(super) fn deleted_at(tombstone: &Item) -> Option<Millis> {
     number_in(tombstone, DELETED_AT).map(Millis)
 }
@@ -153,7 +181,12 @@ pub(super) fn event_type_in(item: &Item) -> Result<EventType, RegistryError> {
 
 pub(super) fn tenant_in(item: &Item) -> Tenant {
     let count = |name| number_in(item, name).unwrap_or_default();
-    Tenant { revision: count(REVISION), endpoints: count(ENDPOINTS) }
+    Tenant {
+        revision: count(REVISION),
+        endpoints: count(ENDPOINTS),
+        erased_before: number_in(item, ERASED_BEFORE).map(Millis),
+        is_erasing: item.contains_key(ERASING),
+    }
 }
 
 pub(super) fn resealing_in(item: &Item) -> Result<Resealing, RegistryError> {

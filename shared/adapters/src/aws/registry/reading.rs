@@ -11,7 +11,7 @@ use super::items::{self, CARD_PREFIX, DIRECTORY};
 use super::table::Table;
 use crate::BoxError;
 use crate::aws::attributes::{Item, text, text_in};
-use crate::registry::{CardFound, CardPage, EndpointKey, MAX_CARDS, RegistryError, TenantPage};
+use crate::registry::{CardFound, CardPage, EndpointKey, MAX_CARDS, RegistryError, TenantPage, TenantRevision};
 use crate::telemetry::chain;
 
 /// How often keys are asked for that an answer left out.
@@ -64,20 +64,26 @@ impl Table {
                     CardFound::Unreadable
                 }
             },
-            None if found.contains_key(&items::name_of(&tombstone_key(key))) => CardFound::Gone,
-            None => CardFound::Missing,
+            None => match found.get(&items::name_of(&tombstone_key(key))) {
+                Some(tombstone) if items::is_erased(tombstone) => CardFound::Erased,
+                Some(_) => CardFound::Gone,
+                None => CardFound::Missing,
+            },
         };
         Ok(wanted.iter().map(of).collect())
     }
 
     /// The revisions of these tenants, as they are now.
-    pub(super) async fn read_revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+    pub(super) async fn read_revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
         let keys: Vec<Item> = tenants.iter().map(|tenant| items::revision_key(tenant)).collect();
         let mut found = Found::new();
         for part in keys.chunks(MAX_CARDS) {
             found.extend(self.batch(part.to_vec(), true).await?);
         }
-        let revision = |key| found.get(&items::name_of(key)).map_or(0, |item| items::tenant_in(item).revision);
+        let revision = |key| {
+            let tenant = found.get(&items::name_of(key)).map(items::tenant_in).unwrap_or_default();
+            TenantRevision { revision: tenant.revision, erased_before: tenant.erased_before }
+        };
         Ok(keys.iter().map(revision).collect())
     }
 

@@ -121,7 +121,11 @@ impl Table {
         let update = match change {
             Revision::Created { most } => counted(update)
                 .update_expression("ADD #revision :one, #endpoints :one")
-                .condition_expression("attribute_not_exists(#endpoints) OR #endpoints < :most")
+                // Nothing is made in a tenant that is being erased.
+                .condition_expression(
+                    "(attribute_not_exists(#endpoints) OR #endpoints < :most) AND attribute_not_exists(#erasing)",
+                )
+                .expression_attribute_names("#erasing", items::ERASING)
                 .expression_attribute_values(":most", number(most)),
             Revision::Changed => update.update_expression("ADD #revision :one"),
             Revision::Deleted => counted(update)
