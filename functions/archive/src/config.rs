@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adapters::aws::account::Account;
 use adapters::config::reader::{Faulted, Reader};
-use adapters::config::{self, Lives};
+use adapters::config::{self, HistoryConfig, Lives};
 
 /// What `archive` needs.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub table: String,
     /// How long a dead letter is kept.
     pub life: Duration,
+    /// Where the history is kept, and for how long.
+    pub history: HistoryConfig,
     /// How long deliveries and their records live.
     pub lives: Lives,
     /// The ARN of the queue of what `fanout` could not take from the IngestQueue.
@@ -30,6 +32,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         account: config::account(reader),
         table: config::dead_letter_table(reader),
         life: config::dead_letter_life(reader),
+        history: config::history(reader),
         lives: config::lives(reader),
         ingest_dead_letter_queue: reader.required("INGEST_DEAD_LETTER_QUEUE_ARN").to_owned(),
     })

@@ -7,12 +7,16 @@
 
 pub mod config;
 
+mod history;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, StoreError};
+use adapters::history::HistoryWriter;
 use adapters::metrics;
 use adapters::redis::query::Trip;
 use adapters::redis::transport::RedisPort;
@@ -21,6 +25,7 @@ use adapters::telemetry::chain;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
 use domain::dead_letter::{DeadLetter, ERROR_CODE, ERROR_MESSAGE};
+use domain::history::delivery::EndedDelivery;
 use domain::identity::is_another_body;
 use domain::message::{Envelope, LateOutcome, LateOutcomes};
 use domain::reason::Reason;
@@ -40,6 +45,8 @@ const RECEIVED_TOO_OFTEN: (Reason, &str) = (Reason::Crashed, "outcome unknown: t
 pub struct Archivist {
     redis: Arc<dyn RedisPort>,
     store: Arc<dyn DeadLetterStore>,
+    history: Arc<dyn HistoryWriter>,
+    history_life: Option<Duration>,
     clock: Clock,
     life_s: u64,
     lifetimes: Lifetimes,
@@ -72,14 +79,22 @@ struct Filing {
     known: bool,
     /// What the delivery's record is to learn; nothing when it has none.
     settle: Option<(String, NewRecord, Settlement)>,
+    /// The end of the delivery, for a history that missed it.
+    ended: Option<EndedDelivery>,
 }
 
 impl Archivist {
     /// A handler with these settings.
-    pub fn new(config: &Config, redis: Arc<dyn RedisPort>, store: Arc<dyn DeadLetterStore>, clock: Clock) -> Self {
+    pub fn new(
+        config: &Config,
+        redis: Arc<dyn RedisPort>,
+        store: Arc<dyn DeadLetterStore>,
+        history: Arc<dyn HistoryWriter>,
+        clock: Clock,
+    ) -> Self {
         let ingest_dead_letter_queue = config.ingest_dead_letter_queue.clone();
-        let (life_s, lifetimes) = (config.life.as_secs(), config.lives.records);
-        Self { redis, store, clock, life_s, lifetimes, ingest_dead_letter_queue }
+        let (life_s, lifetimes, history_life) = (config.life.as_secs(), config.lives.records, config.history.life);
+        Self { redis, store, history, history_life, clock, life_s, lifetimes, ingest_dead_letter_queue }
     }
 
     /// Answers one event of Lambda.
@@ -121,6 +136,9 @@ impl Archivist {
             match self.read(record, received) {
                 Ok(Item::Filing(filing)) => filings.push(*filing),
                 Ok(Item::LateOutcomes(late)) => {
+                    if !self.write_late(late.rows).await {
+                        failed.insert(record);
+                    }
                     late_outcomes.extend(late.outcomes.into_iter().map(|outcome| (record, outcome)))
                 }
                 Ok(Item::Newer) => {
@@ -162,12 +180,18 @@ impl Archivist {
             Ok(Envelope::Deliver(message)) => {
                 let (reason, error) = (named.unwrap_or(RECEIVED_TOO_OFTEN.0), error.unwrap_or(RECEIVED_TOO_OFTEN.1));
                 let letter = DeadLetter::of(&message, reason, error, failed_at)?;
-                Item::filing(record, letter, &Work::Delivery(message), &received.message_id)
+                let ended = history::ended(&message, reason, error, failed_at);
+                Item::filing(record, letter, &Work::Delivery(message), &received.message_id, ended)
             }
             Ok(Envelope::Event(page)) => {
                 let (reason, error) = (named.unwrap_or(RECEIVED_TOO_OFTEN.0), error.unwrap_or(RECEIVED_TOO_OFTEN.1));
                 let letter = DeadLetter::of_event(&page, reason, error, failed_at)?;
-                Item::filing(record, letter, &Work::Event(page), &received.message_id)
+                Item::filing(record, letter, &Work::Event(page), &received.message_id, None)
+            }
+            Ok(Envelope::Job(page)) => {
+                let (reason, error) = (named.unwrap_or(RECEIVED_TOO_OFTEN.0), error.unwrap_or(RECEIVED_TOO_OFTEN.1));
+                let letter = DeadLetter::of_job(&page, reason, error, failed_at);
+                Item::filing(record, letter, &Work::Job(page), &received.message_id, None)
             }
             Err(why) if why.is_newer_version() => Item::Newer,
             Err(why) => Item::malformed(record, received, error.unwrap_or(&why.to_string()), failed_at),
@@ -179,6 +203,7 @@ impl Archivist {
     async fn look_up(&self, filings: Vec<Filing>, failed: &mut BTreeSet<usize>) -> Vec<Filing> {
         let mut trip = Trip::default();
         let tickets = trip.add_all(filings.iter().map(|filing| records::read(&filing.letter.webhook_id)));
+        let erased: Vec<_> = filings.iter().map(|filing| history::ask_erased(&mut trip, &filing.letter)).collect();
         let mut replies = match trip.run(self.redis.as_ref()).await {
             Ok(replies) => replies,
             Err(error) => {
@@ -188,9 +213,15 @@ impl Archivist {
             }
         };
         let mut kept = Vec::with_capacity(filings.len());
-        for (filing, ticket) in filings.into_iter().zip(tickets) {
-            let record = match ticket.take(&mut replies) {
-                Ok(found) => found.map(|stored| stored.record),
+        for ((filing, ticket), erased) in filings.into_iter().zip(tickets).zip(erased) {
+            let found = ticket.take(&mut replies).and_then(|found| Ok((found, erased.was_erased(&mut replies)?)));
+            let record = match found {
+                Ok((_, true)) => {
+                    tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "erased", "a dead letter is dropped: its event was erased");
+                    metrics::dropped_erased(1);
+                    continue;
+                }
+                Ok((found, false)) => found.map(|stored| stored.record),
                 Err(error) => {
                     tracing::error!(code = error.code(), error = %chain(&error), "a record cannot be read");
                     failed.insert(filing.record);
@@ -207,8 +238,21 @@ impl Archivist {
         kept
     }
 
-    /// Writes one to the table.
+    /// Writes one to the tables: where it is first, so that an erasing finds it.
     async fn file(&self, filing: Filing) -> Result<Filing, usize> {
+        let record = filing.record;
+        if !self.point_to(&filing.letter).await {
+            return Err(record);
+        }
+        let filing = self.store(filing).await?;
+        match &filing.ended {
+            Some(ended) if !self.add_missing(ended).await => Err(record),
+            Some(_) | None => Ok(filing),
+        }
+    }
+
+    /// Writes one to the table of dead letters.
+    async fn store(&self, filing: Filing) -> Result<Filing, usize> {
         let record = filing.record;
         let (id, correlation_id) = (filing.letter.webhook_id.clone(), filing.letter.correlation_id.clone());
         let fail = |error: StoreError| {
@@ -224,6 +268,9 @@ impl Archivist {
             Filed::Foreign => {
                 // Its delivery's record is its own all the same.
                 let filing = Filing { letter: filing.letter.apart(), ..filing };
+                if !self.point_to(&filing.letter).await {
+                    return Err(record);
+                }
                 let known = self.store.file(&filing.letter).await.map_err(fail)? != Filed::Written;
                 if !known {
                     count(&filing.letter);
@@ -316,12 +363,12 @@ impl Item {
     fn malformed(record: usize, received: &Received, error: &str, failed_at: Millis) -> Self {
         let body = String::from_utf8_lossy(&received.body);
         let letter = DeadLetter::malformed(&received.message_id, &body, error, failed_at);
-        Self::Filing(Box::new(Filing { record, letter, known: false, settle: None }))
+        Self::Filing(Box::new(Filing { record, letter, known: false, settle: None, ended: None }))
     }
 
-    fn filing(record: usize, letter: DeadLetter, work: &Work, message_id: &str) -> Self {
+    fn filing(record: usize, letter: DeadLetter, work: &Work, message_id: &str, ended: Option<EndedDelivery>) -> Self {
         let settle = Some(settlement(work, &letter, message_id));
-        Self::Filing(Box::new(Filing { record, letter, known: false, settle }))
+        Self::Filing(Box::new(Filing { record, letter, known: false, settle, ended }))
     }
 }
 

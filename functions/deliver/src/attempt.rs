@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::admit::Admitted;
 use crate::context::Context;
 use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
+use crate::history;
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -90,7 +91,10 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
     let Admitted { record, message, breaker, claim, pass, .. } = admitted;
     let claim = HeldClaim { log: log_of(&message, &attempted), ..claim };
     let decision = match step {
-        NextStep::Delivered { ending } => Decision::Delivered { claim, ending },
+        NextStep::Delivered { ending } => {
+            let ended = history::delivered(context, &message, in_history(&attempted));
+            Decision::Delivered { claim, ending, ended }
+        }
         NextStep::Retry { successor, ending } => Decision::Retry { claim, successor, ending },
         NextStep::GiveUp(given_up) => Decision::give_up(claim, given_up),
         NextStep::Keep => Decision::Release(claim),

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use adapters::redis::query::Trip;
-use adapters::redis::{breakers, indexes, records};
+use adapters::redis::{breakers, indexes, marks, records, waiting};
 use domain::breaker::Pass;
+use domain::history::Row;
+use domain::identity::endpoint_of_delivery;
 use domain::message::{LateOutcome, LateOutcomes, LateReport, ReportedCalls};
 use domain::outcome::HealthSignal;
 use domain::record::{Ending, Settlement, SettlementReply};
@@ -14,14 +16,47 @@ use domain::time::Millis;
 
 use crate::context::{Batch, Context, tell_change, token, usable};
 use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
+use crate::{history, recent};
 
-/// Records what was decided, and gives what Redis did not take.
-pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Decided]) -> Vec<LateOutcomes> {
+/// What is left to do after the round trip.
+pub(crate) struct Recorded {
+    /// What Redis did not take.
+    pub(crate) late: Vec<LateOutcomes>,
+    /// Rows that history may not have: the delivery had ended when its message came back.
+    pub(crate) missed: Vec<Row>,
+}
+
+/// Records what was decided.
+pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Decided]) -> Recorded {
     let now = context.clock.now();
     let mut trip = Trip::default();
     let mut settlements = Vec::with_capacity(decided.len());
     let mut moved = Vec::new();
+    let mut finished = Vec::new();
     for next in decided {
+        match &next.decision {
+            Decision::Finished(message) if context.history_life.is_some() && !message.delivery.is_test() => {
+                finished.push((message, trip.add(records::read(&message.delivery.id))));
+            }
+            Decision::Erased { id, accepted_at } => drop(trip.add(marks::discard(id, *accepted_at))),
+            Decision::Late { erased, .. } => {
+                for (id, accepted_at) in erased {
+                    drop(trip.add(marks::discard(id, *accepted_at)));
+                }
+            }
+            Decision::Finished(_)
+            | Decision::Superseded
+            | Decision::Keep
+            | Decision::Release(_)
+            | Decision::Wait(_)
+            | Decision::Delivered { .. }
+            | Decision::Retry { .. }
+            | Decision::Park { .. }
+            | Decision::TestFailed { .. }
+            | Decision::GiveUp { .. }
+            | Decision::ReusedId(_)
+            | Decision::Malformed { .. } => {}
+        }
         if let Some((claim, ending)) = next.decision.settlement() {
             moved.extend(status_after(claim, &ending).map(|status| (claim.id.clone(), status)));
             let settlement = claim.settled(ending);
@@ -40,6 +75,10 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
     // An entry that is missing shows with the next report.
     drop(trip.add(breakers::enter(touched, now)));
     let index = trip.add(indexes::move_to(&moved, now, context.lifetimes));
+    // Whoever reads these checks them, and what is missing from them is no loss.
+    let waits: Vec<waiting::Change<'_>> = decided.iter().filter_map(|next| wait_of(&next.decision)).collect();
+    drop(trip.add(waiting::waits(&waits, context.lifetimes)));
+    recent::add(context, &mut trip, decided, now);
     let mut replies = batch.round_trip(context, trip).await;
 
     // A Redis that is full takes out of an index and puts nothing in. What is final would
@@ -70,7 +109,34 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
     if !is_indexed {
         late.extend(decided.iter().filter_map(|next| again(next, now)));
     }
-    late
+    let mut missed = Vec::new();
+    for (message, ticket) in finished {
+        let record = usable(ticket.take(&mut replies), &message.delivery.id).flatten();
+        missed.extend(record.and_then(|stored| history::missed(context, message, &stored.record)));
+    }
+    Recorded { late, missed }
+}
+
+/// How long a delivery to an endpoint waits now. One that ended at once never waited.
+fn wait_of(decision: &Decision) -> Option<waiting::Change<'_>> {
+    let (claim, ending) = match decision {
+        Decision::Retry { claim, ending, .. } | Decision::Park { claim, ending, .. } => (claim, Some(ending)),
+        Decision::Delivered { claim, .. } | Decision::GiveUp { claim, .. } if claim.hop > 0 => (claim, None),
+        Decision::Delivered { .. }
+        | Decision::GiveUp { .. }
+        | Decision::Superseded
+        | Decision::Finished(_)
+        | Decision::Erased { .. }
+        | Decision::Keep
+        | Decision::Release(_)
+        | Decision::Wait(_)
+        | Decision::TestFailed { .. }
+        | Decision::ReusedId(_)
+        | Decision::Malformed { .. }
+        | Decision::Late { .. } => return None,
+    };
+    let next_attempt_at = ending.and_then(Ending::next_attempt_at);
+    Some(waiting::Change { endpoint: endpoint_of_delivery(&claim.id)?, delivery_id: &claim.id, next_attempt_at })
 }
 
 /// The late outcomes of a record that are recorded now.

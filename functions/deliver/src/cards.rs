@@ -43,6 +43,8 @@ pub(crate) enum CardSeen {
     Open(Arc<OpenCard>),
     /// It was deleted.
     Gone,
+    /// It was erased with its tenant.
+    Erased,
     /// Nothing that can be used now: its deliveries wait.
     Unknown(&'static str),
 }
@@ -70,7 +72,7 @@ impl CardCache {
     pub(crate) fn known_url(&self, key: &EndpointKey) -> Option<String> {
         match &lock(&self.kept).peek(key)?.card {
             CardSeen::Open(card) => Some(card.url.clone()),
-            CardSeen::Gone | CardSeen::Unknown(_) => None,
+            CardSeen::Gone | CardSeen::Erased | CardSeen::Unknown(_) => None,
         }
     }
 
@@ -120,7 +122,7 @@ impl CardCache {
         let is_usable = match card {
             // Once a secret has ended, the card is read again.
             CardSeen::Open(card) => age > FRESH || card.opened.until.is_none_or(|until| now < until),
-            CardSeen::Gone => true,
+            CardSeen::Gone | CardSeen::Erased => true,
             CardSeen::Unknown(_) => read_at.until(now) < FRESH,
         };
         (is_young && is_usable).then(|| card.clone())
@@ -130,6 +132,7 @@ impl CardCache {
         match found {
             CardFound::Card(card) => self.open(&card, now).await,
             CardFound::Gone => CardSeen::Gone,
+            CardFound::Erased => CardSeen::Erased,
             CardFound::Unreadable => {
                 metrics::card_unusable();
                 CardSeen::Unknown("the card of its endpoint cannot be read")

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::redis::query::Trip;
-use adapters::redis::{breakers, heartbeats, records};
-use domain::delivery::Delivery;
+use adapters::redis::query::{Query, Trip};
+use adapters::redis::{breakers, heartbeats, marks, records, tenants};
+use domain::delivery::{Delivery, EndpointTarget};
 use domain::destination::Destination;
+use domain::identity::event_record_id;
 use domain::message::Message;
 use domain::next_step::give_up;
 use domain::reason::Reason;
@@ -52,19 +53,22 @@ pub(crate) enum BreakerSeen {
 /// Claims what is due. Without Redis every delivery is granted: its attempts are
 /// counted in the message.
 pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decided: &mut Vec<Decided>) -> Vec<Claimed> {
-    let Due { deliveries, late_outcomes } = due;
-    if deliveries.is_empty() && late_outcomes.is_empty() {
+    let Due { deliveries, waiting, late_outcomes } = due;
+    if deliveries.is_empty() && waiting.is_empty() && late_outcomes.is_empty() {
         return Vec::new();
     }
     let now = context.clock.now();
     let lease_ms = whole_ms(batch.lease(now));
     let mut trip = Trip::default();
     let mut wanted = Vec::with_capacity(deliveries.len());
+    let mut owners = BTreeSet::new();
     let (mut endpoints, mut tested) = (BTreeSet::new(), BTreeSet::new());
     for (record, message) in deliveries {
         let wish = Claim { token: token(), hop: message.hop, lease_ms, new_record: message.new_record() };
         let id = message.delivery.id.clone();
         let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
+        let erased = message.delivery.endpoint.as_ref().map(|target| trip.add(erased_at(target)));
+        owners.extend(message.tenant().map(str::to_owned));
         let claim =
             HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false, log: None };
         let mut next = Claimed {
@@ -81,14 +85,29 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
             endpoints.insert(key_of(target));
             tested.extend(target.is_test.then(|| key_of(target)));
         }
-        wanted.push((grant, next));
+        wanted.push((grant, erased, next));
     }
+    let waiting: Vec<_> = waiting
+        .into_iter()
+        .filter_map(|(record, message)| {
+            let ticket = trip.add(erased_at(message.delivery.endpoint.as_ref()?));
+            owners.extend(message.tenant().map(str::to_owned));
+            Some((record, message, ticket))
+        })
+        .collect();
     let late: Vec<_> = late_outcomes
         .into_iter()
         .map(|(record, outcomes)| (record, LateTickets::begin(context, &mut trip, *outcomes, now)))
         .collect();
-    let names: BTreeSet<String> = wanted.iter().map(|(_, next)| next.breaker.clone()).collect();
+    let names: BTreeSet<String> = wanted.iter().map(|(_, _, next)| next.breaker.clone()).collect();
     let epochs = trip.add_all(names.iter().map(|name| breakers::closed_epoch(name)));
+    let erased_tenants: Vec<_> = owners
+        .into_iter()
+        .map(|tenant| {
+            let ticket = trip.add(tenants::erased_before(&tenant));
+            (tenant, ticket)
+        })
+        .collect();
     let heartbeat = trip.add(heartbeats::beat("deliver", now));
     let (mut replies, ()) = tokio::join!(batch.round_trip(context, trip), context.cards.read(endpoints, &tested, now));
 
@@ -100,15 +119,55 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
     for (record, tickets) in late {
         decided.push(Decided::new(record, tickets.end(&mut replies, now)));
     }
+    let mut erased_before = BTreeMap::new();
+    for (tenant, ticket) in erased_tenants {
+        let before = usable(ticket.take(&mut replies), &tenant).flatten();
+        erased_before.extend(before.map(|before| (tenant, before)));
+    }
+    for (record, message, ticket) in waiting {
+        let marked_at = usable(ticket.take(&mut replies), &message.delivery.id).flatten();
+        let is_erased = is_erased(&message, marked_at, &erased_before);
+        let decision = if is_erased { dropped(&message) } else { Decision::Wait(message) };
+        decided.push(Decided::new(record, decision));
+    }
     usable(heartbeat.take(&mut replies), "heartbeat");
     let mut claimed = Vec::with_capacity(wanted.len());
-    for (grant, mut next) in wanted {
+    for (grant, erased, mut next) in wanted {
         let grant = usable(grant.take(&mut replies), &next.claim.id);
+        let marked_at = erased.and_then(|erased| usable(erased.take(&mut replies), &next.claim.id)).flatten();
+        if is_erased(&next.message, marked_at, &erased_before) {
+            tracing::info!(
+                webhook_id = %next.claim.id,
+                correlation_id = %next.message.delivery.correlation_id,
+                outcome = "erased",
+                "its event was erased"
+            );
+            decided.push(Decided::new(next.record, dropped(&next.message)));
+            continue;
+        }
         next.claim.is_known = grant.is_some();
         next.seen = seen.get(&next.breaker).copied().unwrap_or(BreakerSeen::Unreadable);
         claimed.extend(judge(context, batch, grant.unwrap_or(Grant::Granted), next, decided));
     }
     claimed
+}
+
+/// When the event of a delivery was erased.
+fn erased_at(target: &EndpointTarget) -> Query<Option<Millis>> {
+    marks::erased_at(&event_record_id(&target.tenant, &target.event_id))
+}
+
+/// A delivery of what was erased.
+fn dropped(message: &Message) -> Decision {
+    Decision::Erased { id: message.delivery.id.clone(), accepted_at: message.delivery.accepted_at }
+}
+
+/// Whether the event of a delivery was erased, alone or with its tenant. One that was accepted
+/// later is not.
+fn is_erased(message: &Message, marked_at: Option<Millis>, erased_before: &BTreeMap<String, Millis>) -> bool {
+    let with_tenant = message.tenant().and_then(|tenant| erased_before.get(tenant));
+    let is_before = |at: &Millis| message.delivery.accepted_at <= *at;
+    marked_at.as_ref().is_some_and(is_before) || with_tenant.is_some_and(is_before)
 }
 
 /// Where a delivery probably goes. The cards of endpoints are read at the same time as their
@@ -161,6 +220,7 @@ fn judge(context: &Context, batch: &Batch, grant: Grant, next: Claimed, decided:
     let delivery = &next.message.delivery;
     let decision = match grant {
         Grant::Done | Grant::Stale => {
+            let is_finished = grant == Grant::Done;
             tracing::info!(
                 webhook_id = %delivery.id,
                 correlation_id = %delivery.correlation_id,
@@ -168,7 +228,7 @@ fn judge(context: &Context, batch: &Batch, grant: Grant, next: Claimed, decided:
                 outcome = "duplicate",
                 "superseded"
             );
-            Decision::Superseded
+            if is_finished { Decision::Finished(next.message) } else { Decision::Superseded }
         }
         // Never delete what another holder may still need.
         Grant::Busy(left) => {
@@ -218,6 +278,7 @@ fn route(context: &Context, now: Millis, mut next: Claimed, decided: &mut Vec<De
             let why = "its endpoint was deleted";
             Decision::give_up(next.claim, give_up(&next.message, Reason::EndpointGone, why))
         }
+        CardSeen::Erased => dropped(&next.message),
         CardSeen::Unknown(why) => {
             let wait = context.parking.wait(Duration::ZERO, false, next.message.parked, fastrand::f64());
             // At its deadline it comes back all the same, and expires.

@@ -7,14 +7,15 @@ use adapters::aws::master_keys::MasterKeySource;
 use adapters::aws::secrets::{SigningSource, StoredSecret};
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
-use adapters::config::{self, Lives};
+use adapters::config::{self, HistoryConfig, Lives};
 use adapters::http::receiver_client::ReceiverClientConfig;
 use domain::breaker::BreakerPolicies;
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;
 
 /// What an attempt leaves to the function after it: time to queue and to record. It
-/// holds twice the time that a call of SQS may take, and a Redis that is away.
+/// holds twice the time that a call of SQS may take, a Redis that is away, and three times the
+/// patience with history.
 pub(crate) const BOOKKEEPING: Duration = Duration::from_secs(10);
 /// What an invocation may need before its attempts: Redis may not answer at once.
 const BEFORE_ATTEMPTS: Duration = Duration::from_secs(3);
@@ -40,6 +41,8 @@ pub struct Config {
     pub registry_table: String,
     /// What the secrets of endpoints are sealed with.
     pub master_keys: MasterKeySource,
+    /// Where the history is kept, and for how long.
+    pub history: HistoryConfig,
     /// How retries are spaced.
     pub retry: RetryPolicy,
     /// When circuit breakers open.
@@ -62,6 +65,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let signing = config::signing(reader);
     let registry_table = config::registry_table(reader);
     let master_keys = config::master_keys(reader);
+    let history = config::history(reader);
     let retry = config::retry(reader);
     let breakers = config::breakers(reader);
     let parking = config::parking(reader);
@@ -76,6 +80,7 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         signing,
         registry_table,
         master_keys,
+        history,
         retry,
         breakers,
         parking,

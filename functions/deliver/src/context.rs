@@ -1,10 +1,12 @@
 //! What every phase works with: clients and settings, and what one batch remembers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
+use adapters::history::HistoryWriter;
 use adapters::metrics;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::breakers;
@@ -34,6 +36,11 @@ pub(crate) struct Context {
     pub(crate) receiver_client: Arc<dyn ReceiverClient>,
     pub(crate) clock: Clock,
     pub(crate) cards: Arc<CardCache>,
+    pub(crate) history: Arc<dyn HistoryWriter>,
+    /// How long history keeps a delivery that ended; `None` if it keeps none.
+    pub(crate) history_life: Option<Duration>,
+    /// Numbers the batches of this process for the sums of the last hour.
+    pub(crate) batches: Batches,
     pub(crate) retry: RetryPolicy,
     pub(crate) breakers: BreakerPolicies,
     pub(crate) parking: Parking,
@@ -53,6 +60,26 @@ impl Context {
             ReportedCalls::Regular(signals) => breakers::report(breaker, token, *epoch, signals, &policy),
             ReportedCalls::Probe(signal) => breakers::report_probe(breaker, token, *epoch, *signal, &policy),
         }
+    }
+}
+
+/// The batches of this process, numbered.
+pub(crate) struct Batches {
+    /// Names the process among others.
+    pub(crate) instance: String,
+    last: AtomicU64,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { instance: token(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Batches {
+    /// The next number, from 1.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

@@ -3,10 +3,13 @@
 
 use adapters::metrics::DeliveryResult;
 use domain::breaker::Pass;
+use domain::history::Row;
+use domain::history::delivery::EndedDelivery;
 use domain::message::{LateOutcomes, Message};
 use domain::next_step::GivenUp;
 use domain::outcome::HealthSignal;
 use domain::record::{Ending, NewRecord, Settlement};
+use domain::time::Millis;
 
 /// A record of the batch and what becomes of it.
 #[derive(Debug)]
@@ -21,8 +24,13 @@ pub(crate) struct Decided {
 /// What becomes of a record. Whatever is queued is queued before anything is recorded.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// Acknowledge it: a later message carries the delivery on, or it is finished.
+    /// Acknowledge it: a later message carries the delivery on.
     Superseded,
+    /// Acknowledge it: the delivery is finished. History may have missed that.
+    Finished(Box<Message>),
+    /// Acknowledge it: its event was erased. Nothing of it is kept, and the record of this id
+    /// is deleted.
+    Erased { id: String, accepted_at: Millis },
     /// The message stays in its queue. There is no lease to give back.
     Keep,
     /// The message stays in its queue, and its lease is given back.
@@ -30,7 +38,7 @@ pub(crate) enum Decision {
     /// It is not due yet, and is queued again.
     Wait(Box<Message>),
     /// The receiver has it.
-    Delivered { claim: HeldClaim, ending: Ending },
+    Delivered { claim: HeldClaim, ending: Ending, ended: Option<Box<EndedDelivery>> },
     /// The attempt failed, and a successor is queued.
     Retry { claim: HeldClaim, successor: Box<Message>, ending: Ending },
     /// No attempt was counted: an open breaker refused it, and a successor is queued.
@@ -45,8 +53,14 @@ pub(crate) enum Decision {
     /// It cannot be read, and the dead-letter queue gets its text.
     Malformed { body: String, error: String },
     /// Late outcomes: index entries follow for those that are `recorded`, and what is
-    /// `left` is queued again.
-    Late { recorded: Box<LateOutcomes>, left: Option<Box<LateOutcomes>> },
+    /// `left` is queued again. The `rows` of history are written before that.
+    Late {
+        recorded: Box<LateOutcomes>,
+        left: Option<Box<LateOutcomes>>,
+        rows: Vec<Row>,
+        /// Records of what was erased, each with its acceptance. They are deleted again.
+        erased: Vec<(String, Millis)>,
+    },
 }
 
 /// A claim that this invocation holds, as its settlement names it.
@@ -98,6 +112,8 @@ impl Decided {
             | Decision::TestFailed { claim, .. }
             | Decision::GiveUp { claim, .. } => Decision::Release(claim),
             Decision::Superseded
+            | Decision::Finished(_)
+            | Decision::Erased { .. }
             | Decision::Keep
             | Decision::Wait(_)
             | Decision::ReusedId(_)
@@ -122,6 +138,8 @@ impl Decision {
         match self {
             Self::Keep | Self::Release(_) => true,
             Self::Superseded
+            | Self::Finished(_)
+            | Self::Erased { .. }
             | Self::Wait(_)
             | Self::Delivered { .. }
             | Self::Retry { .. }
@@ -137,25 +155,32 @@ impl Decision {
     /// The result that is counted once the queues have what they must have.
     pub(crate) fn result(&self) -> Option<DeliveryResult> {
         match self {
-            Self::Superseded => Some(DeliveryResult::Duplicate),
+            Self::Superseded | Self::Finished(_) => Some(DeliveryResult::Duplicate),
             Self::Delivered { .. } => Some(DeliveryResult::Delivered),
             Self::Retry { .. } => Some(DeliveryResult::Retried),
             Self::Park { .. } => Some(DeliveryResult::Parked),
             Self::GiveUp { .. } | Self::ReusedId(_) | Self::Malformed { .. } => Some(DeliveryResult::DeadLettered),
-            Self::Keep | Self::Release(_) | Self::Wait(_) | Self::TestFailed { .. } | Self::Late { .. } => None,
+            Self::Erased { .. }
+            | Self::Keep
+            | Self::Release(_)
+            | Self::Wait(_)
+            | Self::TestFailed { .. }
+            | Self::Late { .. } => None,
         }
     }
 
     /// The claim and the ending that its record gets.
     pub(crate) fn settlement(&self) -> Option<(&HeldClaim, Ending)> {
         match self {
-            Self::Delivered { claim, ending }
+            Self::Delivered { claim, ending, .. }
             | Self::TestFailed { claim, ending }
             | Self::Retry { claim, ending, .. }
             | Self::Park { claim, ending, .. } => Some((claim, ending.clone())),
             Self::GiveUp { claim, given_up } => Some((claim, given_up.ending.clone())),
             Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
             Self::Superseded
+            | Self::Finished(_)
+            | Self::Erased { .. }
             | Self::Keep
             | Self::Wait(_)
             | Self::ReusedId(_)

@@ -1,10 +1,14 @@
-//! Carries decisions out: first the queues, then Redis, then what Redis did not take.
+//! Carries decisions out: first the queues, then Redis and beside it history, then what they
+//! did not take.
 
 use adapters::{metrics, telemetry};
 
+use domain::message::LateOutcomes;
+
+use crate::bookkeeping::Recorded;
 use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision};
-use crate::{bookkeeping, outbox};
+use crate::{bookkeeping, history, outbox};
 
 /// Carries out what was decided, and names the records that SQS is to keep.
 pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Vec<Decided>) -> Vec<usize> {
@@ -13,16 +17,26 @@ pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Ve
     }
     // What the calls came to is logged even if this process ends here.
     telemetry::flush();
+    history::write_late(context, &mut decided).await;
     outbox::send(context, &mut decided).await;
     decided.iter().for_each(|next| count(context, &next.decision));
-    let unrecorded = bookkeeping::record(context, batch, &decided).await;
-    outbox::queue_late_outcomes(context, unrecorded).await;
+    let rows = history::rows(context, &decided);
+    let (recorded, refused) =
+        tokio::join!(bookkeeping::record(context, batch, &decided), history::write(context, rows));
+    let Recorded { mut late, missed } = recorded;
+    let refused = refused.into_iter().chain(history::add(context, missed).await).collect();
+    let now = context.clock.now();
+    late.extend(LateOutcomes::of_rows(refused, now).into_iter().map(|rows| rows.delayed(now)));
+    outbox::queue_late_outcomes(context, late).await;
     decided.iter().filter(|next| next.decision.keeps()).map(|next| next.record).collect()
 }
 
 fn count(context: &Context, decision: &Decision) {
     if let Some(result) = decision.result() {
         metrics::delivery(result);
+    }
+    if let Decision::Erased { .. } = decision {
+        metrics::dropped_erased(1);
     }
     if let Decision::Delivered { claim, .. } = decision {
         metrics::end_to_end(claim.new_record.accepted_at.until(context.clock.now()));

@@ -14,9 +14,11 @@ mod context;
 mod decision;
 mod event;
 mod finish;
+mod history;
 mod late;
 mod outbox;
 mod read;
+mod recent;
 mod route;
 
 use std::convert::Infallible;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
+use adapters::history::HistoryWriter;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::transport::RedisPort;
 use aws_lambda_events::sqs::SqsBatchResponse;
@@ -34,7 +37,7 @@ use crate::admit::admit;
 use crate::attempt::Attempts;
 use crate::claim::claim;
 use crate::config::{BOOKKEEPING, Config};
-use crate::context::{Batch, Context, RedisHealth};
+use crate::context::{Batch, Batches, Context, RedisHealth};
 use crate::finish::finish;
 use crate::read::read;
 
@@ -54,6 +57,7 @@ impl Deliver {
         redis: Arc<dyn RedisPort>,
         receiver_client: Arc<dyn ReceiverClient>,
         cards: Arc<CardCache>,
+        history: Arc<dyn HistoryWriter>,
         clock: Clock,
     ) -> Self {
         let context = Context {
@@ -62,6 +66,9 @@ impl Deliver {
             receiver_client,
             clock,
             cards,
+            history,
+            history_life: config.history.life,
+            batches: Batches::default(),
             retry: config.retry.clone(),
             breakers: config.breakers.clone(),
             parking: config.parking,

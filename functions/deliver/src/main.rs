@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use adapters::aws::history::HistoryTable;
 use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::secrets::Keyring;
@@ -29,7 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let registry = RegistryTable::new(&config.account, config.registry_table.clone());
     let cards = Arc::new(CardCache::new(Arc::new(registry), master_keys));
     let queue = Sqs::new(&config.account, config.queues.clone());
-    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), Arc::new(receiver_client), cards, clock);
+    let history = Arc::new(HistoryTable::new(&config.account, config.history.table.clone()));
+    let receiver_client = Arc::new(receiver_client);
+    let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), receiver_client, cards, history, clock);
     let handler = service_fn(|event: LambdaEvent<Event>| {
         process.observe(async move {
             keyring.freshen().await;

@@ -1,5 +1,5 @@
 //! What the queues must have before anything is recorded: successors, dead letters, and
-//! late outcomes.
+//! late outcomes with rows that history missed.
 //!
 //! The successor goes to SQS before the record says so: a crash in between leaves two
 //! messages, and `claim` drops the older. The other order would lose the delivery.
@@ -59,6 +59,9 @@ pub(crate) async fn queue_late_outcomes(context: &Context, late: Vec<LateOutcome
         }
     }
     for place in send_to(context, LATE_OUTCOME_QUEUE, messages).await {
+        for row in &late[place].rows {
+            tracing::error!(partition = %row.partition, outcome = "unrecorded", "neither history nor the queue took a row");
+        }
         for LateOutcome { id, new_record, .. } in &late[place].outcomes {
             tracing::error!(
                 webhook_id = %id,
@@ -112,6 +115,8 @@ fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_
             late_outcomes(left, now).map(|message| (LATE_OUTCOME_QUEUE, message))
         }
         Decision::Superseded
+        | Decision::Finished(_)
+        | Decision::Erased { .. }
         | Decision::Keep
         | Decision::Release(_)
         | Decision::Delivered { .. }

@@ -17,6 +17,9 @@ const MAX_MALFORMED: usize = 1_000_000;
 pub(crate) struct Due {
     /// Deliveries, each with its record of the batch.
     pub(crate) deliveries: Vec<(usize, Box<Message>)>,
+    /// Deliveries to endpoints that are not due, each with its record of the batch. They go back
+    /// to their queue unless their event was erased.
+    pub(crate) waiting: Vec<(usize, Box<Message>)>,
     /// Late outcomes, each with its record of the batch.
     pub(crate) late_outcomes: Vec<(usize, Box<LateOutcomes>)>,
 }
@@ -38,15 +41,23 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
             }
             // The hop stays the same, because nothing was claimed: a higher hop would void
             // the lease of another message of this delivery that is due already.
+            Ok(Envelope::Deliver(message)) if message.due() > now && message.delivery.endpoint.is_some() => {
+                due.waiting.push((record, message));
+            }
             Ok(Envelope::Deliver(message)) if message.due() > now => decide(Decision::Wait(message)),
             Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
             // Nothing puts one here. The archive keeps it, to be sent to its own queue.
-            Ok(Envelope::Event(_)) => {
-                tracing::error!(message_id = %received.message_id, outcome = "malformed", "an event among deliveries");
-                decide(malformed(&received.body, "an event among deliveries"));
+            Ok(Envelope::Event(_) | Envelope::Job(_)) => {
+                tracing::error!(message_id = %received.message_id, outcome = "malformed", "no delivery");
+                decide(malformed(&received.body, "an event or a job among deliveries"));
             }
             Ok(Envelope::LateOutcomes(late)) if late.not_before.min(late.deadline) > now => {
-                decide(Decision::Late { recorded: Box::new(late.emptied()), left: Some(late) });
+                decide(Decision::Late {
+                    recorded: Box::new(late.emptied()),
+                    left: Some(late),
+                    rows: Vec::new(),
+                    erased: Vec::new(),
+                });
             }
             Ok(Envelope::LateOutcomes(late)) => due.late_outcomes.push((record, late)),
         }
