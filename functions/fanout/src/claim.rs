@@ -3,62 +3,91 @@
 
 use std::collections::BTreeMap;
 
-use adapters::redis::query::Trip;
-use adapters::redis::records;
+use adapters::redis::query::{Ticket, Trip};
+use adapters::redis::{marks, records, tenants};
+use adapters::registry::TenantRevision;
 use adapters::telemetry::chain;
-use domain::event::EventPage;
 use domain::reason::Reason;
 use domain::record::{Claim, Grant};
 use domain::time::{Millis, whole_ms};
+use domain::work::Work;
 
 use crate::context::{Context, token, usable};
 use crate::decision::{Decided, Decision, HeldClaim};
+use crate::read::Read;
 
 /// A page that may be worked on.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     /// Which record of the batch.
     pub(crate) record: usize,
-    pub(crate) page: Box<EventPage>,
+    pub(crate) work: Work,
     pub(crate) claim: HeldClaim,
-    /// The revision of its tenant; `None` while the registry is away.
-    pub(crate) revision: Option<u64>,
+    /// The revision of an event's tenant; `None` while the registry is away.
+    pub(crate) revision: Option<TenantRevision>,
 }
 
 /// Claims what is due. Without Redis every page is granted.
-pub(crate) async fn claim(
-    context: &Context,
-    due: Vec<(usize, Box<EventPage>)>,
-    ends_at: Millis,
-    decided: &mut Vec<Decided>,
-) -> Vec<Claimed> {
-    if due.is_empty() {
+pub(crate) async fn claim(context: &Context, read: Read, ends_at: Millis, decided: &mut Vec<Decided>) -> Vec<Claimed> {
+    let Read { due, waiting } = read;
+    if due.is_empty() && waiting.is_empty() {
         return Vec::new();
     }
     let lease_ms = whole_ms(context.lease(ends_at));
     let mut trip = Trip::default();
     let mut wanted = Vec::with_capacity(due.len());
-    for (record, page) in due {
-        let (id, new_record) = (page.event.record_id(), page.new_record());
-        let wish = Claim { token: token(), hop: page.hop, lease_ms, new_record };
+    for (record, work) in due {
+        let (id, new_record) = (work.record_id(), work.new_record());
+        let wish = Claim { token: token(), hop: work.hop(), lease_ms, new_record };
         let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
         let claim = HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false };
-        wanted.push((grant, Claimed { record, page, claim, revision: None }));
+        wanted.push((grant, Claimed { record, work, claim, revision: None }));
     }
-    let tenants = wanted.iter().map(|(_, next)| next.page.event.tenant.clone()).collect();
+    let waiting: Vec<_> =
+        waiting.into_iter().map(|(record, work)| (record, ask_erased(&mut trip, &work), work)).collect();
+    let tenants = wanted.iter().filter_map(|(_, next)| tenant_of_event(&next.work)).map(str::to_owned).collect();
     let (mut replies, revisions) = tokio::join!(context.round_trip(trip), revisions(context, tenants));
+    for (record, marks, work) in waiting {
+        let mut marks = marks.into_iter().filter_map(|ticket| usable(ticket.take(&mut replies), "mark").flatten());
+        // Its record is the mark, which stays.
+        let is_erased = marks.any(|at| accepted_at(&work) <= at);
+        let decision = if is_erased { Decision::Superseded } else { Decision::Wait(work) };
+        decided.push(Decided { record, decision });
+    }
     let mut claimed = Vec::with_capacity(wanted.len());
     for (grant, mut next) in wanted {
         let grant = usable(grant.take(&mut replies), &next.claim.id);
         next.claim.is_known = grant.is_some();
-        next.revision = revisions.get(&next.page.event.tenant).copied();
+        next.revision = tenant_of_event(&next.work).and_then(|tenant| revisions.get(tenant).copied());
         claimed.extend(judge(grant.unwrap_or(Grant::Granted), next, context.clock.now(), decided));
     }
     claimed
 }
 
+/// The tenant of an event. Jobs read what they need by themselves.
+fn tenant_of_event(work: &Work) -> Option<&str> {
+    match work {
+        Work::Event(page) => Some(&page.event.tenant),
+        Work::Delivery(_) | Work::Job(_) => None,
+    }
+}
+
+/// Asks whether an event was erased, alone or with its tenant. A job has nothing to erase.
+fn ask_erased(trip: &mut Trip, work: &Work) -> Vec<Ticket<Option<Millis>>> {
+    let Some(tenant) = tenant_of_event(work) else { return Vec::new() };
+    let queries = [marks::erased_at(&work.record_id()), tenants::erased_before(tenant)];
+    queries.into_iter().map(|query| trip.add(query)).collect()
+}
+
+fn accepted_at(work: &Work) -> Millis {
+    work.new_record().accepted_at
+}
+
 /// The revisions of these tenants as they are now; none while the registry is away.
-async fn revisions(context: &Context, mut tenants: Vec<String>) -> BTreeMap<String, u64> {
+async fn revisions(context: &Context, mut tenants: Vec<String>) -> BTreeMap<String, TenantRevision> {
+    if tenants.is_empty() {
+        return BTreeMap::new();
+    }
     tenants.sort_unstable();
     tenants.dedup();
     match context.subscriptions.revisions(&tenants).await {
@@ -73,30 +102,41 @@ async fn revisions(context: &Context, mut tenants: Vec<String>) -> BTreeMap<Stri
 /// Lets a page go on whose claim is granted, or decides what becomes of it.
 fn judge(grant: Grant, next: Claimed, now: Millis, decided: &mut Vec<Decided>) -> Option<Claimed> {
     let told = |outcome, why| {
-        let Claimed { claim, page, .. } = &next;
-        tracing::info!(record = %claim.id, hop = page.hop, correlation_id = %page.event.correlation_id, outcome, why);
+        let Claimed { claim, work, .. } = &next;
+        tracing::info!(record = %claim.id, hop = claim.hop, correlation_id = %work.correlation_id(), outcome, why);
     };
-    if grant == Grant::Granted && now < next.page.deadline {
+    let is_erased = next.revision.and_then(|known| known.erased_before).is_some_and(|at| accepted_at(&next.work) <= at);
+    if is_erased {
+        told("erased", "its tenant was erased");
+        let accepted_at = accepted_at(&next.work);
+        let decision = Decision::Erased { id: next.claim.id, accepted_at };
+        decided.push(Decided { record: next.record, decision });
+        return None;
+    }
+    if grant == Grant::Granted && now < next.work.deadline() {
         return Some(next);
     }
     match grant {
-        Grant::Busy(_) => told("busy", "another message of this event is being worked on"),
-        Grant::Done | Grant::Stale => told("superseded", "this event is finished or carried on by another message"),
+        Grant::Busy(_) => told("busy", "another message of it is being worked on"),
+        Grant::Done | Grant::Stale => told("superseded", "it is finished or carried on by another message"),
         Grant::Granted | Grant::Crashed | Grant::Foreign => {}
     }
-    let Claimed { record, page, claim, .. } = next;
+    let Claimed { record, work, claim, .. } = next;
     let decision = match grant {
         Grant::Granted => {
-            let error = "its deadline passed before all endpoints had their deliveries";
-            Decision::GiveUp { claim, page, reason: Reason::Expired, error }
+            let error = match &work {
+                Work::Delivery(_) | Work::Event(_) => "its deadline passed before all endpoints had their deliveries",
+                Work::Job(_) => "its deadline passed before it was done",
+            };
+            Decision::GiveUp { claim, work, reason: Reason::Expired, error }
         }
         Grant::Crashed => {
             let error = "its fan-out crashed again and again";
-            Decision::GiveUp { claim, page, reason: Reason::Crashed, error }
+            Decision::GiveUp { claim, work, reason: Reason::Crashed, error }
         }
         Grant::Busy(_) => Decision::Keep,
         Grant::Done | Grant::Stale => Decision::Superseded,
-        Grant::Foreign => Decision::ReusedId(page),
+        Grant::Foreign => Decision::ReusedId(work),
     };
     decided.push(Decided { record, decision });
     None

@@ -5,7 +5,7 @@ use std::time::Duration;
 use adapters::aws::account::Account;
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
-use adapters::config::{self, Lives};
+use adapters::config::{self, HistoryConfig, Lives};
 use domain::ingest::IngestRules;
 use domain::names::is_tenant;
 
@@ -35,6 +35,12 @@ pub struct Config {
     pub queues: QueueUrls,
     /// The name of the table of endpoints.
     pub registry_table: String,
+    /// The name of the table of dead letters.
+    pub dead_letter_table: String,
+    /// How long a dead letter is kept.
+    pub dead_letter_life: Duration,
+    /// Where the history is kept, and for how long.
+    pub history: HistoryConfig,
     /// How long deliveries and records live.
     pub lives: Lives,
     /// What ends a page.
@@ -63,6 +69,9 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         account: config::account(reader),
         queues: config::queues(reader),
         registry_table: config::registry_table(reader),
+        dead_letter_table: config::dead_letter_table(reader),
+        dead_letter_life: config::dead_letter_life(reader),
+        history: config::history(reader),
         lives: config::lives(reader),
         pages: PageLimits::default(),
         ingest,

@@ -6,8 +6,11 @@ use std::time::Duration;
 use adapters::acceptance::Acceptor;
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
+use adapters::dead_letter_store::DeadLetterStore;
+use adapters::history::History;
 use adapters::redis::query::{Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
+use adapters::registry::Registry;
 use adapters::telemetry::chain;
 use domain::ingest::IngestRules;
 use domain::status::Lifetimes;
@@ -17,10 +20,15 @@ use tokio::sync::Semaphore;
 use crate::config::{Config, PageLimits};
 use crate::subscriptions::Subscriptions;
 
+/// The first wait for a registry or a queue that failed. It doubles.
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 /// A lease outlives its holder by this much.
 const GRACE: Duration = Duration::from_secs(1);
 /// Most calls of SQS at a time. Each carries a megabyte at most, so this bounds memory.
 const MOST_SENDS: usize = 8;
+
+/// Most pages of replays at a time. Each holds some payloads.
+const MOST_REPLAYS: usize = 2;
 
 /// Bytes of a payload that take one share.
 const SHARE: usize = 1024;
@@ -33,12 +41,33 @@ pub(crate) fn share(bytes: usize) -> u32 {
     u32::try_from(bytes / SHARE + 1).unwrap_or(PAYLOAD_SHARES).min(PAYLOAD_SHARES)
 }
 
+/// What `fanout` works with.
+pub struct Clients {
+    /// The queues.
+    pub queue: Arc<dyn Queue>,
+    /// Redis.
+    pub redis: Arc<dyn RedisPort>,
+    /// What the endpoints of tenants want.
+    pub subscriptions: Subscriptions,
+    /// The registry of endpoints, for jobs.
+    pub registry: Arc<dyn Registry>,
+    /// The store of dead letters, for jobs.
+    pub store: Arc<dyn DeadLetterStore>,
+    /// The table of history.
+    pub history: Arc<dyn History>,
+}
+
 /// Clients and settings.
 pub(crate) struct Context {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) redis: Arc<dyn RedisPort>,
     pub(crate) clock: Clock,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) store: Arc<dyn DeadLetterStore>,
+    pub(crate) history: Arc<dyn History>,
+    /// How long history keeps events and deliveries; `None` if it keeps none.
+    pub(crate) history_life: Option<Duration>,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) pages: PageLimits,
     pub(crate) ingest: IngestRules,
@@ -47,22 +76,37 @@ pub(crate) struct Context {
     pub(crate) acceptor: Acceptor,
     /// The memory for payloads that are asked about, in shares.
     pub(crate) payloads: Semaphore,
+    /// Pages of replays that are worked on at a time.
+    pub(crate) replays: Semaphore,
     sends: Semaphore,
 }
 
 impl Context {
-    pub(crate) fn new(
-        config: &Config,
-        queue: Arc<dyn Queue>,
-        redis: Arc<dyn RedisPort>,
-        clock: Clock,
-        subscriptions: Subscriptions,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
+        let Clients { queue, redis, subscriptions, registry, store, history } = clients;
         let (lifetimes, pages) = (config.lives.records, config.pages);
         let (ingest, ingest_queue) = (config.ingest.clone(), config.ingest_queue.clone());
         let acceptor = Acceptor::new(Arc::clone(&queue), Arc::clone(&redis), lifetimes);
         let (sends, payloads) = (Semaphore::new(MOST_SENDS), Semaphore::new(PAYLOAD_SHARES as usize));
-        Self { queue, redis, clock, subscriptions, lifetimes, pages, ingest, ingest_queue, acceptor, payloads, sends }
+        let history_life = config.history.life;
+        Self {
+            queue,
+            redis,
+            clock,
+            subscriptions,
+            registry,
+            store,
+            history,
+            history_life,
+            lifetimes,
+            pages,
+            ingest,
+            ingest_queue,
+            acceptor,
+            payloads,
+            replays: Semaphore::new(MOST_REPLAYS),
+            sends,
+        }
     }
 
     /// How long an invocation that ends at `ends_at` can still live.

@@ -1,10 +1,13 @@
 //! What becomes of one message of the queue. Pure: `finish` carries it out.
 
 use domain::event::EventPage;
+use domain::job::JobPage;
 use domain::reason::Reason;
 use domain::record::{Ending, NewRecord, Settlement};
+use domain::time::Millis;
+use domain::work::Work;
 
-/// A claim that is held on an event, and what its record is to learn.
+/// A claim that is held on an event or a job, and what its record is to learn.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldClaim {
     /// What its record is named by.
@@ -28,20 +31,25 @@ impl HeldClaim {
 pub(crate) enum Decision {
     /// It is finished, or carried on by another message.
     Superseded,
+    /// It was erased with its tenant: nothing of it is kept, and the record of this id is
+    /// deleted.
+    Erased { id: String, accepted_at: Millis },
     /// SQS is to keep it.
     Keep,
     /// SQS is to keep it, and its lease is given back.
     Release(HeldClaim),
     /// It is not due: the same hop is queued again.
-    Wait(Box<EventPage>),
-    /// A successor carries the event on.
-    Continue { claim: HeldClaim, successor: Box<EventPage>, ending: Ending },
+    Wait(Work),
+    /// A successor carries it on.
+    Continue { claim: HeldClaim, successor: Work, ending: Ending },
     /// All endpoints have their deliveries.
     FannedOut { claim: HeldClaim, page: Box<EventPage>, matched: u32 },
+    /// A job is done.
+    JobDone { claim: HeldClaim, page: Box<JobPage> },
     /// The dead-letter queue gets it.
-    GiveUp { claim: HeldClaim, page: Box<EventPage>, reason: Reason, error: &'static str },
+    GiveUp { claim: HeldClaim, work: Work, reason: Reason, error: &'static str },
     /// Its id belongs to another body: the dead-letter queue gets it.
-    ReusedId(Box<EventPage>),
+    ReusedId(Work),
     /// It cannot be read: the dead-letter queue gets it.
     Malformed { body: String, error: String },
 }
@@ -61,8 +69,14 @@ impl Decision {
             Self::Release(claim)
             | Self::Continue { claim, .. }
             | Self::FannedOut { claim, .. }
+            | Self::JobDone { claim, .. }
             | Self::GiveUp { claim, .. } => Self::Release(claim),
-            Self::Superseded | Self::Keep | Self::Wait(_) | Self::ReusedId(_) | Self::Malformed { .. } => Self::Keep,
+            Self::Superseded
+            | Self::Erased { .. }
+            | Self::Keep
+            | Self::Wait(_)
+            | Self::ReusedId(_)
+            | Self::Malformed { .. } => Self::Keep,
         }
     }
 
@@ -71,9 +85,11 @@ impl Decision {
         match self {
             Self::Keep | Self::Release(_) => true,
             Self::Superseded
+            | Self::Erased { .. }
             | Self::Wait(_)
             | Self::Continue { .. }
             | Self::FannedOut { .. }
+            | Self::JobDone { .. }
             | Self::GiveUp { .. }
             | Self::ReusedId(_)
             | Self::Malformed { .. } => false,
@@ -85,12 +101,19 @@ impl Decision {
         match self {
             Self::Continue { claim, ending, .. } => Some((claim, ending.clone())),
             Self::FannedOut { claim, matched, .. } => Some((claim, Ending::FannedOut { matched: *matched })),
+            // To its record, a job is an event without endpoints.
+            Self::JobDone { claim, .. } => Some((claim, Ending::FannedOut { matched: 0 })),
             Self::GiveUp { claim, error, .. } => {
                 let error = (*error).to_owned();
                 Some((claim, Ending::Failed { attempts: 0, code: None, class: None, error, duration_ms: None }))
             }
             Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
-            Self::Superseded | Self::Keep | Self::Wait(_) | Self::ReusedId(_) | Self::Malformed { .. } => None,
+            Self::Superseded
+            | Self::Erased { .. }
+            | Self::Keep
+            | Self::Wait(_)
+            | Self::ReusedId(_)
+            | Self::Malformed { .. } => None,
         }
     }
 }

@@ -5,18 +5,19 @@
 
 use adapters::aws::sqs::{MAX_ENTRIES, Outgoing, QueueName, delay_s};
 use adapters::redis::query::Trip;
-use adapters::redis::records;
+use adapters::redis::{marks, records};
 use adapters::telemetry::chain;
 use adapters::{metrics, telemetry};
 use domain::dead_letter;
-use domain::event::EventPage;
 use domain::message::{LateOutcome, LateOutcomes};
 use domain::reason::Reason;
 use domain::record::{Ending, SettlementReply};
 use domain::time::Millis;
+use domain::work::Work;
 
 use crate::context::{Context, usable};
 use crate::decision::{Decided, Decision};
+use crate::jobs;
 
 /// Carries out what was decided, and names the records that SQS is to keep.
 pub(crate) async fn finish(context: &Context, decided: Vec<Decided>) -> Vec<usize> {
@@ -27,6 +28,21 @@ pub(crate) async fn finish(context: &Context, decided: Vec<Decided>) -> Vec<usiz
     let decided = queue(context, decided).await;
     let now = context.clock.now();
     for Decided { decision, .. } in &decided {
+        if let Decision::GiveUp { work: Work::Job(page), .. } = decision {
+            jobs::given_up(context, page).await;
+        }
+    }
+    for Decided { decision, .. } in &decided {
+        if let Decision::JobDone { page, .. } = decision {
+            tracing::info!(
+                tenant = %page.tenant,
+                job = page.job.kind(),
+                job_id = %page.id,
+                correlation_id = %page.correlation_id,
+                pages = page.hop + 1,
+                "job done"
+            );
+        }
         if let Decision::FannedOut { page, matched, .. } = decision {
             metrics::event_fanned_out(page.event.accepted_at.until(now));
             tracing::info!(
@@ -89,31 +105,41 @@ async fn send(context: &Context, queue_name: QueueName, messages: Vec<(usize, Ou
 /// What a decision queues, and where.
 fn outgoing(decision: &Decision, now: Millis) -> Option<Result<(QueueName, Outgoing), serde_json::Error>> {
     Some(match decision {
-        Decision::Continue { successor: page, .. } | Decision::Wait(page) => {
-            event(page, now).map(|message| (QueueName::Event, message))
+        Decision::Continue { successor: work, .. } | Decision::Wait(work) => {
+            page(work, now).map(|message| (QueueName::Event, message))
         }
-        Decision::GiveUp { page, reason, error, .. } => dead_letter(page, *reason, error),
-        Decision::ReusedId(page) => dead_letter(page, Reason::Validation, "id reused with another body"),
+        Decision::GiveUp { work, reason, error, .. } => dead_letter(work, *reason, error),
+        Decision::ReusedId(work) => dead_letter(work, Reason::Validation, "id reused with another body"),
         Decision::Malformed { body, error } => {
             let outgoing = Outgoing::new(body.clone(), String::new(), 0);
             let attributes = dead_letter::attributes(Reason::Malformed, error, 0);
             Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
         }
-        Decision::Superseded | Decision::Keep | Decision::Release(_) | Decision::FannedOut { .. } => return None,
+        Decision::Superseded
+        | Decision::Erased { .. }
+        | Decision::Keep
+        | Decision::Release(_)
+        | Decision::FannedOut { .. }
+        | Decision::JobDone { .. } => return None,
     })
 }
 
 /// A page on its way into its queue. What is due at once is not delayed.
-fn event(page: &EventPage, now: Millis) -> Result<Outgoing, serde_json::Error> {
-    let due = page.due();
+fn page(work: &Work, now: Millis) -> Result<Outgoing, serde_json::Error> {
+    let due = work.due();
     let delay = if due > now { delay_s(now, due) } else { 0 };
-    Ok(Outgoing::new(page.encode()?, page.event.tenant.clone(), delay))
+    Ok(Outgoing::new(work.encode()?, group(work), delay))
 }
 
-fn dead_letter(page: &EventPage, reason: Reason, error: &str) -> Result<(QueueName, Outgoing), serde_json::Error> {
-    let outgoing = Outgoing::new(page.encode()?, page.event.tenant.clone(), 0);
+fn dead_letter(work: &Work, reason: Reason, error: &str) -> Result<(QueueName, Outgoing), serde_json::Error> {
+    let outgoing = Outgoing::new(work.encode()?, group(work), 0);
     let attributes = dead_letter::attributes(reason, error, 0);
     Ok((QueueName::DeadLetter, Outgoing { attributes, ..outgoing }))
+}
+
+/// Tenants are equals in the queue.
+fn group(work: &Work) -> String {
+    work.tenant().unwrap_or_default().to_owned()
 }
 
 /// Tells the records, in one round trip. What Redis does not take becomes late outcomes,
@@ -126,7 +152,12 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
         let ticket = trip.add(records::settle(&claim.id, &claim.new_record, &settlement, context.lifetimes));
         settled.push((claim, settlement, ticket));
     }
-    if settled.is_empty() {
+    for next in decided {
+        if let Decision::Erased { id, accepted_at } = &next.decision {
+            drop(trip.add(marks::discard(id, *accepted_at)));
+        }
+    }
+    if trip.is_empty() {
         return;
     }
     let mut replies = context.round_trip(trip).await;

@@ -41,9 +41,10 @@ pub(crate) async fn accept(context: &Context, records: &[(usize, &Received)], de
         let decision = match accepted {
             // Its own message carries it on.
             Accepted::Queued | Accepted::Known { .. } => Decision::Superseded,
-            Accepted::Conflict => Decision::ReusedId(page),
+            Accepted::Conflict => Decision::ReusedId(Work::Event(page)),
             Accepted::Refused => malformed(received, "the queue of events does not take it"),
-            Accepted::Unavailable => Decision::Keep,
+            // A tenant that is being erased can be made anew.
+            Accepted::Unavailable | Accepted::Erasing => Decision::Keep,
             // It was read without faults.
             Accepted::Invalid(_) => malformed(received, "not an event"),
         };

@@ -1,51 +1,59 @@
-//! Consumes events: read → claim → fan out → finish. A page of an event becomes deliveries,
-//! and a continuation carries the rest of it on. Nothing that was queued is lost when this
-//! process ends: the page comes back, and `claim` drops what was done twice.
+//! Consumes events and jobs: read → claim → keep → fan out → finish. An event becomes a row of
+//! history; a page of it becomes deliveries, and a continuation carries the rest of it on. Jobs
+//! have pages, too. Nothing that was queued is lost when this process ends: the page comes
+//! back, and `claim` drops what was done twice.
 
 pub mod config;
 
 mod claim;
 mod context;
 mod decision;
+mod erase;
 mod event;
 mod finish;
 mod ingest;
+mod job_progress;
+mod jobs;
+mod kept;
 mod page;
 mod read;
+mod replay;
 mod subscriptions;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::metrics;
-use adapters::redis::transport::RedisPort;
+use adapters::registry::TenantRevision;
 use aws_lambda_events::sqs::SqsBatchResponse;
+use domain::event::EventPage;
+use domain::job::JobPage;
 use domain::record::Ending;
 use domain::retry::REQUEUE_FLOOR;
 use domain::time::{Millis, whole_ms};
+use domain::work::Work;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use lambda_runtime::LambdaEvent;
 
 use crate::claim::{Claimed, claim};
 use crate::config::Config;
-use crate::context::Context;
-use crate::decision::{Decided, Decision};
+use crate::context::{Context, SHORTEST_WAIT};
+use crate::decision::{Decided, Decision, HeldClaim};
 use crate::finish::finish;
+use crate::job_progress::JobProgress;
+use crate::kept::keep;
 use crate::page::{Progress, fan_out};
 use crate::read::read;
 
+pub use crate::context::Clients;
 pub use crate::event::{Event, Received};
 pub use crate::subscriptions::Subscriptions;
 
 /// What a batch leaves for its continuations, its dead letters and its records.
 const FINISHING: Duration = Duration::from_secs(10);
-/// The first wait for a registry or a queue that failed. It doubles.
-const SHORTEST_WAIT: Duration = Duration::from_secs(5);
 /// The longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -56,14 +64,8 @@ pub struct Fanout {
 
 impl Fanout {
     /// A handler with these settings.
-    pub fn new(
-        config: &Config,
-        queue: Arc<dyn Queue>,
-        redis: Arc<dyn RedisPort>,
-        subscriptions: Subscriptions,
-        clock: Clock,
-    ) -> Self {
-        Self { context: Context::new(config, queue, redis, clock, subscriptions) }
+    pub fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
+        Self { context: Context::new(config, clients, clock) }
     }
 
     /// Answers one event of Lambda.
@@ -88,8 +90,9 @@ impl Fanout {
         let is_foreign = |(_, received): &(usize, &Received)| received.source == context.ingest_queue;
         let (foreign, own): (Vec<_>, Vec<_>) = records.iter().enumerate().partition(is_foreign);
         ingest::accept(context, &foreign, &mut decided).await;
-        let due = read(&own, now, &mut decided);
-        let claimed = claim(context, due, ends_at, &mut decided).await;
+        let read = read(&own, now, &mut decided);
+        let claimed = claim(context, read, ends_at, &mut decided).await;
+        keep(context, &claimed).await;
         decided.extend(join_all(claimed.into_iter().map(|next| catching(context, next, stop_at))).await);
         let mut kept = finish(context, decided).await;
 
@@ -112,15 +115,32 @@ async fn catching(context: &Context, next: Claimed, stop_at: Millis) -> Decided 
 
 /// Works on one page and decides what becomes of its message.
 async fn work_on(context: &Context, next: Claimed, stop_at: Millis) -> Decided {
-    let Claimed { record, page, claim, revision } = next;
+    let Claimed { record, work, claim, revision } = next;
+    let decision = match work {
+        Work::Event(page) => event(context, page, claim, revision, stop_at).await,
+        Work::Job(page) => job(context, page, claim, stop_at).await,
+        // None is read from this queue.
+        Work::Delivery(_) => Decision::Release(claim),
+    };
+    Decided { record, decision }
+}
+
+/// Works on one page of an event.
+async fn event(
+    context: &Context,
+    page: Box<EventPage>,
+    claim: HeldClaim,
+    revision: Option<TenantRevision>,
+    stop_at: Millis,
+) -> Decision {
     let progress = match revision {
-        Some(revision) => fan_out(context, &page, revision, stop_at).await,
+        Some(known) => fan_out(context, &page, known.revision, stop_at).await,
         None => Progress::failed(&page, "the registry of endpoints cannot be read"),
     };
     let Progress { after, matched, is_complete, failure, .. } = progress;
     let matched_so_far = page.matched.saturating_add(matched);
     if is_complete {
-        return Decided { record, decision: Decision::FannedOut { claim, page, matched: matched_so_far } };
+        return Decision::FannedOut { claim, page, matched: matched_so_far };
     }
     let has_moved = after != page.after;
     let due = failure.map(|_| context.clock.now().after(wait(if has_moved { 0 } else { page.waited })));
@@ -137,7 +157,20 @@ async fn work_on(context: &Context, next: Claimed, stop_at: Millis) -> Decided {
             (page.delayed(due), Ending::Parked { error, next_attempt_at: due })
         }
     };
-    Decided { record, decision: Decision::Continue { claim, successor: Box::new(successor), ending } }
+    Decision::Continue { claim, successor: Work::Event(Box::new(successor)), ending }
+}
+
+/// Works on one page of a job.
+async fn job(context: &Context, page: Box<JobPage>, claim: HeldClaim, stop_at: Millis) -> Decision {
+    let (successor, ending) = match jobs::work_on(context, &page, stop_at).await {
+        JobProgress::Done => return Decision::JobDone { claim, page },
+        JobProgress::Continues { job, due } => (page.continued(job, due), Ending::Continued { matched: 0 }),
+        JobProgress::Waits(why) => {
+            let due = context.clock.now().after(wait(page.waited));
+            (page.delayed(due), Ending::Parked { error: why.to_owned(), next_attempt_at: due })
+        }
+    };
+    Decision::Continue { claim, successor: Work::Job(Box::new(successor)), ending }
 }
 
 /// How long an event waits that had to wait so often before. A part of it is chance.

@@ -2,20 +2,29 @@
 
 use std::sync::Arc;
 
+use adapters::aws::dynamodb::Table;
+use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
 use adapters::process::Process;
-use fn_fanout::{Event, Fanout, Subscriptions, config};
+use fn_fanout::{Clients, Event, Fanout, Subscriptions, config};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let process = &Process::start("fanout", config::read)?;
     let (config, clock) = (&process.config, process.clock.clone());
-    let registry = RegistryTable::new(&config.account, config.registry_table.clone());
-    let queue = Sqs::new(&config.account, config.queues.clone());
-    let subscriptions = Subscriptions::new(Arc::new(registry));
-    let fanout = &Fanout::new(config, Arc::new(queue), process.redis(), subscriptions, clock);
+    let account = &config.account;
+    let registry = Arc::new(RegistryTable::new(account, config.registry_table.clone()));
+    let clients = Clients {
+        queue: Arc::new(Sqs::new(account, config.queues.clone())),
+        redis: process.redis(),
+        subscriptions: Subscriptions::new(Arc::clone(&registry) as _),
+        registry,
+        store: Arc::new(Table::new(account, config.dead_letter_table.clone(), config.dead_letter_life.as_secs())),
+        history: Arc::new(HistoryTable::new(account, config.history.table.clone())),
+    };
+    let fanout = &Fanout::new(config, clients, clock);
     let handler = service_fn(|event: LambdaEvent<Event>| process.observe(fanout.answer(event)));
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -1,9 +1,9 @@
 //! Reads each record of a batch by itself: what is due goes on, everything else is decided
 //! here.
 
-use domain::event::EventPage;
 use domain::message::Envelope;
 use domain::time::Millis;
+use domain::work::Work;
 
 use crate::decision::{Decided, Decision};
 use crate::event::Received;
@@ -12,32 +12,38 @@ use crate::event::Received;
 /// into the queue again.
 const MAX_MALFORMED: usize = 1_000_000;
 
-/// Reads a batch. Gives the pages that are due, each with its record of the batch.
-pub(crate) fn read(
-    records: &[(usize, &Received)],
-    now: Millis,
-    decided: &mut Vec<Decided>,
-) -> Vec<(usize, Box<EventPage>)> {
-    let mut due = Vec::new();
+/// What of a batch is work, each with its record of the batch.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// Pages of events and jobs that are due.
+    pub(crate) due: Vec<(usize, Work)>,
+    /// Those that are not. They go back to their queue unless they were erased.
+    pub(crate) waiting: Vec<(usize, Work)>,
+}
+
+/// Reads a batch.
+pub(crate) fn read(records: &[(usize, &Received)], now: Millis, decided: &mut Vec<Decided>) -> Read {
+    let mut read = Read::default();
     for (record, received) in records {
-        let decision = match Envelope::decode(&received.body) {
-            // The hop stays the same, because nothing was claimed.
-            Ok(Envelope::Event(page)) if page.due() > now => Decision::Wait(page),
-            Ok(Envelope::Event(page)) => {
-                due.push((*record, page));
-                continue;
-            }
-            Ok(Envelope::Deliver(_) | Envelope::LateOutcomes(_)) => malformed(received, "not an event"),
+        let work = match Envelope::decode(&received.body) {
+            Ok(Envelope::Event(page)) => Ok(Work::Event(page)),
+            Ok(Envelope::Job(page)) => Ok(Work::Job(page)),
+            Ok(Envelope::Deliver(_) | Envelope::LateOutcomes(_)) => Err(malformed(received, "no event and no job")),
             // While versions change, old and new consumers run side by side.
             Err(why) if why.is_newer_version() => {
                 tracing::warn!(message_id = %received.message_id, error = %why, outcome = "left", "left for a newer consumer");
-                Decision::Keep
+                Err(Decision::Keep)
             }
-            Err(why) => malformed(received, &why.to_string()),
+            Err(why) => Err(malformed(received, &why.to_string())),
         };
-        decided.push(Decided { record: *record, decision });
+        match work {
+            // The hop stays the same, because nothing was claimed.
+            Ok(work) if work.due() > now => read.waiting.push((*record, work)),
+            Ok(work) => read.due.push((*record, work)),
+            Err(decision) => decided.push(Decided { record: *record, decision }),
+        }
     }
-    due
+    read
 }
 
 /// A message that cannot be read.

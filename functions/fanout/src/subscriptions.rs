@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use adapters::metrics;
-use adapters::registry::{CardLists, CardPage, RegistryError};
+use adapters::registry::{CardLists, CardPage, RegistryError, TenantRevision};
 use domain::names::is_endpoint_id;
 use domain::subscription::Subscription;
 use domain::time::Millis;
@@ -153,7 +153,7 @@ impl Subscriptions {
     }
 
     /// The revisions of these tenants as they are now.
-    pub(crate) async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, Unreadable> {
+    pub(crate) async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, Unreadable> {
         if tenants.is_empty() {
             return Ok(Vec::new());
         }
@@ -215,8 +215,8 @@ mod tests {
 
     #[async_trait]
     impl CardLists for Lists {
-        async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
-            Ok(vec![1; tenants.len()])
+        async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
+            Ok(vec![TenantRevision { revision: 1, erased_before: None }; tenants.len()])
         }
 
         async fn list(&self, _: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
