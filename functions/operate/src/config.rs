@@ -5,7 +5,7 @@ use std::time::Duration;
 use adapters::aws::account::Account;
 use adapters::aws::sqs::QueueUrls;
 use adapters::config::reader::{Faulted, Reader};
-use adapters::config::{self, Lives};
+use adapters::config::{self, HistoryConfig, Lives};
 
 /// What `operate` needs.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub struct Config {
     pub table: String,
     /// How long a dead letter is kept.
     pub life: Duration,
+    /// The name of the table of endpoints.
+    pub registry_table: String,
+    /// Where the history is kept, and for how long.
+    pub history: HistoryConfig,
     /// How long deliveries and their records live.
     pub lives: Lives,
 }
@@ -32,6 +36,8 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         queues: config::queues(reader),
         table: config::dead_letter_table(reader),
         life: config::dead_letter_life(reader),
+        registry_table: config::registry_table(reader),
+        history: config::history(reader),
         lives: config::lives(reader),
     })
 }

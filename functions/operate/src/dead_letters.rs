@@ -17,12 +17,7 @@ use serde_json::{Value, json};
 
 use crate::Operate;
 use crate::known::with_known;
-use crate::request::{ORIGIN, REASONS, origin};
-
-/// Dead letters in a page, unless the request says otherwise.
-const PAGE: usize = 50;
-/// Most dead letters in a page.
-const MAX_PAGE: usize = 200;
+use crate::request::{MAX_PAGE, ORIGIN, PAGE, REASONS, origin};
 
 /// A dead letter in whole. Its payload's bytes are as the client wrote them.
 #[derive(Serialize)]

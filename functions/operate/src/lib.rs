@@ -7,11 +7,19 @@ pub mod config;
 mod breakers;
 mod dead_letters;
 mod deliveries;
+mod delivery_lists;
+mod erase;
 mod event_path;
 mod events;
+mod history;
 mod known;
+mod lives;
+mod recent;
 mod redrive;
+mod replay_path;
+mod replays;
 mod request;
+mod resend;
 mod standing;
 mod statuses;
 
@@ -21,20 +29,40 @@ use std::time::Duration;
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::dead_letter_store::DeadLetterStore;
+use adapters::history::History;
 use adapters::http::answer::{self, Problem};
 use adapters::redis::transport::RedisPort;
+use adapters::registry::Registry;
 use domain::status::Lifetimes;
 use lambda_http::Request;
 use lambda_http::http::{Method, Response, StatusCode};
 
 use crate::config::Config;
 use crate::event_path::EventPath;
+use crate::replay_path::ReplayPath;
+
+/// What `operate` works with.
+pub struct Clients {
+    /// Redis.
+    pub redis: Arc<dyn RedisPort>,
+    /// The store of dead letters.
+    pub store: Arc<dyn DeadLetterStore>,
+    /// The queues.
+    pub queue: Arc<dyn Queue>,
+    /// The table of history.
+    pub history: Arc<dyn History>,
+    /// The registry of endpoints.
+    pub registry: Arc<dyn Registry>,
+}
 
 /// The handler and what it works with.
 pub struct Operate {
     redis: Arc<dyn RedisPort>,
     store: Arc<dyn DeadLetterStore>,
     queue: Arc<dyn Queue>,
+    history: Arc<dyn History>,
+    registry: Arc<dyn Registry>,
+    history_life: Option<Duration>,
     clock: Clock,
     lifetimes: Lifetimes,
     deadline: Duration,
@@ -46,18 +74,15 @@ enum Id<'a> {
     DeadLetter(&'a str),
     Redrive(&'a str),
     Tenants(EventPath<'a>),
+    Replays(ReplayPath<'a>),
 }
 
 impl Operate {
     /// A handler with these settings.
-    pub fn new(
-        config: &Config,
-        redis: Arc<dyn RedisPort>,
-        store: Arc<dyn DeadLetterStore>,
-        queue: Arc<dyn Queue>,
-        clock: Clock,
-    ) -> Self {
-        Self { redis, store, queue, clock, lifetimes: config.lives.records, deadline: config.lives.deadline }
+    pub fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
+        let Clients { redis, store, queue, history, registry } = clients;
+        let (lifetimes, deadline, history_life) = (config.lives.records, config.lives.deadline, config.history.life);
+        Self { redis, store, queue, history, registry, history_life, clock, lifetimes, deadline }
     }
 
     /// Answers one request.
@@ -73,6 +98,8 @@ impl Operate {
         let ok = |body| answer::json(StatusCode::OK, &body, correlation_id);
         match (method, path) {
             (&Method::GET, "/webhook-statuses") => return self.statuses(query).await.map(ok),
+            (&Method::GET, "/deliveries/recent") => return self.recent_deliveries(query).await.map(ok),
+            (&Method::GET, "/metrics/recent") => return self.recent_metrics(query).await.map(ok),
             (&Method::GET, "/circuit-breakers") => return self.breakers(query).await.map(ok),
             (&Method::POST, "/circuit-breakers/reset") => {
                 return self.reset(request.body(), correlation_id).await.map(ok);
@@ -97,17 +124,68 @@ impl Operate {
                 let body = self.redrive_one(&request::dead_letter_id(id)?, correlation_id).await?;
                 Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
             }
-            (&Method::GET, Some(Id::Tenants(EventPath::Event { tenant, event }))) => {
-                self.event(tenant, event).await.map(ok)
+            (_, Some(Id::Tenants(named))) => self.of_tenant(request, named, correlation_id).await,
+            (&Method::POST, Some(Id::Replays(ReplayPath::Replays { tenant, endpoint }))) => {
+                let body = self.begin_replay(tenant, endpoint, request.body(), correlation_id).await?;
+                Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
             }
-            (&Method::GET, Some(Id::Tenants(EventPath::Delivery { tenant, event, endpoint }))) => {
-                self.delivery(tenant, event, endpoint).await.map(ok)
+            (&Method::GET, Some(Id::Replays(ReplayPath::Replay { tenant, replay }))) => {
+                self.replay(tenant, replay).await.map(ok)
             }
-            (method, _) => Err(match methods_of(path) {
-                Some(methods) => Problem::method_not_allowed(methods),
-                None => Problem::not_found(format!("There is no {method} {path}.")),
-            }),
+            (&Method::DELETE, Some(Id::Replays(ReplayPath::Replay { tenant, replay }))) => {
+                self.stop_replay(tenant, replay, correlation_id).await.map(ok)
+            }
+            _ => Err(refused(method, path)),
         }
+    }
+
+    /// Answers a request for what tenants were told.
+    async fn of_tenant(
+        &self,
+        request: &Request,
+        named: EventPath<'_>,
+        correlation_id: &str,
+    ) -> Result<Response<String>, Problem> {
+        let (method, path) = (request.method(), request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
+        let ok = |body| answer::json(StatusCode::OK, &body, correlation_id);
+        match (method.as_str(), named) {
+            ("GET", EventPath::Events { tenant }) => self.events(tenant, query).await.map(ok),
+            ("GET", EventPath::Event { tenant, event }) => {
+                let body = self.event(tenant, event).await?;
+                Ok(answer::json(StatusCode::OK, &body, correlation_id))
+            }
+            ("GET", EventPath::Deliveries { tenant, event }) => {
+                self.deliveries_of_event(tenant, event, query).await.map(ok)
+            }
+            ("GET", EventPath::Delivery { tenant, event, endpoint }) => {
+                self.delivery(tenant, event, endpoint, query).await.map(ok)
+            }
+            ("POST", EventPath::Resend { tenant, event, endpoint }) => {
+                let body = self.resend(tenant, event, endpoint, request.body(), correlation_id).await?;
+                Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
+            }
+            ("GET", EventPath::OfEndpoint { tenant, endpoint }) => {
+                self.deliveries_of_endpoint(tenant, endpoint, query).await.map(ok)
+            }
+            ("DELETE", EventPath::Payload { tenant, event }) => {
+                let body = self.erase_event(tenant, event, correlation_id).await?;
+                Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
+            }
+            ("DELETE", EventPath::Tenant { tenant }) => {
+                let body = self.erase_tenant(tenant, correlation_id).await?;
+                Ok(answer::json(StatusCode::ACCEPTED, &body, correlation_id))
+            }
+            _ => Err(refused(method, path)),
+        }
+    }
+}
+
+/// What is answered to a method that a path does not have, or on a path that is not there.
+fn refused(method: &Method, path: &str) -> Problem {
+    match methods_of(path) {
+        Some(methods) => Problem::method_not_allowed(methods),
+        None => Problem::not_found(format!("There is no {method} {path}.")),
     }
 }
 
@@ -118,6 +196,9 @@ fn named(path: &str) -> Option<Id<'_>> {
     }
     if let Some(path) = EventPath::of(path) {
         return Some(Id::Tenants(path));
+    }
+    if let Some(path) = ReplayPath::of(path) {
+        return Some(Id::Replays(path));
     }
     match path.strip_prefix("/dead-letters/")?.split_once('/') {
         None => Some(Id::DeadLetter(path.strip_prefix("/dead-letters/")?)),
@@ -130,17 +211,16 @@ fn named(path: &str) -> Option<Id<'_>> {
 fn methods_of(path: &str) -> Option<&'static str> {
     match path {
         "/webhooks" | "/webhooks/batch" | "/webhook-cleanup" | "/circuit-breakers/reset" => Some("POST"),
-        "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/event-types" | "/health" | "/metrics" => {
-            Some("GET")
-        }
+        "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/event-types" | "/health" | "/metrics"
+        | "/deliveries/recent" | "/metrics/recent" => Some("GET"),
         "/reseal" => Some("GET, POST"),
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
         path => match named(path) {
-            // An event may be called `batch`.
-            Some(Id::Tenants(EventPath::Event { event: "batch", .. })) => Some("GET, POST"),
-            Some(Id::Status(_) | Id::Tenants(_)) => Some("GET"),
+            Some(Id::Tenants(named)) => Some(named.methods()),
+            Some(Id::Status(_)) => Some("GET"),
             Some(Id::DeadLetter(_)) => Some("GET, DELETE"),
             Some(Id::Redrive(_)) => Some("POST"),
+            Some(Id::Replays(path)) => Some(path.methods()),
             None => methods_of_event_type(path).or_else(|| methods_of_tenants(path)),
         },
     }
@@ -156,10 +236,11 @@ fn methods_of_event_type(path: &str) -> Option<&'static str> {
 fn methods_of_tenants(path: &str) -> Option<&'static str> {
     let parts: Vec<&str> = path.strip_prefix("/tenants")?.split('/').collect();
     match parts[..] {
-        [""] | ["", _] | ["", _, "endpoints", _, "secret"] => Some("GET"),
+        [""] | ["", _, "endpoints", _, "secret"] => Some("GET"),
+        ["", _, "replays", _] => Some("DELETE, GET"),
         ["", _, "endpoints"] => Some("GET, POST"),
         ["", _, "endpoints", _] => Some("DELETE, GET, PATCH"),
-        ["", _, "endpoints", _, "rotate-secret" | "test"] | ["", _, "events"] => Some("POST"),
+        ["", _, "endpoints", _, "rotate-secret" | "test" | "replays"] => Some("POST"),
         _ => None,
     }
 }

@@ -86,7 +86,7 @@ impl Operate {
     /// Sends one again. Somebody else's redrive of it counts as this one's.
     pub(crate) async fn redrive_one(&self, id: &str, correlation_id: &str) -> Result<Value, Problem> {
         let Kept { letter, .. } = self.store.get(id).await.map_err(away)?.ok_or_else(unknown)?;
-        if letter.payload.is_none() {
+        if letter.payload.is_none() && letter.job.is_none() {
             return Err(Problem::conflict("This message could not be read, so there is nothing to send again."));
         }
         let now = self.clock.now();
@@ -219,8 +219,7 @@ impl Operate {
     /// A reserved dead letter with its message. One that cannot be written was never read.
     fn again(&self, letter: DeadLetter, due: Millis) -> Option<Again> {
         // An endpoint's schedule ends it, whatever that is by then.
-        let is_direct = letter.endpoint.is_none() && letter.event.is_none();
-        let life = if is_direct { self.deadline } else { LONGEST_LIFE };
+        let life = if letter.is_direct() { self.deadline } else { LONGEST_LIFE };
         let work = letter.redriven(due, due.after(life));
         if work.is_none() {
             tracing::error!(webhook_id = %letter.webhook_id, "a dead letter cannot be written as a message");
@@ -297,6 +296,7 @@ impl Operate {
                     let (group, sending) = match work {
                         Work::Delivery(message) => (retry_group(&message.delivery), &mut deliveries),
                         Work::Event(page) => (page.event.tenant.clone(), &mut events),
+                        Work::Job(page) => (page.tenant.clone(), &mut events),
                     };
                     sending.push((i, Outgoing::new(text, group, delay_s(now, work.not_before()))));
                 }

@@ -10,6 +10,10 @@ use lambda_http::Body;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+/// Entries in a page, unless the request says otherwise.
+pub(crate) const PAGE: usize = 50;
+/// Most entries in a page.
+pub(crate) const MAX_PAGE: usize = 200;
 /// What a status is, for a person.
 pub(crate) const STATUSES: &str = "must be pending, retrying, delivered or failed";
 /// What a reason is, for a person.
@@ -49,4 +53,13 @@ pub(crate) fn http_url(text: &str) -> Option<Url> {
 pub(crate) fn object<'a>(body: &'a Body, known: &[&str]) -> Result<ObjectReader<'a>, Problem> {
     let raw = body::json(body.as_ref())?;
     ObjectReader::open("", raw, known, "the request").map_err(Problem::invalid)
+}
+
+/// Reads the body of a request that says nothing: none, or an object without fields.
+pub(crate) fn empty(body: &Body) -> Result<(), Problem> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let faults = object(body, &[])?.finish();
+    if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
 }

@@ -1,11 +1,14 @@
 //! `GET /webhook-statuses` and `GET /webhook-statuses/{id}`.
 
+use adapters::history::{Direction, HistoryError, Part};
 use adapters::http::answer::Problem;
 use adapters::http::query::QueryString;
 use adapters::redis::indexes::{self, Entry, Finding, Kind, Order};
 use adapters::redis::query::{QueryError, Replies, Ticket, Trip};
 use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
+use domain::history::delivery::{DeliveryEnd, EndedDelivery};
+use domain::history::names;
 use domain::place::Place;
 use domain::record::Record;
 use domain::status::Status;
@@ -14,13 +17,13 @@ use serde_json::{Value, json};
 use strum::IntoEnumIterator as _;
 
 use crate::Operate;
+use crate::history;
 use crate::known::with_known;
-use crate::request::STATUSES;
+use crate::lives;
+use crate::request::{MAX_PAGE, PAGE, STATUSES};
 
-/// Records in a page, unless the request says otherwise.
-const PAGE: usize = 50;
-/// Most records in a page.
-const MAX_PAGE: usize = 200;
+/// Ends of one webhook that are looked at.
+const ENDS: usize = 20;
 
 /// What a page was made from: entries in order, and what their records say.
 struct Page {
@@ -51,21 +54,39 @@ impl Page {
 }
 
 impl Operate {
-    /// One record.
+    /// One record. What Redis no longer has may be in history.
     pub(crate) async fn status(&self, id: &str) -> Result<Value, Problem> {
+        match self.recorded_status(id).await {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => {
+                let unknown = || Problem::not_found("There is no webhook with this id, or its record has expired.");
+                self.past_status(id).await.map_err(|error| history::unreadable(&error))?.ok_or_else(unknown)
+            }
+            Err(problem) => self.past_status(id).await.ok().flatten().ok_or(problem),
+        }
+    }
+
+    async fn recorded_status(&self, id: &str) -> Result<Option<Value>, Problem> {
         let mut trip = Trip::default();
         let stored = trip.add(records::read(id));
         let entered = trip.add(indexes::entered_in(id));
         let mut replies = self.round_trip(trip).await?;
-        let stored = stored
-            .take(&mut replies)
-            .map_err(|error| unreadable(&error.into()))?
-            .filter(|stored| stored.record.is_shown())
-            .ok_or_else(|| Problem::not_found("There is no webhook with this id, or its record has expired."))?;
+        let stored = stored.take(&mut replies).map_err(|error| unreadable(&error.into()))?;
+        let Some(stored) = stored.filter(|stored| stored.record.is_shown()) else { return Ok(None) };
         if entered.take(&mut replies).is_ok_and(|entered| !entered.contains(&stored.record.status)) {
             self.enter_unlisted(id, &stored.record).await;
         }
-        Ok(view(id, &stored, self.clock.now()))
+        Ok(Some(view(id, &stored, self.clock.now())))
+    }
+
+    /// How it ended. The webhook that was accepted last under this id counts; of its ends,
+    /// delivered outranks every other.
+    async fn past_status(&self, id: &str) -> Result<Option<Value>, HistoryError> {
+        let newest = Part { direction: Direction::Backwards, limit: ENDS, ..Part::of(names::webhook(id)) };
+        let slice = self.history.part(&newest, self.clock.now()).await?;
+        let ends = slice.rows.iter().filter_map(history::read::<EndedDelivery>);
+        let last = ends.max_by_key(|end| (end.accepted_at, end.is_delivered(), end.hop));
+        Ok(last.map(|end| past(&end)))
     }
 
     /// Enters a record that stands in no listing: a Redis that was full, or restored from a
@@ -195,6 +216,37 @@ fn view(id: &str, stored: &StoredRecord, now: Millis) -> Value {
         ("error", record.error.as_ref().map(|error| json!(error))),
         ("next_attempt_at", record.next_attempt_at.map(|at| json!(at.to_string()))),
         ("duration_ms", record.duration_ms.map(|ms| json!(ms))),
+    ];
+    with_known(view, known)
+}
+
+/// The same of one that only history knows.
+fn past(end: &EndedDelivery) -> Value {
+    let reason = match end.result {
+        DeliveryEnd::Delivered => None,
+        DeliveryEnd::GivenUp(reason) => Some(reason),
+    };
+    let last = end.history.attempts.last();
+    let view = json!({
+        "webhook_id": end.webhook_id,
+        "status": lives::status_of(end.result),
+        "webhook_url": end.url,
+        "attempts": end.attempts,
+        "created_at": end.accepted_at.to_string(),
+        "updated_at": end.ended_at.to_string(),
+        "correlation_id": end.correlation_id,
+        "in_flight": false,
+        "from_history": true,
+        "history": lives::attempts(&end.history),
+        "history_count": end.history.count,
+    });
+    let known = [
+        ("event_type", end.event_type.as_ref().map(|kind| json!(kind))),
+        ("reason", reason.map(|reason| json!(reason))),
+        ("last_status_code", last.and_then(|last| last.code).map(|code| json!(code))),
+        ("error_class", last.and_then(|last| last.class).map(|class| json!(class))),
+        ("error", end.error.as_ref().map(|error| json!(error))),
+        ("duration_ms", last.map(|last| json!(last.ms))),
     ];
     with_known(view, known)
 }
