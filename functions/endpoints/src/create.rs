@@ -37,7 +37,10 @@ impl Endpoints {
                     return Ok(created(&card, &secret, correlation_id));
                 }
                 Written::UidTaken(other) => return Err(uid_taken(&other)),
-                Written::TooMany => return Err(too_many(self.max_endpoints)),
+                Written::TooMany => {
+                    self.refuse_erasing(&card.tenant).await?;
+                    return Err(too_many(self.max_endpoints));
+                }
                 // The id is taken, or whoever had the uid gave it back just now.
                 Written::Changed => {}
             }

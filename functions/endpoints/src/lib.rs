@@ -26,7 +26,7 @@ use adapters::http::answer::{self, Problem};
 use adapters::registry::Registry;
 use domain::webhook::Rules;
 use lambda_http::Request;
-use lambda_http::http::Response;
+use lambda_http::http::{Method, Response};
 
 use crate::config::Config;
 use crate::path::{Kind, Path};
@@ -72,6 +72,11 @@ impl Endpoints {
         let Some(path) = Path::of(path) else {
             return Err(Problem::not_found(format!("There is no {method} {path}.")));
         };
+        if *method != Method::GET
+            && let Some(tenant) = path.changed_tenant()
+        {
+            self.refuse_erasing(tenant).await?;
+        }
         match (path.kind, method.as_str()) {
             (Kind::Tenants, "GET") => self.tenants(query, correlation_id).await,
             (Kind::Tenant, "GET") => self.tenant(path.tenant()?, correlation_id).await,

@@ -74,6 +74,14 @@ impl<'a> Path<'a> {
         if faults.is_empty() { Ok(&self.first) } else { Err(Problem::invalid(faults)) }
     }
 
+    /// The tenant that a change of this would change, if its name is one.
+    pub(crate) fn changed_tenant(&self) -> Option<&str> {
+        match self.kind {
+            Kind::Tenants | Kind::Tenant | Kind::Reseal | Kind::EventTypes | Kind::EventType => None,
+            Kind::Endpoints | Kind::Endpoint | Kind::Secret | Kind::RotateSecret | Kind::Test => self.tenant().ok(),
+        }
+    }
+
     fn tenant_fault(&self) -> Option<Fault> {
         let wants = "must be 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen, and begin with a letter or a digit";
         (!is_tenant_or_operator(&self.first)).then(|| Fault::at("/tenant", wants))

@@ -38,7 +38,7 @@ impl Endpoints {
         match found.into_iter().next() {
             Some(CardFound::Card(card)) => Ok(card),
             Some(CardFound::Unreadable) => Err(Problem::unavailable("The card of this endpoint cannot be read.")),
-            Some(CardFound::Gone | CardFound::Missing) | None => Err(unknown()),
+            Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => Err(unknown()),
         }
     }
 
@@ -117,19 +117,31 @@ impl Endpoints {
         Ok(answer::json(StatusCode::OK, &json!({ "tenants": tenants, "next_cursor": next }), correlation_id))
     }
 
+    /// Refuses changes of a tenant that is being erased.
+    pub(crate) async fn refuse_erasing(&self, tenant: &str) -> Result<(), Problem> {
+        let known = self.registry.tenant(tenant).await.map_err(away)?;
+        if known.is_some_and(|known| known.is_erasing) {
+            return Err(Problem::conflict("The tenant is being erased. Try again when that is done."));
+        }
+        Ok(())
+    }
+
     /// One tenant.
     pub(crate) async fn tenant(&self, tenant: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
         let unknown =
             || Problem::not_found("There is no tenant of this name. A tenant exists once it has an endpoint.");
         let known = self.registry.tenant(tenant).await.map_err(away)?.ok_or_else(unknown)?;
         let state: &str = EndpointState::Enabled.into();
-        let body = json!({
+        let mut body = json!({
             "tenant": tenant,
             "endpoints": known.endpoints,
             // There is no other state yet.
             "by_state": { state: known.endpoints },
             "revision": known.revision,
         });
+        if let Some(before) = known.erased_before {
+            body["erasing"] = json!({ "before": before.to_string(), "done": !known.is_erasing });
+        }
         Ok(answer::json(StatusCode::OK, &body, correlation_id))
     }
 }

@@ -131,7 +131,7 @@ impl Endpoints {
             match found.into_iter().next() {
                 Some(CardFound::Card(card)) => before = card.as_ref().clone(),
                 Some(CardFound::Unreadable) => return Ok(Ended::Refused),
-                Some(CardFound::Gone | CardFound::Missing) | None => return Ok(Ended::Fine),
+                Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => return Ok(Ended::Fine),
             }
         }
         Err(overtaken())

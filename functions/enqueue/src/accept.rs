@@ -87,6 +87,8 @@ impl Names {
                 let event = &page.event;
                 Self::Event { tenant: event.tenant.clone(), id: event.id.clone(), webhook_id: event.webhook_id() }
             }
+            // Clients send none.
+            Work::Job(page) => Self::Webhook { id: page.record_id() },
         }
     }
 
@@ -174,7 +176,10 @@ fn receipt(names: Names, accepted: Accepted, correlation_id: &str) -> Result<Rec
             Ok(Receipt { names, status: Status::Pending, duplicate: false, correlation_id })
         }
         Accepted::Known { status, correlation_id } => Ok(Receipt { names, status, duplicate: true, correlation_id }),
-        Accepted::Conflict => Err(Problem::conflict(format!("This {field} was used with another body."))),
+        Accepted::Conflict => {
+            Err(Problem::conflict(format!("This {field} was used with another body, or its event was erased.")))
+        }
+        Accepted::Erasing => Err(Problem::conflict("The tenant is being erased. Try again when that is done.")),
         Accepted::Invalid(faults) => Err(Problem::invalid(faults)),
         Accepted::Refused => Err(Problem::invalid(Fault::at("", "the queue does not take this"))),
         Accepted::Unavailable => Err(Problem::unavailable(format!(
