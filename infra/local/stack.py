@@ -251,12 +251,13 @@ def deploy(endpoint, parameters):
 
 def set_ttl(endpoint, outputs):
     """Sets the TTL attributes of the tables. The local AWS ignores those of the template."""
-    tables = client("dynamodb", endpoint)
-    for name, resource in template.load()["Resources"].items():
-        if resource["Type"] == "AWS::DynamoDB::Table":
+    tables, ours = client("dynamodb", endpoint), template.load()
+    for output, of in ours["Outputs"].items():
+        resource = ours["Resources"].get(of["Value"].get("Ref"), {})
+        if resource.get("Type") == "AWS::DynamoDB::Table":
             attribute = resource["Properties"]["TimeToLiveSpecification"]["AttributeName"]
             wanted = {"AttributeName": attribute, "Enabled": True}
-            tables.update_time_to_live(TableName=outputs[name], TimeToLiveSpecification=wanted)
+            tables.update_time_to_live(TableName=outputs[output], TimeToLiveSpecification=wanted)
 
 
 def callers(endpoint, api_id):
@@ -323,6 +324,7 @@ def up(arguments):
         "INGEST_DEAD_LETTER_QUEUE_URL": outputs["IngestDeadLetterQueueUrl"],
         "DEAD_LETTER_TABLE": outputs["DeadLetterTable"],
         "REGISTRY_TABLE": outputs["RegistryTable"],
+        "HISTORY_TABLE": outputs["HistoryTableName"],
         "SIGNING_SECRETS": parameters["SigningSecrets"],
         "MASTER_KEYS": parameters["MasterKeys"],
         "STACK_NAME": STACK,

@@ -519,26 +519,31 @@ class Registry(unittest.TestCase):
         own = made(stack(**values), "AWS::IAM::Role")[f"{function}Role"]["Policies"]
         return [*shared_policy(**values), *(it for policy in own for it in policy["PolicyDocument"]["Statement"])]
 
-    def test_the_table_is_protected_and_its_rows_end(self):
-        table = made(stack(), "AWS::DynamoDB::Table")["RegistryTable"]
-        keys = [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]]
-        self.assertEqual(keys, [("pk", "HASH"), ("sk", "RANGE")])
-        self.assertEqual(table["BillingMode"], "PAY_PER_REQUEST")
-        self.assertIs(table["DeletionProtectionEnabled"], True)
-        self.assertIs(table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], True)
-        self.assertEqual(table["TimeToLiveSpecification"], {"AttributeName": "ttl", "Enabled": True})
-        self.assertEqual(table["SSESpecification"], {"SSEEnabled": True, "SSEType": "KMS"})
-        own_key = made(stack(KmsKeyArn=KEYS[0]), "AWS::DynamoDB::Table")["RegistryTable"]
-        self.assertEqual(own_key["SSESpecification"]["KMSMasterKeyId"], KEYS[0])
+    def test_the_tables_are_protected_and_their_rows_end(self):
+        for name in ("RegistryTable", "HistoryTable"):
+            with self.subTest(table=name):
+                table = made(stack(), "AWS::DynamoDB::Table")[name]
+                keys = [(key["AttributeName"], key["KeyType"]) for key in table["KeySchema"]]
+                self.assertEqual(keys, [("pk", "HASH"), ("sk", "RANGE")])
+                self.assertEqual(table["BillingMode"], "PAY_PER_REQUEST")
+                self.assertIs(table["DeletionProtectionEnabled"], True)
+                self.assertIs(table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], True)
+                self.assertEqual(table["TimeToLiveSpecification"], {"AttributeName": "ttl", "Enabled": True})
+                self.assertEqual(table["SSESpecification"], {"SSEEnabled": True, "SSEType": "KMS"})
+                own_key = made(stack(KmsKeyArn=KEYS[0]), "AWS::DynamoDB::Table")[name]
+                self.assertEqual(own_key["SSESpecification"]["KMSMasterKeyId"], KEYS[0])
 
-    def test_many_read_the_registry_and_endpoints_alone_writes_it(self):
+    def test_each_function_has_its_own_permissions_for_the_registry(self):
         table = f"arn:aws:dynamodb:{REGION}:123456789012:table/RegistryTable"
         reads = {f"dynamodb:{call}" for call in ("GetItem", "BatchGetItem", "Query")}
         writes = {f"dynamodb:{call}Item" for call in ("Put", "Update", "Delete")}
         rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect")}
         expected = {
-            "Enqueue": {"dynamodb:BatchGetItem"}, "Deliver": {"dynamodb:BatchGetItem"}, "Fanout": reads - {"dynamodb:GetItem"},
-            "Endpoints": reads | writes,
+            "Enqueue": {"dynamodb:BatchGetItem"}, "Deliver": {"dynamodb:BatchGetItem"},
+            # It deletes the endpoints of a tenant that is erased.
+            "Fanout": reads | writes, "Endpoints": reads | writes,
+            # It marks a tenant as erased.
+            "Operate": reads | {"dynamodb:UpdateItem"},
         }
         for function in self.FUNCTIONS:
             statements = self.statements(function)
@@ -596,6 +601,72 @@ class Registry(unittest.TestCase):
                   if metric == "ApproximateAgeOfOldestMessage"}
         queues = {f"{name}queue.queuename" for name in ("delivery", "retry", "event", "ingest")}
         self.assertEqual(by_age, queues)
+
+
+class History(unittest.TestCase):
+    TABLE = f"arn:aws:dynamodb:{REGION}:123456789012:table/HistoryTable"
+    # Nobody else has the table.
+    USERS = {"deliver", "fanout", "archive", "operate"}
+
+    def may(self, resource):
+        """What each function may do with a table or an index, without the functions that may do nothing."""
+        calls = ("GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem",
+                 "DeleteTable", "UpdateTable", "PartiQLSelect")
+        found = {}
+        for function in Registry.FUNCTIONS:
+            statements = Registry().statements(function)
+            found[function] = {call for call in calls if allows(statements, f"dynamodb:{call}", resource)}
+        return {function: calls for function, calls in found.items() if calls}
+
+    def test_the_deliveries_of_an_event_are_an_index(self):
+        table = made(stack(), "AWS::DynamoDB::Table")["HistoryTable"]
+        (index,) = table["GlobalSecondaryIndexes"]
+        keys = [(key["AttributeName"], key["KeyType"]) for key in index["KeySchema"]]
+        self.assertEqual((index["IndexName"], keys), ("by_event", [("event", "HASH"), ("event_place", "RANGE")]))
+        self.assertEqual(index["Projection"], {"ProjectionType": "ALL"})
+        types = {it["AttributeName"]: it["AttributeType"] for it in table["AttributeDefinitions"]}
+        self.assertEqual(types, dict.fromkeys(("pk", "sk", "event", "event_place"), "S"))
+
+    def test_each_function_may_do_with_history_what_it_must_and_no_more(self):
+        reads = {"GetItem", "BatchGetItem", "Query"}
+        self.assertEqual(self.may(self.TABLE), {
+            "Deliver": {"BatchWriteItem", "PutItem"}, "Archive": {"BatchWriteItem", "PutItem"},
+            "Fanout": reads | {"BatchWriteItem", "PutItem", "UpdateItem", "DeleteItem"},
+            "Operate": reads | {"PutItem", "UpdateItem"},
+        })
+        self.assertEqual(self.may(f"{self.TABLE}/index/by_event"), {"Fanout": {"Query"}, "Operate": {"Query"}})
+
+    def test_dead_letters_of_what_is_erased_are_erased_by_fanout(self):
+        may = self.may(f"arn:aws:dynamodb:{REGION}:123456789012:table/DeadLetterTable")
+        self.assertEqual(may["Fanout"], {"GetItem", "PutItem", "UpdateItem", "DeleteItem"})
+        fanout = dict(stack().environments())["fanout"]
+        self.assertEqual((fanout["DEAD_LETTER_TABLE"], fanout["TTL_DEAD_LETTER_S"]), ("DeadLetterTable", "2592000"))
+
+    def test_those_who_use_the_table_know_it_and_for_how_long(self):
+        environments = dict(stack(HistoryDays="3").environments())
+        days = {name: it["HISTORY_DAYS"] for name, it in environments.items() if "HISTORY_TABLE" in it}
+        self.assertEqual(days, dict.fromkeys(self.USERS, "3"))
+        self.assertEqual({name for name, it in environments.items() if "HISTORY_DAYS" in it}, self.USERS)
+
+    def test_history_may_be_kept_for_no_day_and_for_a_month(self):
+        template = parameters.load()
+        refused = lambda days: [*parameters.refused_by_cloudformation(template, {"HistoryDays": days})]
+        self.assertEqual(template["Parameters"]["HistoryDays"]["Default"], 7)
+        for days in ("0", "7", "30"):
+            self.assertEqual(refused(days), [], days)
+        for days in ("-1", "31", "x"):
+            self.assertTrue(refused(days), days)
+
+    def test_rows_that_the_table_refuses_for_a_quarter_of_an_hour_are_told(self):
+        alarm = made(nested("Alarms", WarningTopicArn="arn:w"), "AWS::CloudWatch::Alarm")["HistoryRowsRefused"]
+        told = (alarm["MetricName"], alarm["Statistic"], alarm["Threshold"])
+        self.assertEqual(told, ("history_rows_refused_total", "Sum", 0))
+        self.assertEqual(alarm["EvaluationPeriods"] * alarm["Period"], 15 * 60)
+        self.assertNotIn("DatapointsToAlarm", alarm)
+        self.assertEqual(alarm["AlarmActions"], ["arn:w"])
+
+    def test_the_output_names_the_table(self):
+        self.assertEqual(stack().output("HistoryTableName"), "HistoryTable")
 
 
 class Events(unittest.TestCase):
@@ -788,6 +859,25 @@ class Routes(unittest.TestCase):
                       contract.replace(head, f"    EventId: {{}}\n{head}")):
             with self.assertRaisesRegex(yaml.constructor.ConstructorError, "stands twice"):
                 yaml.load(twice, parameters.Loader)
+
+    def test_history_and_what_changes_it_is_served_by_operate(self):
+        tenant, operate = "/tenants/{tenant}", {"Fn::Sub": "integrations/${OperateIntegration}"}
+        event, endpoint = f"{tenant}/events/{{event}}", f"{tenant}/endpoints/{{endpoint}}"
+        targets = {it["RouteKey"]: it["Target"] for it in self.routes().values()}
+        for key in (
+            f"GET {tenant}/events", f"GET {event}/deliveries", f"GET {event}/deliveries/{{endpoint}}",
+            f"POST {event}/deliveries/{{endpoint}}/resend", f"GET {endpoint}/deliveries", "GET /deliveries/recent",
+            "GET /metrics/recent", f"POST {endpoint}/replays", f"GET {tenant}/replays/{{replay}}",
+            f"DELETE {tenant}/replays/{{replay}}", f"DELETE {event}/payload", f"DELETE {tenant}",
+        ):
+            self.assertEqual(targets.get(key), operate, key)
+        # The same paths with other methods.
+        self.assertEqual(targets[f"POST {tenant}/events"], {"Fn::Sub": "integrations/${EnqueueIntegration}"})
+        self.assertEqual(targets[f"GET {tenant}"], {"Fn::Sub": "integrations/${EndpointsIntegration}"})
+
+    def test_there_is_room_for_as_many_routes_again(self):
+        # A gateway has 300.
+        self.assertLessEqual(2 * len(self.routes()), 150)
 
     def test_each_route_is_one_of_a_kind_and_asks_who_calls(self):
         routes = self.routes()
