@@ -9,6 +9,8 @@ pub mod client;
 pub mod contract;
 pub mod endpoints;
 pub mod endpoints_world;
+pub mod history_model;
+pub mod history_rows;
 pub mod logs;
 pub mod peer;
 pub mod process;

@@ -1,12 +1,12 @@
 //! A model of the registry in memory. It passes the same contract test as the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use adapters::registry::{
-    CardFound, CardLists, CardPage, Cards, Catalogued, EndpointKey, EventTypePage, EventTypes, Registry, RegistryError,
-    Resealing, Tenant, TenantPage, Written,
+    CardFound, CardLists, CardPage, Cards, Catalogued, EndpointKey, ErasedPart, EventTypePage, EventTypes, Registry,
+    RegistryError, Resealing, Tenant, TenantPage, TenantRevision, Written,
 };
 use async_trait::async_trait;
 use domain::endpoint::Card;
@@ -22,6 +22,10 @@ struct Items {
     cards: BTreeMap<Key, String>,
     uids: BTreeMap<Key, String>,
     tombstones: BTreeMap<Key, Millis>,
+    /// Tombstones of endpoints that were erased.
+    erased: BTreeSet<Key>,
+    /// Tenants that are in no list: they were erased, or never had an endpoint.
+    unlisted: BTreeSet<String>,
     tenants: BTreeMap<String, Tenant>,
     resealing: Option<Resealing>,
     /// Definitions as text, by name, with their times.
@@ -184,6 +188,7 @@ impl Cards for RegistryModel {
             Ok(match items.card(&key)? {
                 Some(card) if is_at_home(&card) => CardFound::Card(Arc::new(card)),
                 Some(_) => CardFound::Unreadable,
+                None if items.erased.contains(&key) => CardFound::Erased,
                 None if items.tombstones.contains_key(&key) => CardFound::Gone,
                 None => CardFound::Missing,
             })
@@ -194,9 +199,12 @@ impl Cards for RegistryModel {
 
 #[async_trait]
 impl CardLists for RegistryModel {
-    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
         let items = self.items()?;
-        let revision = |tenant| items.tenants.get(tenant).map_or(0, |tenant| tenant.revision);
+        let revision = |tenant| {
+            let Tenant { revision, erased_before, .. } = items.tenants.get(tenant).copied().unwrap_or_default();
+            TenantRevision { revision, erased_before }
+        };
         Ok(tenants.iter().map(revision).collect())
     }
 
@@ -231,10 +239,11 @@ impl Registry for RegistryModel {
             return Ok(Written::UidTaken(owner));
         }
         let tenant = items.tenants.get(&card.tenant).copied().unwrap_or_default();
-        if tenant.endpoints >= most {
+        if tenant.endpoints >= most || tenant.is_erasing {
             return Ok(Written::TooMany);
         }
-        let tenant = Tenant { revision: tenant.revision + 1, endpoints: tenant.endpoints + 1 };
+        let tenant = Tenant { revision: tenant.revision + 1, endpoints: tenant.endpoints + 1, ..tenant };
+        items.unlisted.remove(&card.tenant);
         items.tenants.insert(card.tenant.clone(), tenant);
         items.put(card);
         Ok(Written::Done)
@@ -289,12 +298,67 @@ impl Registry for RegistryModel {
 
     async fn tenants(&self, after: Option<&str>, limit: usize) -> Result<TenantPage, RegistryError> {
         let items = self.items()?;
-        let names = items.tenants.keys().filter(|name| after.is_none_or(|after| &***name > after));
+        let names = items.tenants.keys().filter(|name| !items.unlisted.contains(*name));
+        let names = names.filter(|name| after.is_none_or(|after| &***name > after));
         let mut tenants: Vec<String> = names.take(limit + 1).cloned().collect();
         let goes_on = tenants.len() > limit;
         tenants.truncate(limit);
         let next = tenants.last().filter(|_| goes_on).cloned();
         Ok(TenantPage { tenants, next })
+    }
+
+    async fn begin_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
+        let mut items = self.items()?;
+        if !items.tenants.contains_key(tenant) {
+            items.unlisted.insert(tenant.to_owned());
+        }
+        let known = items.tenants.entry(tenant.to_owned()).or_default();
+        if known.erased_before.is_none_or(|earlier| earlier <= before) {
+            (known.erased_before, known.is_erasing) = (Some(before), true);
+            known.revision += 1;
+        }
+        Ok(())
+    }
+
+    async fn erase_part(
+        &self,
+        tenant: &str,
+        before: Millis,
+        after: Option<&str>,
+        now: Millis,
+    ) -> Result<ErasedPart, RegistryError> {
+        let mut items = self.items()?;
+        let follows = |key: &&Key| key.0 == tenant && after.is_none_or(|after| key.1.as_str() > after);
+        let ids: BTreeSet<String> =
+            items.cards.keys().chain(items.tombstones.keys()).filter(follows).map(|key| key.1.clone()).collect();
+        let mut part = ErasedPart::default();
+        for id in ids.iter().take(10) {
+            let key = key(tenant, id);
+            if items.card(&key).ok().flatten().is_some_and(|card| card.created_at > before) {
+                continue;
+            }
+            items.cards.remove(&key);
+            items.uids.retain(|(of, _), owner| of != tenant || owner != id);
+            items.tombstones.insert(key.clone(), now);
+            items.erased.insert(key);
+            part.endpoints.push(id.clone());
+        }
+        part.next = ids.iter().take(10).next_back().filter(|_| ids.len() > 10).cloned();
+        Ok(part)
+    }
+
+    async fn end_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
+        let mut items = self.items()?;
+        if let Some(known) = items.tenants.get_mut(tenant)
+            && known.erased_before == Some(before)
+            && known.is_erasing
+        {
+            known.is_erasing = false;
+            known.endpoints = 0;
+            known.revision += 1;
+            items.unlisted.insert(tenant.to_owned());
+        }
+        Ok(())
     }
 
     async fn resealing(&self) -> Result<Option<Resealing>, RegistryError> {

@@ -7,6 +7,7 @@
 mod books;
 mod events;
 mod gate;
+mod history;
 mod marks;
 mod registry;
 mod starts;
@@ -30,9 +31,11 @@ use tokio::task::JoinHandle;
 pub use self::books::Tally;
 use self::books::{Books, Client, ENDPOINTS, Promises, Temper};
 use self::gate::{Eventual, Gate, Permit, Point, Port};
+use self::history::Kept;
 use self::marks::{Archive, Carried, carried};
 use self::registry::Endpoint;
 use self::starts::WarmFanout;
+use crate::history_model::HistoryModel;
 use crate::redis_server::Server;
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::{SqsModel, Taken};
@@ -48,7 +51,7 @@ pub struct Weather {
     pub duplicate: f64,
     /// A command is done twice, because a client sends it again.
     pub resend: f64,
-    /// A send fails, or seems to fail although it was done.
+    /// A queue or history takes nothing or not everything, or seems not to although it did.
     pub send: f64,
     /// Redis is not reachable for a while.
     pub away: f64,
@@ -129,6 +132,7 @@ pub struct Simulation {
     queues: SqsModel,
     store: StoreModel,
     registry: RegistryModel,
+    history: HistoryModel,
     endpoints: Vec<Endpoint>,
     /// When the registry is whole again.
     registry_away_until: Option<usize>,
@@ -141,8 +145,8 @@ pub struct Simulation {
     processes: Vec<Process>,
     /// Clients that still want something accepted.
     wanting: Vec<Client>,
-    /// Whether fan-outs die more often than others, in this run.
-    kills_fanouts: bool,
+    /// The queue whose consumers die more often than others, in this run.
+    deadly: Option<QueueName>,
     /// How often clients still post an id again after its record is gone.
     posts_again: usize,
     /// Whether an operator removes what is finished, in this run.
@@ -197,11 +201,16 @@ impl Simulation {
             }),
             warm_fanouts: std::array::from_fn(|_| None),
             registry,
+            history: HistoryModel::default(),
             endpoints: Vec::new(),
             registry_away_until: None,
             wanting,
             cleans: rng.u8(0..3) == 0,
-            kills_fanouts: rng.u8(0..8) == 0,
+            deadly: match rng.u8(0..10) {
+                0..3 => Some(QueueName::Event),
+                3 => Some(QueueName::Delivery),
+                _ => None,
+            },
             posts_again: if weather.is_calm() { 0 } else { 3 },
             processes: Vec::new(),
             started: 0,
@@ -357,11 +366,14 @@ impl Simulation {
             Point::AfterRoundTrip => (weather.resend, Permit::Again),
             Point::AfterPost => (weather.resend / 2.0, Permit::Fail),
             Point::BeforeCards | Point::AfterCards => (weather.registry * 2.0, Permit::Fail),
+            Point::BeforeRows if self.rng.bool() => (weather.send, Permit::Partly),
+            Point::BeforeRows | Point::AfterRows => (weather.send, Permit::Fail),
             Point::BeforeRoundTrip | Point::BeforePost | Point::BeforeFile | Point::AfterFile => (0.0, Permit::Go),
         };
         let permit = if self.chance(chance) { happens } else { Permit::Go };
         match (permit, point) {
             (Permit::Fail, Point::BeforeSend) => self.books.count("send failed"),
+            (Permit::Fail | Permit::Partly, Point::BeforeRows | Point::AfterRows) => {}
             (Permit::Partly, _) => self.books.count("send failed in part"),
             (Permit::Fail, Point::AfterSend) => self.books.count("send ambiguous"),
             (Permit::Fail, _) => self.books.count("answer lost"),
@@ -372,11 +384,14 @@ impl Simulation {
         self.quiet().await;
     }
 
-    /// How much sooner than others a process dies: in some runs, fan-outs hardly live.
+    /// How much sooner than others a process dies: in some runs, the consumers of one queue
+    /// hardly live.
     fn frailty(&self, process: usize) -> f64 {
-        let is_fanout =
-            |other: &Process| other.number == process && matches!(other.kind, Kind::Consumer(QueueName::Event, _));
-        if self.kills_fanouts && self.processes.iter().any(is_fanout) { 8.0 } else { 1.0 }
+        let is_frail = |other: &Process| match other.kind {
+            Kind::Consumer(queue_name, _) => other.number == process && self.deadly == Some(queue_name),
+            Kind::Client(_) | Kind::Redrive(_) | Kind::Cleanup => false,
+        };
+        if self.processes.iter().any(is_frail) { 4.0 } else { 1.0 }
     }
 
     /// Waits until every process stands at a gate or has ended.
@@ -499,6 +514,7 @@ impl Simulation {
             queues: self.queues.clone(),
             store: self.store.clone(),
             registry: self.registry.clone(),
+            history: self.history.clone(),
             clock: self.clock.clone(),
             part: ENDPOINTS,
         }
@@ -537,13 +553,21 @@ impl Simulation {
         self.store.each(|letter, _| letter.reason.iter().for_each(|reason| self.books.count(reason.as_str())));
         let archive = Archive::of(&self.store);
         let Promises { deliveries, events } = self.books.promises();
+        let kept = self.kept();
         for (delivery, id) in deliveries {
+            self.books.check_kept(delivery, kept.of_delivery(&id), &archive);
             self.books.check_status(delivery, self.field(&id, "status").as_deref(), &archive);
         }
         for (event, id) in events {
+            self.books.check_event_kept(event, kept.has_event(&id));
             let matched = self.field(&id, "matched").and_then(|matched| matched.parse().ok());
             self.books.check_event(event, self.field(&id, "status").as_deref(), matched, &archive);
         }
+    }
+
+    /// What history has of deliveries and events.
+    fn kept(&self) -> Kept {
+        Kept::of(&self.history.all())
     }
 
     /// A field of a record.

@@ -37,6 +37,7 @@ use strum::IntoEnumIterator as _;
 
 use crate::contract;
 use crate::endpoints::TENANT;
+use crate::history_model::HistoryModel;
 use crate::receiver::Receiver;
 use crate::redis_server::RedisServer;
 use crate::registry_model::RegistryModel;
@@ -93,6 +94,8 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("TTL_DEAD_LETTER_S", "2592000"),
         ("DEAD_LETTER_TABLE", "dead-letters"),
         ("REGISTRY_TABLE", "registry"),
+        ("HISTORY_TABLE", "history"),
+        ("HISTORY_DAYS", "7"),
         ("INGEST_QUEUE_ARN", INGEST_QUEUE),
         ("INGEST_DEAD_LETTER_QUEUE_ARN", INGEST_DEAD_LETTER_QUEUE),
         ("INGEST_TENANT", "default"),
@@ -200,6 +203,8 @@ pub struct World {
     pub store: StoreModel,
     /// Its endpoints.
     pub registry: RegistryModel,
+    /// Its history.
+    pub history: HistoryModel,
     counted_redis: Arc<CountedRedis>,
     leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
@@ -240,6 +245,7 @@ impl World {
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
         let store = StoreModel::default();
         let registry = RegistryModel::default();
+        let history = HistoryModel::default();
         let inner = Redis::open(redis, clock.clone()).unwrap();
         let counted_redis = Arc::new(CountedRedis { inner, round_trips: AtomicUsize::new(0) });
         let redis: Arc<dyn RedisPort> = Arc::clone(&counted_redis) as _;
@@ -262,9 +268,14 @@ impl World {
             ),
             fanout: Fanout::new(
                 &fanout,
-                Arc::clone(&queue),
-                Arc::clone(&redis),
-                Subscriptions::new(Arc::new(registry.clone())),
+                fn_fanout::Clients {
+                    queue: Arc::clone(&queue),
+                    redis: Arc::clone(&redis),
+                    subscriptions: Subscriptions::new(Arc::new(registry.clone())),
+                    registry: Arc::new(registry.clone()),
+                    store: Arc::new(store.clone()),
+                    history: Arc::new(history.clone()),
+                },
                 clock.clone(),
             ),
             deliver: Deliver::new(
@@ -273,10 +284,27 @@ impl World {
                 Arc::clone(&redis),
                 client,
                 cards(Arc::new(registry.clone())),
+                Arc::new(history.clone()),
                 clock.clone(),
             ),
-            archivist: Archivist::new(&archive, Arc::clone(&redis), Arc::new(store.clone()), clock.clone()),
-            operate: Operate::new(&operate, Arc::clone(&redis), Arc::new(store.clone()), queue, clock.clone()),
+            archivist: Archivist::new(
+                &archive,
+                Arc::clone(&redis),
+                Arc::new(store.clone()),
+                Arc::new(history.clone()),
+                clock.clone(),
+            ),
+            operate: Operate::new(
+                &operate,
+                fn_operate::Clients {
+                    redis: Arc::clone(&redis),
+                    store: Arc::new(store.clone()),
+                    queue,
+                    history: Arc::new(history.clone()),
+                    registry: Arc::new(registry.clone()),
+                },
+                clock.clone(),
+            ),
             cleanup: Cleanup::new(&cleanup, Arc::clone(&redis), clock.clone()),
             metrics: Metrics::new(
                 Arc::clone(&redis),
@@ -290,6 +318,7 @@ impl World {
             redis: server,
             store,
             registry,
+            history,
             counted_redis,
             queues,
             clock,
@@ -361,6 +390,15 @@ impl World {
     /// # Panics
     /// When the answer is not as the contract says.
     pub async fn send(&self, request: Request) -> (u16, Value) {
+        let (status, body) = self.send_for_text(request).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    /// The same, with the answer as it is written.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn send_for_text(&self, request: Request) -> (u16, String) {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = match (method.as_str(), path.as_str()) {
             ("POST", "/webhooks" | "/webhooks/batch") => self.enqueue.handle(request).await,
@@ -373,7 +411,7 @@ impl World {
         let (status, body) = (response.status().as_u16(), response.body());
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
         contract::check(method.as_str(), &path, status, kind, body);
-        (status, serde_json::from_str(body).unwrap_or_default())
+        (status, response.into_body())
     }
 
     /// The text that Prometheus gets.
@@ -406,7 +444,8 @@ impl World {
         let client = receiver_client(&config, &self.clock);
         let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
         let cards = cards(Arc::new(self.registry.clone()));
-        self.deliver = Deliver::new(&config, queue, redis, client, cards, self.clock.clone());
+        let history = Arc::new(self.history.clone());
+        self.deliver = Deliver::new(&config, queue, redis, client, cards, history, self.clock.clone());
     }
 
     /// From now on `deliver` reads cards there, and knows none.
@@ -418,7 +457,8 @@ impl World {
         let config = environment.read(fn_deliver::config::read).unwrap();
         let client = receiver_client(&config, &self.clock);
         let (queue, redis) = (Arc::new(self.queues.clone()), Arc::clone(&self.counted_redis));
-        self.deliver = Deliver::new(&config, queue, redis, client, cards(registry), self.clock.clone());
+        let history = Arc::new(self.history.clone());
+        self.deliver = Deliver::new(&config, queue, redis, client, cards(registry), history, self.clock.clone());
     }
 
     /// Gives messages of a work queue to `deliver`, and deletes what it does not keep, as
@@ -476,8 +516,15 @@ impl World {
         let mut config = environment.read(fn_fanout::config::read).unwrap();
         config.pages.cards = cards;
         let lists: Arc<dyn CardLists> = Arc::new(self.registry.clone());
-        let redis = Arc::clone(&self.counted_redis);
-        self.fanout = Fanout::new(&config, queue, redis, Subscriptions::new(lists), self.clock.clone());
+        let clients = fn_fanout::Clients {
+            queue,
+            redis: Arc::clone(&self.counted_redis) as _,
+            subscriptions: Subscriptions::new(lists),
+            registry: Arc::new(self.registry.clone()),
+            store: Arc::new(self.store.clone()),
+            history: Arc::new(self.history.clone()),
+        };
+        self.fanout = Fanout::new(&config, clients, self.clock.clone());
     }
 
     /// Posts an event of the tests' tenant and gives the answer.

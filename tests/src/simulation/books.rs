@@ -2,14 +2,17 @@
 //! got, and which rules were broken. `events` has the part about events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adapters::aws::sqs::{Outgoing, QueueName};
 use adapters::receiver_client::ReceiverCall;
+use adapters::redis::records;
 use adapters::redis::transport::Call;
 use bytes::Bytes;
-use domain::identity::delivery_id;
+use domain::history::delivery::EndedDelivery;
+use domain::identity::{delivery_id, event_record_id};
 use domain::message::Envelope;
 use domain::outcome::Answer;
 use domain::time::Millis;
@@ -17,6 +20,7 @@ use fastrand::Rng;
 use redis::Value;
 
 use super::events::{Events, Presence};
+use super::history::{deliveries_in, may_answer};
 use super::marks::{Archive, Carried, DeliveryName, called, carried, webhook_payload};
 use super::{Weather, tempers};
 use crate::endpoints::endpoint_id;
@@ -24,6 +28,8 @@ use crate::world::BEGINNING;
 
 /// How many endpoints there are.
 pub(crate) const ENDPOINTS: usize = 6;
+/// How long the record of what was delivered lives: `TTL_DELIVERED_S`.
+const DELIVERED: Duration = Duration::from_secs(1800);
 /// How many receivers there are.
 const DESTINATIONS: usize = 3;
 
@@ -128,8 +134,12 @@ struct KnownDelivery {
     temper: Temper,
     /// How often its receiver said 200.
     got: u32,
+    /// When it did last.
+    got_at: Option<Millis>,
     /// How often it had before its present life.
     got_before: u32,
+    /// How often it had when its event was posted for the present life of that.
+    got_by_then: u32,
     /// Budgets that it may spend: one for each life and each redrive.
     budgets: u32,
     calls: u32,
@@ -137,6 +147,11 @@ struct KnownDelivery {
     excuses: u32,
     /// Whether an outcome of it reached neither Redis nor the queue.
     unrecorded: bool,
+    /// Whether a row of it reached neither history nor the queue.
+    unkept: bool,
+    /// Whether an operator may have removed its record. Then older messages of it are not known
+    /// as such any more.
+    is_removed: bool,
     /// Processes that are calling its receiver now, once for each call.
     live: Vec<usize>,
 }
@@ -147,11 +162,15 @@ impl KnownDelivery {
             promise: Promise::new(id, expires_at),
             temper: tempers()[rng.usize(0..tempers().len())],
             got: 0,
+            got_at: None,
             got_before: 0,
+            got_by_then: 0,
             budgets: 0,
             calls: 0,
             excuses: 0,
             unrecorded: false,
+            unkept: false,
+            is_removed: false,
             live: Vec::new(),
         }
     }
@@ -171,13 +190,16 @@ struct State {
     /// Processes whose probe is out, by breaker.
     probing: BTreeMap<String, BTreeSet<(usize, String)>>,
     fault: Option<String>,
-    /// Whether an operator removed what was finished.
-    cleaned: bool,
 }
 
 impl State {
     fn of(&mut self, delivery: DeliveryName) -> Option<&mut KnownDelivery> {
         self.deliveries.get_mut(&delivery)
+    }
+
+    /// The deliveries of an event.
+    fn of_event(&mut self, event: usize) -> impl Iterator<Item = (&DeliveryName, &mut KnownDelivery)> {
+        self.deliveries.range_mut(of_event(event))
     }
 
     fn promise(&mut self, client: Client) -> &mut Promise {
@@ -215,6 +237,8 @@ pub(crate) struct Books {
     state: Mutex<State>,
     redis_is_sound: bool,
     redis_keeps: bool,
+    /// Whether processes die.
+    is_deadly: bool,
 }
 
 /// What clients were promised: what each record is named by.
@@ -235,7 +259,7 @@ impl Books {
             deliveries.insert(DeliveryName::Webhook(n), KnownDelivery::new(rng, id, expires_at));
         }
         let posted = clients.iter().filter(|client| matches!(client, Client::Event(_))).count();
-        let events = Events::new(rng, posted, weather.redis_keeps());
+        let events = Events::new(rng, posted, weather);
         for (event, known) in events.known.iter().enumerate() {
             for endpoint in 0..ENDPOINTS {
                 let id = delivery_id(&known.promise.id, &endpoint_id(endpoint), None);
@@ -251,12 +275,12 @@ impl Books {
             holding: BTreeMap::new(),
             probing: BTreeMap::new(),
             fault: None,
-            cleaned: false,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             redis_is_sound: weather.redis_is_sound(),
             redis_keeps: weather.redis_keeps(),
+            is_deadly: weather.crash > 0.0,
         })
     }
 
@@ -279,15 +303,14 @@ impl Books {
     /// The JSON that a client sends.
     pub(crate) fn request(&self, client: Client) -> String {
         let mut state = self.state.lock().unwrap();
-        let cleaned = state.cleaned;
         let n = match client {
             Client::Webhook(n) => n,
             Client::Event(event) => return state.events.request(event),
         };
         let found = state.webhook(n);
         found.promise.asked += 1;
-        // A request that is repeated after a cleanup is a delivery of its own.
-        found.budgets += u32::from(found.promise.asked == 1 || found.promise.again || cleaned);
+        // A request that is repeated after its record was removed is a delivery of its own.
+        found.budgets += u32::from(found.promise.asked == 1 || found.promise.again || found.is_removed);
         let Promise { id, expires_at, .. } = &found.promise;
         let expires_at = expires_at.map(|at| format!(",\"expires_at\":\"{at}\"")).unwrap_or_default();
         format!(
@@ -359,22 +382,25 @@ impl Books {
                 // A late 2xx of an earlier life may still be recorded, and is a fact.
                 found.got_before = if self.redis_is_sound { found.got } else { 0 };
             }
-            Client::Event(event) => state.events.lives_again(event, now),
+            Client::Event(event) => {
+                state.events.lives_again(event, now);
+                state.of_event(event).for_each(|(_, delivery)| delivery.got_by_then = delivery.got);
+            }
         }
     }
 
-    /// An operator wants a dead letter sent again.
-    pub(crate) fn may_redrive(&self, what: Carried) {
+    /// An operator wants a dead letter sent again, whose record may have ended.
+    pub(crate) fn may_redrive(&self, what: Carried, is_forgotten: bool) {
         let mut state = self.state.lock().unwrap();
         match what {
             Carried::Delivery(delivery) => state.of(delivery).unwrap().budgets += 1,
             Carried::Page(event) => {
                 state.events.may_double(event);
+                if is_forgotten {
+                    state.events.is_forgotten(event);
+                }
                 // A page may be repeated after the records of its deliveries have ended.
-                let of_event =
-                    |name: &DeliveryName| matches!(name, DeliveryName::OfEvent { event: of, .. } if *of == event);
-                let deliveries = state.deliveries.iter_mut().filter(|(name, _)| of_event(name));
-                deliveries.for_each(|(_, delivery)| delivery.budgets += 1);
+                state.of_event(event).for_each(|(_, delivery)| delivery.budgets += 1);
             }
         }
     }
@@ -404,9 +430,7 @@ impl Books {
             }
         }
         for event in state.events.finished(archive) {
-            let of_event =
-                |name: &DeliveryName| matches!(name, DeliveryName::OfEvent { event: of, .. } if *of == event);
-            let mut deliveries = state.deliveries.iter().filter(|(name, _)| of_event(name));
+            let mut deliveries = state.deliveries.range(of_event(event));
             if deliveries.all(|(name, delivery)| !delivery.promise.accepted || is_done(name, delivery)) {
                 finished.push(Client::Event(event));
             }
@@ -423,11 +447,6 @@ impl Books {
         }
     }
 
-    /// An operator removes what is finished.
-    pub(crate) fn cleans(&self) {
-        self.state.lock().unwrap().cleaned = true;
-    }
-
     /// The registry has this of an endpoint now.
     pub(crate) fn registry_has(&self, endpoint: usize, presence: Presence, wish: usize) {
         self.state.lock().unwrap().events.registry_has(endpoint, presence, wish);
@@ -435,8 +454,16 @@ impl Books {
 
     /// A process took these messages.
     pub(crate) fn took<'t>(&self, process: usize, bodies: impl Iterator<Item = &'t str>) {
-        let holding = bodies.filter_map(carried).collect();
-        self.state.lock().unwrap().holding.insert(process, holding);
+        let mut state = self.state.lock().unwrap();
+        for body in bodies {
+            let Some(of) = carried(body) else { continue };
+            state.holding.entry(process).or_default().push(of);
+            if let (Carried::Page(event), Ok(Envelope::Event(page))) =
+                (of, Envelope::decode(&Bytes::from(body.to_owned())))
+            {
+                state.events.took(process, event, page);
+            }
+        }
     }
 
     /// A queue may have a message twice.
@@ -451,7 +478,7 @@ impl Books {
     pub(crate) fn died(&self, process: usize) {
         let mut state = self.state.lock().unwrap();
         let held = state.holding.remove(&process).unwrap_or_default();
-        state.events.died(process, &held);
+        state.events.died(process);
         for carried in held {
             if let Carried::Delivery(delivery) = carried {
                 state.of(delivery).unwrap().excuses += 1;
@@ -493,7 +520,11 @@ impl Books {
         let promise = &mut delivery.promise;
         if message.delivery.accepted_at >= posted_at && !(promise.accepted && promise.posted_at >= posted_at) {
             (promise.accepted, promise.posted_at) = (true, posted_at);
-            delivery.got_before = if self.redis_is_sound { delivery.got } else { 0 };
+            delivery.got_before = if self.redis_is_sound { delivery.got_by_then } else { 0 };
+            delivery.budgets += 1;
+        } else if !promise.accepted {
+            // An earlier life of its event still goes on.
+            promise.accepted = true;
             delivery.budgets += 1;
         }
     }
@@ -513,6 +544,13 @@ impl Books {
                 }
                 // A late outcome has no payload. It is found by its id.
                 None => {
+                    if let Ok(Envelope::LateOutcomes(late)) = Envelope::decode(&Bytes::from(message.body.clone())) {
+                        let unkept = deliveries_in(&late.rows);
+                        let concerned = |delivery: &&mut KnownDelivery| unkept.contains(&delivery.promise.id);
+                        state.deliveries.values_mut().filter(concerned).for_each(|delivery| delivery.unkept = true);
+                        let events = late.rows.iter().filter_map(|row| row.event());
+                        state.events.unkept.extend(events.map(|(tenant, event)| event_record_id(tenant, event)));
+                    }
                     for delivery in state.deliveries.values_mut() {
                         delivery.unrecorded |= message.body.contains(&format!("\"id\":\"{}\"", delivery.promise.id));
                     }
@@ -525,7 +563,7 @@ impl Books {
 
     /// Checks what is sent: events are fanned out to who wants them, and of what is queued
     /// again every path waits, and none spends more than the budget.
-    pub(crate) fn sends(&self, queue_name: QueueName, message: &Outgoing) {
+    pub(crate) fn sends(&self, process: usize, queue_name: QueueName, message: &Outgoing) {
         let mut state = self.state.lock().unwrap();
         let envelope = match Envelope::decode(&Bytes::from(message.body.clone())) {
             Ok(envelope) => envelope,
@@ -540,7 +578,7 @@ impl Books {
             }
             (QueueName::Delivery, Envelope::Deliver(sent), of) => {
                 if let Some(Carried::Delivery(DeliveryName::OfEvent { event, endpoint })) = of {
-                    state.events.sends_delivery(event, endpoint, sent.delivery.accepted_at);
+                    state.events.sends_delivery(process, event, endpoint, sent.delivery.accepted_at);
                 }
             }
             (QueueName::Retry | QueueName::Wait, envelope, _) => {
@@ -560,13 +598,11 @@ impl Books {
     pub(crate) fn tells(&self, calls: &[Call]) {
         let mut state = self.state.lock().unwrap();
         let State { events, deliveries, .. } = &mut *state;
-        for call in calls {
-            let posted_at: Vec<Millis> = events.known.iter().map(|known| known.promise.posted_at).collect();
-            events.tells(call, |event, endpoint| {
-                let promise = &deliveries[&DeliveryName::OfEvent { event, endpoint }].promise;
-                promise.accepted && promise.posted_at >= posted_at[event]
-            });
-        }
+        let is_sent = |event, endpoint, since| {
+            let promise = &deliveries[&DeliveryName::OfEvent { event, endpoint }].promise;
+            promise.accepted && promise.posted_at >= since
+        };
+        calls.iter().for_each(|call| events.tells(call, is_sent));
     }
 
     /// A process gets no answer of Redis.
@@ -630,7 +666,7 @@ impl Books {
     }
 
     /// A process sends a command. A probe ends when its report is sent, since the next one
-    /// may begin as soon as the script has run.
+    /// may begin as soon as the script has run. A record may be gone as soon, too.
     pub(crate) fn asks(&self, process: usize, call: &Call) {
         let Call::Script { script, key, args } = call else { return };
         let mut state = self.state.lock().unwrap();
@@ -639,10 +675,14 @@ impl Books {
             let token = args.iter().next().unwrap_or_default().to_owned();
             state.probing.entry(key.clone()).or_default().remove(&(process, token));
         }
+        if script.name() == "remove" {
+            let of_key = |delivery: &&mut KnownDelivery| records::key(&delivery.promise.id) == *key;
+            state.deliveries.values_mut().filter(of_key).for_each(|delivery| delivery.is_removed = true);
+        }
     }
 
     /// A receiver is called.
-    pub(crate) fn call(&self, process: usize, call: &ReceiverCall<'_>) -> (Answer, Option<Duration>) {
+    pub(crate) fn call(&self, process: usize, call: &ReceiverCall<'_>, now: Millis) -> (Answer, Option<Duration>) {
         let mut state = self.state.lock().unwrap();
         let Some(name) = called(call).filter(|name| state.deliveries.contains_key(name)) else {
             state.fault = Some("a payload is not the one that was sent".to_owned());
@@ -653,7 +693,13 @@ impl Books {
         let known = state.of(name).unwrap();
         known.calls += 1;
         known.live.push(process);
-        let live = known.live.len();
+        // A page that comes back so late finds the records of its deliveries ended.
+        let is_forgotten = known.got_at.is_some_and(|at| now >= at.after(DELIVERED));
+        if is_forgotten && matches!(name, DeliveryName::OfEvent { .. }) {
+            known.got_at = None;
+            known.budgets += 1;
+        }
+        let (live, is_removed) = (known.live.len(), known.is_removed);
         let (answer, retry_after) = match (known.temper, chance) {
             (Temper::Healthy, _) | (Temper::Flaky | Temper::Busy, true) => (Answer::Status(200), None),
             (Temper::Flaky, false) | (Temper::Dead, true) => (Answer::Status(500), None),
@@ -664,8 +710,9 @@ impl Books {
         };
         if answer == Answer::Status(200) {
             known.got += 1;
+            known.got_at = Some(now);
         }
-        if live > 1 && redis_is_sound {
+        if live > 1 && redis_is_sound && !is_removed {
             state.fault = Some(format!("{name:?} has {live} live attempts"));
         }
         *state.tally.entry("call").or_default() += 1;
@@ -738,6 +785,46 @@ impl Books {
         }
     }
 
+    /// At the end, history has every delivery that ended, with calls that its receiver got. What
+    /// neither history nor the queue took is missing, and is counted.
+    pub(crate) fn check_kept(&self, name: DeliveryName, ends: &[EndedDelivery], archive: &Archive) {
+        let state = self.state.lock().unwrap();
+        let delivery = &state.deliveries[&name];
+        if !state.is_alone(&delivery.promise.id) {
+            return;
+        }
+        let has_ended = delivery.got > 0 || archive.has(Carried::Delivery(name), BEGINNING);
+        if has_ended && ends.is_empty() {
+            // Whoever came after a crash found no record to tell history from.
+            assert!(delivery.unkept || delivery.is_removed, "history has no end of {name:?}: {delivery:?}");
+            drop(state);
+            self.count("row unrecorded");
+            return;
+        }
+        // Whoever made the call may not have lived to tell of it.
+        let told = !self.is_deadly && !delivery.unkept && delivery.excuses == 0;
+        let is_delivered = ends.iter().any(EndedDelivery::is_delivered);
+        assert!(!told || delivery.got == 0 || is_delivered, "history does not know that {name:?} arrived: {ends:?}");
+        for end in ends {
+            let codes = || end.history.attempts.iter().map(|attempt| attempt.code);
+            assert!(end.history.count <= delivery.calls, "{name:?} was called {} times: {end:?}", delivery.calls);
+            assert!(codes().all(|code| may_answer(delivery.temper, code)), "{:?}: {end:?}", delivery.temper);
+            let arrived = codes().next_back().flatten() == Some(200);
+            assert_eq!(arrived, end.is_delivered(), "{name:?}: {end:?}");
+        }
+        drop(state);
+        self.count("end kept");
+    }
+
+    /// At the end, history has every event of which a delivery was made.
+    pub(crate) fn check_event_kept(&self, event: usize, is_kept: bool) {
+        let state = self.state.lock().unwrap();
+        let mut deliveries = state.deliveries.range(of_event(event));
+        let was_sent = deliveries.any(|(_, delivery)| delivery.promise.accepted);
+        let excused = state.events.unkept.contains(&state.events.record_id(event));
+        assert!(!was_sent || is_kept || excused, "history has nothing of event {event}");
+    }
+
     /// At the end, every event is fanned out or archived, and its record says so.
     pub(crate) fn check_event(&self, event: usize, status: Option<&str>, matched: Option<usize>, archive: &Archive) {
         self.state.lock().unwrap().events.check_end(event, status, matched, archive);
@@ -747,12 +834,12 @@ impl Books {
     pub(crate) fn check_calls(&self) {
         let state = self.state.lock().unwrap();
         for (name, delivery) in &state.deliveries {
-            let forgotten = if state.cleaned { 3 } else { 1 };
+            let forgotten = if delivery.is_removed { 3 } else { 1 };
             let most = (if self.redis_is_sound { 4 } else { 40 } + delivery.excuses) * delivery.budgets * forgotten;
             assert!(delivery.calls <= most, "{name:?} was called {} times: {delivery:?}", delivery.calls);
             // A receiver that has it is called again only when a fault explains it.
-            // Where an operator removed records at once, duplicates are not known any more.
-            let repeated = self.redis_is_sound && !state.cleaned && delivery.got > delivery.budgets + delivery.excuses;
+            let known = self.redis_is_sound && !delivery.is_removed;
+            let repeated = known && delivery.got > delivery.budgets + delivery.excuses;
             assert!(!repeated, "{name:?} was delivered {} times: {delivery:?}", delivery.got);
             let is_refused = match *name {
                 DeliveryName::Webhook(_) => delivery.promise.is_refused(),
@@ -763,10 +850,15 @@ impl Books {
     }
 }
 
+/// The names of an event's deliveries.
+fn of_event(event: usize) -> RangeInclusive<DeliveryName> {
+    DeliveryName::OfEvent { event, endpoint: 0 }..=DeliveryName::OfEvent { event, endpoint: ENDPOINTS }
+}
+
 impl State {
     /// Checks what is queued again.
     fn sends_again(&mut self, envelope: Envelope) {
-        match envelope {
+        match &envelope {
             Envelope::LateOutcomes(_) => *self.tally.entry("late outcome").or_default() += 1,
             Envelope::Deliver(message) => {
                 *self.tally.entry("successor").or_default() += 1;
@@ -779,7 +871,9 @@ impl State {
                     self.fault = Some(format!("a successor has spent too much: {message:?}"));
                 }
             }
-            Envelope::Event(page) => self.fault = Some(format!("an event is queued among deliveries: {page:?}")),
+            Envelope::Event(_) | Envelope::Job(_) => {
+                self.fault = Some(format!("no delivery is queued among deliveries: {envelope:?}"));
+            }
         }
     }
 }

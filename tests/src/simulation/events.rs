@@ -12,9 +12,10 @@ use domain::record_rules::MAX_CRASHES;
 use domain::time::Millis;
 use fastrand::Rng;
 
+use super::Weather;
 use super::books::{ENDPOINTS, Promise, Tally};
 use super::marks::{Archive, Carried, event_payload};
-use crate::endpoints::TENANT;
+use crate::endpoints::{TENANT, endpoint_id};
 use crate::world::BEGINNING;
 
 /// What endpoints may want: event types, a filter, and which events that comes to, by number
@@ -65,12 +66,26 @@ struct Watched {
 struct Page {
     /// The claims that were granted.
     workers: BTreeSet<String>,
+    /// How often its delivery was sent to each endpoint.
+    copies: [usize; ENDPOINTS],
     /// Processes that died and may have held a claim.
     crashes: usize,
     /// Other faults that may each let it be worked on once more.
     excuses: usize,
     /// How many hops before it waited at the same endpoint.
     waited: u32,
+}
+
+impl Page {
+    /// How often it may be worked on.
+    fn most(&self) -> usize {
+        1 + self.crashes + self.excuses
+    }
+
+    /// How often its delivery to an endpoint may still be sent.
+    fn room(&self, endpoint: usize) -> usize {
+        self.most().saturating_sub(self.copies[endpoint])
+    }
 }
 
 /// What is known of one event.
@@ -118,13 +133,18 @@ pub(super) struct Events {
     endpoints: [(Presence, usize); ENDPOINTS],
     /// Pages that processes claim, with the time of their acceptance and their hop.
     claiming: BTreeMap<usize, BTreeSet<(usize, Millis, u32)>>,
+    /// Pages that processes took.
+    taken: BTreeMap<usize, Vec<(usize, Box<EventPage>)>>,
+    redis_is_sound: bool,
     redis_keeps: bool,
+    /// Records of events of which a row reached neither history nor the queue.
+    pub(super) unkept: BTreeSet<String>,
     pub(super) tally: Tally,
     pub(super) fault: Option<String>,
 }
 
 impl Events {
-    pub(super) fn new(rng: &mut Rng, count: usize, redis_keeps: bool) -> Self {
+    pub(super) fn new(rng: &mut Rng, count: usize, weather: &Weather) -> Self {
         let known = (0..count).map(|event| {
             // Another body may be posted under the id of the event before.
             let is_reused = event % 2 == 1 && rng.u8(0..6) == 0;
@@ -150,7 +170,10 @@ impl Events {
             known: known.collect(),
             endpoints: [(Presence::NotYet, 0); ENDPOINTS],
             claiming: BTreeMap::new(),
-            redis_keeps,
+            taken: BTreeMap::new(),
+            redis_is_sound: weather.redis_is_sound(),
+            redis_keeps: weather.redis_keeps(),
+            unkept: BTreeSet::new(),
             tally: Tally::new(),
             fault: None,
         }
@@ -181,7 +204,8 @@ impl Events {
         known.promise.begin_again(now);
         (known.watched, known.begun) = (None, false);
         known.fanned_out_before |= known.fanned_out;
-        known.fanned_out = false;
+        // Where Redis forgets, what it learns late may be taken for an answer to this request.
+        known.fanned_out &= !self.redis_is_sound;
     }
 
     /// A client was told that its event is a duplicate of an earlier life, or that it is
@@ -196,6 +220,11 @@ impl Events {
     /// A fault may leave one more message of it.
     pub(super) fn may_double(&mut self, event: usize) {
         self.known[event].faults += 1;
+    }
+
+    /// Its record has ended: whatever was done may be done again.
+    pub(super) fn is_forgotten(&mut self, event: usize) {
+        self.known[event].pages.clear();
     }
 
     /// The registry has this of an endpoint now.
@@ -252,9 +281,32 @@ impl Events {
         self.known[event].begun
     }
 
+    /// A process took a page.
+    pub(super) fn took(&mut self, process: usize, event: usize, page: Box<EventPage>) {
+        self.taken.entry(process).or_default().push((event, page));
+    }
+
     /// A fan-out sends a delivery.
-    pub(super) fn sends_delivery(&mut self, event: usize, endpoint: usize, accepted_at: Millis) {
-        let known = &self.known[event];
+    pub(super) fn sends_delivery(&mut self, process: usize, event: usize, endpoint: usize, accepted_at: Millis) {
+        let id = endpoint_id(endpoint);
+        let known = &mut self.known[event];
+        // Pages overlap when one is repeated and ends elsewhere: faults explain the copy if they
+        // do so for one that it may be of.
+        let taken = self.taken.get(&process).into_iter().flatten();
+        let is_candidate = |of: usize, page: &EventPage| {
+            of == event && page.event.accepted_at == accepted_at && page.after.as_ref().is_none_or(|after| *after < id)
+        };
+        let hops = taken.filter(|(of, page)| is_candidate(*of, page)).map(|(_, page)| page.hop);
+        let room = |hop: &u32| known.pages.get(&(accepted_at, *hop)).map_or(1, |page| page.room(endpoint));
+        let Some(hop) = hops.max_by_key(room) else {
+            self.fault = Some(format!("event {event} goes to endpoint {endpoint}, which is on no page"));
+            return;
+        };
+        let page = known.pages.entry((accepted_at, hop)).or_default();
+        if self.redis_keeps && page.room(endpoint) == 0 {
+            self.fault = Some(format!("event {event} is sent too often at hop {hop}: {page:?}"));
+        }
+        page.copies[endpoint] += 1;
         if accepted_at < known.promise.posted_at {
             return;
         }
@@ -296,22 +348,27 @@ impl Events {
         Some(EventCall { event, is_claim, args, hop, accepted_at: Millis(accepted_at) })
     }
 
-    /// A process wants to tell Redis something, whether or not that comes to it. `is_sent`
-    /// says which endpoints of an event have their deliveries queued.
-    pub(super) fn tells(&mut self, call: &Call, is_sent: impl Fn(usize, usize) -> bool) {
+    /// A process wants to tell Redis something, whether or not that comes to it. `is_sent` says
+    /// which endpoints have their deliveries queued, in the present life of their event.
+    pub(super) fn tells(&mut self, call: &Call, is_sent: impl Fn(usize, usize, Millis) -> bool) {
         let Some(EventCall { event, is_claim: false, args, accepted_at, .. }) = self.event_call(call) else { return };
-        if args[2] != "fanned_out" || accepted_at < self.known[event].promise.posted_at {
+        if args[2] != "fanned_out" {
             return;
         }
-        let matched: usize = field(&args, "matched").and_then(|matched| matched.parse().ok()).unwrap_or_default();
         let known = &mut self.known[event];
+        if accepted_at < known.promise.posted_at {
+            // Where Redis forgets, a later request is taken for a repetition of this one.
+            known.fanned_out |= !self.redis_is_sound;
+            return;
+        }
         let is_first = !std::mem::replace(&mut known.fanned_out, true);
+        let matched: usize = field(&args, "matched").and_then(|matched| matched.parse().ok()).unwrap_or_default();
         let (always, ever) = (known.count(|watched| watched.always), known.count(|watched| watched.ever));
         if !(always..=ever).contains(&matched) {
             self.fault = Some(format!("event {event} matched {matched}, not {always} to {ever} endpoints"));
         }
         for (endpoint, watched) in known.watched.iter().flatten().enumerate() {
-            if watched.always && !is_sent(event, endpoint) {
+            if watched.always && !is_sent(event, endpoint, known.promise.posted_at) {
                 self.fault = Some(format!("event {event} is fanned out, and endpoint {endpoint} has no delivery"));
             }
         }
@@ -345,7 +402,7 @@ impl Events {
         let what = match word {
             b"granted" => {
                 let is_new = page.workers.insert(args[0].to_owned());
-                if redis_keeps && page.workers.len() > 1 + page.crashes + page.excuses {
+                if redis_keeps && page.workers.len() > page.most() {
                     self.fault = Some(format!("event {event} is worked on too often at hop {hop}: {page:?}"));
                 }
                 if is_new && page.workers.len() > 1 { "page repeated" } else { "page" }
@@ -373,17 +430,16 @@ impl Events {
     /// A process has ended.
     pub(super) fn ended(&mut self, process: usize) {
         self.claiming.remove(&process);
+        self.taken.remove(&process);
     }
 
-    /// A process died with what it held.
-    pub(super) fn died(&mut self, process: usize, held: &[Carried]) {
+    /// A process died.
+    pub(super) fn died(&mut self, process: usize) {
         for (event, accepted_at, hop) in self.claiming.remove(&process).unwrap_or_default() {
             self.known[event].pages.entry((accepted_at, hop)).or_default().crashes += 1;
         }
-        for carried in held {
-            if let Carried::Page(event) = carried {
-                self.may_double(*event);
-            }
+        for (event, _) in self.taken.remove(&process).unwrap_or_default() {
+            self.may_double(event);
         }
     }
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
+use adapters::history::{History, HistoryError, HistoryWriter, Part, RowKey, Slice};
 use adapters::receiver_client::{ReceiverCall, ReceiverClient};
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
-use adapters::registry::{CardFound, CardLists, CardPage, Cards, EndpointKey, RegistryError};
+use adapters::registry::{CardFound, CardLists, CardPage, Cards, EndpointKey, RegistryError, TenantRevision};
 use async_trait::async_trait;
 use domain::dead_letter::{DeadLetter, Filter};
+use domain::history::Row;
 use domain::outcome::{Answer, Attempted};
 use domain::place::Place;
 use domain::time::Millis;
@@ -18,6 +20,7 @@ use fastrand::Rng;
 use tokio::sync::oneshot;
 
 use super::books::Books;
+use crate::history_model::HistoryModel;
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::SqsModel;
 use crate::store_model::StoreModel;
@@ -35,6 +38,8 @@ pub(crate) enum Point {
     AfterFile,
     BeforeCards,
     AfterCards,
+    BeforeRows,
+    AfterRows,
 }
 
 /// How a process goes on.
@@ -139,6 +144,7 @@ pub(crate) struct Port {
     pub(crate) queues: SqsModel,
     pub(crate) store: StoreModel,
     pub(crate) registry: RegistryModel,
+    pub(crate) history: HistoryModel,
     pub(crate) clock: Clock,
     /// Most cards of one part of a list.
     pub(crate) part: usize,
@@ -197,7 +203,7 @@ impl Queue for Port {
         let failure = || Err(SendError::unavailable("simulated"));
         let count = messages.len();
         for message in &messages {
-            self.books.sends(queue_name, message);
+            self.books.sends(self.number, queue_name, message);
         }
         let taken = match self.gate.pass(self.number, Point::BeforeSend).await {
             Permit::Fail => 0,
@@ -226,7 +232,7 @@ impl ReceiverClient for Port {
     async fn post(&self, call: &ReceiverCall<'_>) -> Attempted {
         self.gate.pass(self.number, Point::BeforePost).await;
         let at = self.clock.now();
-        let (answer, retry_after) = self.books.call(self.number, call);
+        let (answer, retry_after) = self.books.call(self.number, call, at);
         let lost = self.gate.pass(self.number, Point::AfterPost).await == Permit::Fail;
         self.books.call_ended(self.number, call);
         let answer = if lost {
@@ -255,7 +261,7 @@ impl Cards for Port {
         for found in found.iter().flatten() {
             self.books.count(match found {
                 CardFound::Card(_) => "card read",
-                CardFound::Gone => "card gone",
+                CardFound::Gone | CardFound::Erased => "card gone",
                 CardFound::Missing => "card missing",
                 CardFound::Unreadable => "card unreadable",
             });
@@ -266,7 +272,7 @@ impl Cards for Port {
 
 #[async_trait]
 impl CardLists for Port {
-    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
         self.ask_registry(self.registry.revisions(tenants)).await
     }
 
@@ -324,12 +330,81 @@ impl Queue for OfTheProcess {
 
 #[async_trait]
 impl CardLists for OfTheProcess {
-    async fn revisions(&self, tenants: &[String]) -> Result<Vec<u64>, RegistryError> {
+    async fn revisions(&self, tenants: &[String]) -> Result<Vec<TenantRevision>, RegistryError> {
         Self::port().revisions(tenants).await
     }
 
     async fn list(&self, tenant: &str, after: Option<&str>, limit: usize) -> Result<CardPage, RegistryError> {
         CardLists::list(&*Self::port(), tenant, after, limit).await
+    }
+}
+
+/// History may take rows in part, not at all, or without saying so.
+#[async_trait]
+impl HistoryWriter for Port {
+    async fn write(&self, mut rows: Vec<Row>) -> Vec<Row> {
+        let taken = match self.gate.pass(self.number, Point::BeforeRows).await {
+            Permit::Fail => 0,
+            Permit::Partly => rows.len().saturating_sub(1),
+            Permit::Go | Permit::Again => rows.len(),
+        };
+        let mut refused = rows.split_off(taken);
+        if !rows.is_empty() {
+            refused.extend(self.history.write(rows.clone()).await);
+            if self.gate.pass(self.number, Point::AfterRows).await == Permit::Fail {
+                refused.extend(rows);
+            }
+        }
+        if !refused.is_empty() {
+            self.books.count("rows refused");
+        }
+        refused
+    }
+
+    async fn add(&self, row: &Row) -> Result<bool, HistoryError> {
+        let failure = || HistoryError::Write("simulated".into());
+        if self.gate.pass(self.number, Point::BeforeRows).await == Permit::Fail {
+            return Err(failure());
+        }
+        let added = self.history.add(row).await;
+        if self.gate.pass(self.number, Point::AfterRows).await == Permit::Fail {
+            return Err(failure());
+        }
+        if added.as_ref().is_ok_and(|added| *added) {
+            self.books.count("row added");
+        }
+        added
+    }
+}
+
+#[async_trait]
+impl HistoryWriter for OfTheProcess {
+    async fn write(&self, rows: Vec<Row>) -> Vec<Row> {
+        Self::port().write(rows).await
+    }
+
+    async fn add(&self, row: &Row) -> Result<bool, HistoryError> {
+        Self::port().add(row).await
+    }
+}
+
+/// The simulation has no jobs, so nothing is read.
+#[async_trait]
+impl History for OfTheProcess {
+    async fn part(&self, part: &Part, now: Millis) -> Result<Slice, HistoryError> {
+        Self::port().history.part(part, now).await
+    }
+
+    async fn rows(&self, keys: &[RowKey], now: Millis) -> Result<Vec<Option<Row>>, HistoryError> {
+        Self::port().history.rows(keys, now).await
+    }
+
+    async fn replace(&self, body: &str, row: &Row) -> Result<bool, HistoryError> {
+        Self::port().history.replace(body, row).await
+    }
+
+    async fn delete(&self, keys: &[RowKey]) -> Result<(), HistoryError> {
+        Self::port().history.delete(keys).await
     }
 }
 

@@ -63,7 +63,7 @@ impl Simulation {
         match self.rng.u8(0..8) {
             0..=3 => self.post_again(),
             4 if self.cleans => self.start_cleanup().await,
-            5 => self.start_redrive().await,
+            5 | 6 => self.start_redrive().await,
             _ => {}
         }
     }
@@ -76,7 +76,7 @@ impl Simulation {
             return;
         }
         let client = finished[self.rng.usize(0..finished.len())];
-        if !self.has_record(client) {
+        if !self.has_record(&self.books.record_id(client)) {
             self.posts_again -= 1;
             // Lives of an id are told apart by the time.
             self.pass_by(Duration::from_millis(1));
@@ -88,46 +88,49 @@ impl Simulation {
     /// Long afterwards, every client posts again what it may.
     pub(super) fn post_all_again(&mut self) {
         for client in self.books.finished(&Archive::of(&self.store)) {
-            assert!(!self.has_record(client), "the record of {client:?} lives too long");
+            assert!(!self.has_record(&self.books.record_id(client)), "the record of {client:?} lives too long");
             self.books.lives_again(client, self.clock.now());
             self.wanting.push(client);
         }
     }
 
-    fn has_record(&self, client: Client) -> bool {
-        let key = records::key(&self.books.record_id(client));
-        redis::cmd("EXISTS").arg(key).query(&mut **self.look.lock().unwrap()).unwrap()
+    fn has_record(&self, id: &str) -> bool {
+        redis::cmd("EXISTS").arg(records::key(id)).query(&mut **self.look.lock().unwrap()).unwrap()
     }
 
     async fn start_cleanup(&mut self) {
         let port = Arc::new(self.port());
         let config = self.environment.read(fn_cleanup::config::read).unwrap();
         let cleanup = Cleanup::new(&config, Arc::clone(&port) as _, self.clock.clone());
-        self.books.cleans();
         let request = post("/webhook-cleanup?older_than_days=0", String::new());
         let task = async move { Ended::Operator(cleanup.handle(request).await.status().as_u16()) };
         self.spawn(port.number, Kind::Cleanup, task).await;
     }
 
     async fn start_redrive(&mut self) {
-        let mut filed: Vec<(String, Carried)> = Vec::new();
-        self.store.each(|letter, _| filed.extend(given_up(letter).map(|what| (letter.webhook_id.clone(), what))));
+        let mut filed: Vec<(String, String, Carried)> = Vec::new();
+        self.store.each(|letter, _| {
+            let ids = (letter.webhook_id.clone(), letter.delivery_id().to_owned());
+            filed.extend(given_up(letter).map(|what| (ids.0, ids.1, what)));
+        });
         if filed.is_empty() {
             return;
         }
         // There are few events among them, so half of the time one is preferred.
-        let is_event = |(_, what): &(String, Carried)| matches!(what, Carried::Page(_));
+        let is_event = |(_, _, what): &(String, String, Carried)| matches!(what, Carried::Page(_));
         if self.rng.bool() && filed.iter().any(is_event) {
             filed.retain(is_event);
         }
-        let (id, what) = filed.swap_remove(self.rng.usize(0..filed.len()));
+        let (id, record, what) = filed.swap_remove(self.rng.usize(0..filed.len()));
         let port = Arc::new(self.port());
         let config = self.environment.read(fn_operate::config::read).unwrap();
         let (redis, store, queue) = (Arc::clone(&port) as _, Arc::clone(&port) as _, Arc::clone(&port) as _);
-        let operate = Operate::new(&config, redis, store, queue, self.clock.clone());
+        let (history, registry) = (Arc::new(self.history.clone()), Arc::new(self.registry.clone()));
+        let clients = fn_operate::Clients { redis, store, queue, history, registry };
+        let operate = Operate::new(&config, clients, self.clock.clone());
         let request = post(&format!("/dead-letters/{id}/redrive"), String::new());
         // It may send although its answer is lost.
-        self.books.may_redrive(what);
+        self.books.may_redrive(what, !self.has_record(&record));
         let task = async move { Ended::Operator(operate.handle(request).await.status().as_u16()) };
         self.spawn(port.number, Kind::Redrive(what), task).await;
     }
@@ -176,7 +179,8 @@ impl Simulation {
     async fn start_archive(&mut self, port: Port, taken: Vec<Taken>) {
         let (number, port) = (port.number, Arc::new(port));
         let config = self.environment.read(fn_archive::config::read).unwrap();
-        let archivist = Archivist::new(&config, Arc::clone(&port) as _, port as _, self.clock.clone());
+        let (redis, history) = (Arc::clone(&port) as _, Arc::clone(&port) as _);
+        let archivist = Archivist::new(&config, redis, port as _, history, self.clock.clone());
         let records: Vec<fn_archive::Received> = taken.iter().map(dead_letter).collect();
         let task = async move { Ended::Consumer(archivist.handle(&records).await) };
         self.spawn(number, Kind::Consumer(QueueName::DeadLetter, taken), task).await;
@@ -192,7 +196,8 @@ impl Simulation {
             0 | 1 => cards(Arc::clone(&port) as _),
             n => Arc::clone(&self.warm_cards[n - 2]),
         };
-        let deliver = Deliver::new(&config, Arc::clone(&port) as _, redis, port as _, cards, self.clock.clone());
+        let (queue, history) = (Arc::clone(&port) as _, Arc::clone(&port) as _);
+        let deliver = Deliver::new(&config, queue, redis, port as _, cards, history, self.clock.clone());
         let records: Vec<fn_deliver::Received> = taken
             .iter()
             .map(|taken| fn_deliver::Received {
@@ -240,9 +245,15 @@ impl Simulation {
     fn fanout(&mut self) -> Arc<Fanout> {
         let mut config = self.environment.read(fn_fanout::config::read).unwrap();
         config.pages.cards = self.rng.usize(1..=3);
-        let subscriptions = Subscriptions::new(Arc::new(OfTheProcess));
-        let (queue, redis) = (Arc::new(OfTheProcess), Arc::new(OfTheProcess));
-        Arc::new(Fanout::new(&config, queue, redis, subscriptions, self.clock.clone()))
+        let clients = fn_fanout::Clients {
+            queue: Arc::new(OfTheProcess),
+            redis: Arc::new(OfTheProcess),
+            subscriptions: Subscriptions::new(Arc::new(OfTheProcess)),
+            registry: Arc::new(self.registry.clone()),
+            store: Arc::new(self.store.clone()),
+            history: Arc::new(OfTheProcess),
+        };
+        Arc::new(Fanout::new(&config, clients, self.clock.clone()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use domain::history::delivery::EndedDelivery;
 use serde_json::Value;
 
 use crate::torture::receivers::{Got, Temper};
@@ -41,6 +42,7 @@ impl fmt::Display for Report {
 
 /// What Redis and DynamoDB hold.
 struct Stores {
+    history: HashMap<String, Vec<EndedDelivery>>,
     statuses: HashMap<String, HashMap<String, String>>,
     letters: Vec<Value>,
     sums: BTreeMap<String, u64>,
@@ -48,7 +50,8 @@ struct Stores {
 
 pub(crate) async fn audit(field: &Field) -> Report {
     let mut listed = listed(field).await;
-    let stores = Stores { statuses: statuses(field), letters: letters(field).await, sums: sums(field) };
+    let history = history(field).await;
+    let stores = Stores { history, statuses: statuses(field), letters: letters(field).await, sums: sums(field) };
     if field.plan.weather == Weather::Fire {
         // A Redis that was full, or restored from a snapshot, may have records in no list.
         // Whoever asks for one enters it.
@@ -63,6 +66,7 @@ pub(crate) async fn audit(field: &Field) -> Report {
     let (doubles, unexplained) = audit.duplicates();
     let (contradictions, forgotten) = audit.statuses();
     audit.letters();
+    let (ends, unkept) = audit.history();
     let sums = audit.sums();
     audit.memory();
     audit.breaches.extend(idle);
@@ -77,6 +81,8 @@ pub(crate) async fn audit(field: &Field) -> Report {
         ("  received more than once", format!("{doubles}, of which unexplained {unexplained}")),
         ("statuses that contradict the books", contradictions.to_string()),
         ("  missing or old: Redis forgot", forgotten.to_string()),
+        ("ends in history", ends.to_string()),
+        ("  missing after a fault", unkept.to_string()),
         ("messages by hand", format!("{} duplicates, {} unreadable", audit.books.duplicated, audit.books.malformed)),
         ("sums", sums),
     ])
@@ -222,6 +228,34 @@ impl Audit<'_> {
         let count = wrong.len();
         self.breaches.extend(wrong);
         (count, forgotten)
+    }
+
+    /// History has every webhook that ended, with calls that its receiver got. Gives how many ends
+    /// it has, and how many a fault explains that it does not have.
+    fn history(&mut self) -> (usize, usize) {
+        let (mut wrong, mut missing, mut count) = (Vec::new(), 0, 0);
+        for id in self.books.told.keys() {
+            let got = self.got(id);
+            let arrived = got.iter().any(Got::accepted);
+            let ends = self.stores.history.get(id).map_or(&[][..], Vec::as_slice);
+            count += ends.len();
+            let knows = if arrived { ends.iter().any(EndedDelivery::is_delivered) } else { !ends.is_empty() };
+            match (knows, self.suffered(id, Fault::doubles)) {
+                (true, _) => {}
+                // Whoever made the call did not live to tell of it.
+                (false, true) => missing += 1,
+                (false, false) => wrong.push(format!("history does not know how {id} ended: {ends:?}")),
+            }
+            for end in ends {
+                let seen = |code: u16| got.iter().any(|call| call.status == Some(code));
+                let is_true = end.history.attempts.iter().all(|attempt| attempt.code.is_none_or(seen));
+                if !is_true || end.history.count as usize > got.len() {
+                    wrong.push(format!("history tells of calls of {id} that its receiver did not get: {end:?}"));
+                }
+            }
+        }
+        self.breaches.extend(wrong);
+        (count, missing)
     }
 
     /// The calls at the receiver explain the reason of each dead letter.
@@ -405,21 +439,41 @@ async fn ask_for_unlisted(field: &Field, listed: &[(String, String)], stores: &S
     }
 }
 
-async fn letters(field: &Field) -> Vec<Value> {
+type Item = HashMap<String, AttributeValue>;
+
+/// Everything that a table has.
+async fn scanned(field: &Field, table: &str) -> Vec<Item> {
     let client = field.stack().dynamodb();
-    let mut letters = Vec::new();
-    let mut from: Option<HashMap<String, AttributeValue>> = None;
+    let mut items = Vec::new();
+    let mut from: Option<Item> = None;
     loop {
-        let scan = client.scan().table_name(field.stack().get("DEAD_LETTER_TABLE")).set_exclusive_start_key(from);
+        let scan = client.scan().table_name(field.stack().get(table)).set_exclusive_start_key(from);
         let page = scan.send().await.unwrap();
-        for item in page.items() {
-            letters.push(serde_json::from_str(item["record"].as_s().unwrap()).unwrap());
-        }
+        items.extend(page.items().iter().cloned());
         from = page.last_evaluated_key().cloned();
         if from.is_none() {
-            return letters;
+            return items;
         }
     }
+}
+
+async fn letters(field: &Field) -> Vec<Value> {
+    let items = scanned(field, "DEAD_LETTER_TABLE").await;
+    // Dead letters of tenants are of other tests.
+    let records = items.iter().filter_map(|item| item.get("record"));
+    records.map(|record| serde_json::from_str(record.as_s().unwrap()).unwrap()).collect()
+}
+
+/// The ends of direct webhooks.
+async fn history(field: &Field) -> HashMap<String, Vec<EndedDelivery>> {
+    let mut ends: HashMap<String, Vec<EndedDelivery>> = HashMap::new();
+    for item in scanned(field, "HISTORY_TABLE").await {
+        if item["pk"].as_s().unwrap().starts_with("D#") {
+            let end: EndedDelivery = serde_json::from_str(item["body"].as_s().unwrap()).unwrap();
+            ends.entry(end.delivery_id()).or_default().push(end);
+        }
+    }
+    ends
 }
 
 /// While nothing happens, keys, connections, memory and descriptors do not grow.

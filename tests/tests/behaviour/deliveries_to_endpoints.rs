@@ -161,7 +161,7 @@ async fn what_waits_for_a_deleted_endpoint_ends_and_is_sent_nowhere() {
 }
 
 /// Everything that Redis keeps, as text.
-fn redis_text(world: &World) -> String {
+pub(crate) fn redis_text(world: &World) -> String {
     let mut look = world.redis.connect();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut look).unwrap();
     let mut text = String::new();
@@ -169,6 +169,7 @@ fn redis_text(world: &World) -> String {
         let kind: String = redis::cmd("TYPE").arg(&key).query(&mut look).unwrap();
         let value: redis::Value = match kind.as_str() {
             "hash" => redis::cmd("HGETALL").arg(&key).query(&mut look).unwrap(),
+            "list" => redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).query(&mut look).unwrap(),
             "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).query(&mut look).unwrap(),
             _ => redis::cmd("GET").arg(&key).query(&mut look).unwrap(),
         };

@@ -21,7 +21,9 @@ async fn card(world: &EndpointsWorld, path: &str) -> Card {
     let key = EndpointKey { tenant: "acme".into(), endpoint };
     match world.registry.cards(&[key], true).await.unwrap().remove(0) {
         CardFound::Card(card) => card.as_ref().clone(),
-        other @ (CardFound::Gone | CardFound::Missing | CardFound::Unreadable) => panic!("{other:?}"),
+        other @ (CardFound::Gone | CardFound::Erased | CardFound::Missing | CardFound::Unreadable) => {
+            panic!("{other:?}")
+        }
     }
 }
 

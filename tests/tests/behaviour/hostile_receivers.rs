@@ -332,7 +332,10 @@ impl Deliver {
     /// It may have so many descriptors.
     async fn start(descriptors: usize) -> Self {
         let (redis, sqs) = (RedisServer::start(), sqs().await);
-        let settings = changed_settings(&redis.url(), &[("AWS_ENDPOINT_URL", sqs.url("").as_str())]);
+        let url = sqs.url("");
+        // There is no table.
+        let changes = [("AWS_ENDPOINT_URL", url.as_str()), ("HISTORY_DAYS", "0")];
+        let settings = changed_settings(&redis.url(), &changes);
         let limited = ["sh".to_owned(), "-c".to_owned(), format!("ulimit -n {descriptors}; exec \"$0\"")];
         let function = Function::start_under(&limited, "deliver", &settings).await;
         Self { function, redis, sqs }

@@ -2,6 +2,7 @@
 //! named without values, and the harness has the template's defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use adapters::config;
 use adapters::config::reader::{ConfigError, Environment, Faulted, Reader};
@@ -95,6 +96,9 @@ fn each_setting_has_bounds() {
         ("DELIVERY_QUEUE_URL", " "),
         ("EVENT_QUEUE_URL", " "),
         ("TTL_EVENT_S", "3599"),
+        ("HISTORY_TABLE", " "),
+        ("HISTORY_DAYS", "31"),
+        ("HISTORY_DAYS", "-1"),
     ] {
         assert_eq!(faults_with(&[(name, value)]), [name], "{value}");
     }
@@ -125,6 +129,21 @@ fn a_destination_may_have_a_breaker_policy_of_its_own() {
 }
 
 #[test]
+fn history_lives_for_days_or_there_is_none() {
+    let lives = |days: &str| {
+        let environment = environment(&[("HISTORY_DAYS", days)]);
+        [
+            read(&environment, fn_deliver::config::read).unwrap().1.history.life,
+            read(&environment, fn_fanout::config::read).unwrap().1.history.life,
+            read(&environment, fn_archive::config::read).unwrap().1.history.life,
+            read(&environment, fn_operate::config::read).unwrap().1.history.life,
+        ]
+    };
+    assert_eq!(lives("7"), [Some(Duration::from_secs(604_800)); 4]);
+    assert_eq!(lives("0"), [None; 4]);
+}
+
+#[test]
 fn no_value_is_ever_shown() {
     let all = settings(REDIS_URL).into_iter().map(|(name, _)| (name, "hush"));
     let faulty = Environment::of(all.chain([("REDIS_URL", "redis://:hush@h")]));
@@ -136,7 +155,7 @@ fn no_value_is_ever_shown() {
 }
 
 /// Settings that a test chooses itself: addresses, secrets, and access to the loopback.
-const CHOSEN: [&str; 14] = [
+const CHOSEN: [&str; 15] = [
     "REDIS_URL",
     "STACK_NAME",
     "DELIVERY_QUEUE_URL",
@@ -148,6 +167,7 @@ const CHOSEN: [&str; 14] = [
     "DEAD_LETTER_QUEUE_URL",
     "DEAD_LETTER_TABLE",
     "REGISTRY_TABLE",
+    "HISTORY_TABLE",
     "SIGNING_SECRETS",
     "MASTER_KEYS",
     "ALLOWED_PRIVATE_CIDRS",

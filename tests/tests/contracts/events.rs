@@ -80,6 +80,7 @@ impl Surroundings {
         }
         set("DEAD_LETTER_TABLE", stack.get("DEAD_LETTER_TABLE").to_owned());
         set("REGISTRY_TABLE", stack.get("REGISTRY_TABLE").to_owned());
+        set("HISTORY_TABLE", stack.get("HISTORY_TABLE").to_owned());
         set("AWS_ENDPOINT_URL", stack.get("AWS_ENDPOINT_URL").to_owned());
         Self { _redis: redis, settings, sqs }
     }

@@ -6,13 +6,17 @@
 mod breaker_contract;
 mod configuration;
 mod deployment;
+mod erasing;
 mod event_patterns;
 mod events;
+mod history_contract;
 mod openapi;
 mod parameters;
 mod queue_contract;
+mod recent;
 mod record_contract;
 mod registry_contract;
 mod registry_faults;
 mod store_contract;
 mod template;
+mod waiting;

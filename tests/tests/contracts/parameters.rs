@@ -76,6 +76,7 @@ fn every_fault_is_told_at_once() {
         "IngestPrincipals=*",
         "IngestBusName=shop",
         "TtlEventS=60",
+        "HistoryDays=31",
         "FanoutConcurrency=1",
         "junk",
         &pem,
@@ -96,6 +97,7 @@ fn every_fault_is_told_at_once() {
         "IngestPrincipals must be account IDs or ARNs of users and roles",
         "IngestBusName and IngestPattern require each other",
         "TtlEventS must be from 3600 to 2592000",
+        "HistoryDays must be from 0 to 30",
         "FanoutConcurrency must be from 2 to 1000",
         "'junk' must have the form Name=value",
         "bytes, and Lambda takes 4096",
@@ -174,6 +176,7 @@ fn what_is_checked_is_what_the_functions_get() {
             "DEAD_LETTER_QUEUE_URL",
             "DEAD_LETTER_TABLE",
             "REGISTRY_TABLE",
+            "HISTORY_TABLE",
         ] {
             assert_eq!(deployed.remove(known_later).is_some(), checked.remove(known_later).is_some(), "{name}");
         }

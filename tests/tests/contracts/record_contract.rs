@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use adapters::clock::Clock;
 use adapters::redis::query::Query;
-use adapters::redis::records;
 use adapters::redis::transport::{Call, Redis, RedisConfig, RedisPort, Reply, Unavailable};
+use adapters::redis::{marks, records};
 use async_trait::async_trait;
 use domain::outcome::ErrorClass;
 use domain::record::{Claim, Ending, NewRecord, Record, Settlement};
@@ -33,6 +33,7 @@ enum Act {
     Remove(u64),
     Abandon(u64),
     Redrive { body: u8, hop: u32 },
+    Erase,
     Wait(u64),
     Lose,
 }
@@ -77,6 +78,7 @@ fn acts() -> impl Strategy<Value = Act> {
         2 => (0u64..200).prop_map(Act::Remove),
         1 => (0u64..1500).prop_map(Act::Abandon),
         1 => (body, 1u32..5).prop_map(|(body, hop)| Act::Redrive { body, hop }),
+        1 => Just(Act::Erase),
         3 => prop_oneof![9 => 0u64..200, 1 => 900u64..1100].prop_map(Act::Wait),
         1 => Just(Act::Lose),
     ]
@@ -148,6 +150,10 @@ async fn apply(act: &Act, redis: &Redis, clock: &Clock, record: &mut Option<Reco
             let (new_record, due) = (new_record(*body), Millis(BEGINNING.0 + 7));
             let answer = ask(redis, records::redrive(id, &new_record, *hop, due, LIFETIMES)).await;
             (format!("{:?}", rules::redrive(record, now, &new_record, *hop, due)), answer)
+        }
+        Act::Erase => {
+            let answer = ask(redis, marks::erase(id)).await;
+            (format!("{:?}", rules::erase(record, now)), answer)
         }
         Act::Wait(ms) => {
             clock.advance(Duration::from_millis(*ms));

@@ -78,7 +78,7 @@ async fn an_endpoint_lives_and_dies(registry: &impl Registry) {
     assert_eq!(create(registry, &first).await, Written::Done);
     assert_eq!(create(registry, &first).await, Written::Done, "a request that is repeated");
     assert_eq!(create(registry, &Card { created_at: Millis(1), ..first.clone() }).await, Written::Changed);
-    assert_eq!(of_tenant(registry, "life").await, Tenant { revision: 1, endpoints: 1 });
+    assert_eq!(of_tenant(registry, "life").await, Tenant { revision: 1, endpoints: 1, ..Tenant::default() });
     assert_eq!(there(registry, &first).await, first);
     assert_eq!(registry.cards(&[key(&first)], false).await.unwrap(), [CardFound::Card(first.clone().into())]);
 
@@ -96,7 +96,7 @@ async fn an_endpoint_lives_and_dies(registry: &impl Registry) {
     let later = NOW.after(Duration::from_secs(1));
     assert_eq!(registry.delete(&second, later).await.unwrap(), Written::Changed);
     assert_eq!(registry.replace(&second, &changed(&second, |_| {})).await.unwrap(), Written::Changed);
-    assert_eq!(of_tenant(registry, "life").await, Tenant { revision: 2, endpoints: 0 });
+    assert_eq!(of_tenant(registry, "life").await, Tenant { revision: 2, endpoints: 0, ..Tenant::default() });
     assert!(registry.list("life", None, 9).await.unwrap().cards.is_empty());
 }
 
@@ -107,7 +107,7 @@ async fn a_uid_belongs_to_one_endpoint(registry: &impl Registry) {
     let [winner] = won[..] else { panic!("{written:?}") };
     let lost = written.iter().filter(|written| **written == Written::UidTaken(winner.id.clone())).count();
     assert_eq!(lost, 49, "{written:?}");
-    assert_eq!(of_tenant(registry, "race").await, Tenant { revision: 1, endpoints: 1 });
+    assert_eq!(of_tenant(registry, "race").await, Tenant { revision: 1, endpoints: 1, ..Tenant::default() });
     assert_eq!(registry.list("race", None, 100).await.unwrap().cards.len(), 1);
     assert_eq!(registry.by_uid("race", "order").await.unwrap().as_ref(), Some(winner));
     assert_eq!(registry.by_uid("race2", "order").await.unwrap(), None);
@@ -159,7 +159,7 @@ async fn a_tenant_has_so_many_endpoints(registry: &impl Registry) {
     let written: Vec<Written> = written.into_iter().map(Result::unwrap).collect();
     assert_eq!(written.iter().filter(|w| **w == Written::Done).count(), 3, "{written:?}");
     assert_eq!(written.iter().filter(|w| **w == Written::TooMany).count(), 7, "{written:?}");
-    assert_eq!(of_tenant(registry, "full").await, Tenant { revision: 3, endpoints: 3 });
+    assert_eq!(of_tenant(registry, "full").await, Tenant { revision: 3, endpoints: 3, ..Tenant::default() });
     let listed = registry.list("full", None, 100).await.unwrap().cards;
     assert_eq!(listed.len(), 3);
 
@@ -200,7 +200,12 @@ async fn the_revision_counts_what_matters_to_fan_out(registry: &impl Registry) {
         assert_eq!(registry.replace(&at, &next).await.unwrap(), Written::Done);
         at = next;
         revision += raises;
-        assert_eq!(of_tenant(registry, "revised").await, Tenant { revision, endpoints: 1 }, "{}", at.version);
+        assert_eq!(
+            of_tenant(registry, "revised").await,
+            Tenant { revision, endpoints: 1, ..Tenant::default() },
+            "{}",
+            at.version
+        );
     }
 }
 
@@ -263,11 +268,68 @@ async fn many_cards_are_read_in_their_order(registry: &impl Registry) {
                     assert_eq!((&card.tenant, &card.id), (&key.tenant, &key.endpoint));
                 }
                 CardFound::Gone => assert_eq!(n, 50),
-                CardFound::Unreadable => panic!("{n} cannot be read"),
+                CardFound::Unreadable | CardFound::Erased => panic!("{n} is {found:?}"),
                 CardFound::Missing => assert!(![7, 50, 98].contains(&n), "{n}"),
             }
         }
     }
+}
+
+async fn a_tenant_is_erased_and_can_be_made_anew(registry: &impl Registry) {
+    let at = |ms| Millis(NOW.0 + ms);
+    let old: Vec<Card> = (0..25).map(|n| card("gone", n, Some(&format!("u{n}")))).collect();
+    for card in &old {
+        assert_eq!(create(registry, card).await, Written::Done);
+    }
+    assert_eq!(create(registry, &card("gone-2", 1, None)).await, Written::Done);
+    assert_eq!(registry.delete(&old[3], at(1)).await.unwrap(), Written::Done);
+    let names = ["gone".to_owned(), "gone-2".to_owned()];
+    let before = registry.revisions(&names).await.unwrap();
+    assert!(before.iter().all(|known| known.erased_before.is_none()));
+
+    registry.begin_erasing("gone", at(5)).await.unwrap();
+    // An earlier one changes nothing.
+    registry.begin_erasing("gone", at(4)).await.unwrap();
+    let known = of_tenant(registry, "gone").await;
+    assert_eq!((known.erased_before, known.is_erasing), (Some(at(5)), true));
+    let revisions = registry.revisions(&names).await.unwrap();
+    assert!(revisions[0].revision > before[0].revision && revisions[0].erased_before == Some(at(5)));
+    assert_eq!(revisions[1], before[1]);
+
+    // Twice, as a job does.
+    for _ in 0..2 {
+        let (mut after, mut erased) = (None, Vec::new());
+        loop {
+            let part = registry.erase_part("gone", at(5), after.as_deref(), at(6)).await.unwrap();
+            erased.extend(part.endpoints);
+            after = part.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        erased.sort();
+        erased.dedup();
+        assert_eq!(erased, old.iter().map(|card| card.id.clone()).collect::<Vec<_>>());
+    }
+    for card in &old {
+        assert_eq!(found(registry, card).await, CardFound::Erased);
+    }
+    assert_eq!(registry.by_uid("gone", "u7").await.unwrap(), None);
+    assert_eq!(registry.list("gone", None, 100).await.unwrap().cards, []);
+
+    registry.end_erasing("gone", at(4)).await.unwrap();
+    assert!(of_tenant(registry, "gone").await.is_erasing, "that was another erasing");
+    registry.end_erasing("gone", at(5)).await.unwrap();
+    registry.end_erasing("gone", at(5)).await.unwrap();
+    let known = of_tenant(registry, "gone").await;
+    assert_eq!((known.endpoints, known.erased_before, known.is_erasing), (0, Some(at(5)), false));
+    let listed = async || registry.tenants(Some("gond"), 100).await.unwrap().tenants;
+    assert!(!listed().await.contains(&"gone".to_owned()) && listed().await.contains(&"gone-2".to_owned()));
+
+    let anew = Card { id: format!("ep_{:022}", 99), created_at: at(9), ..card("gone", 99, Some("u7")) };
+    assert_eq!(create(registry, &anew).await, Written::Done);
+    assert!(listed().await.contains(&"gone".to_owned()));
+    assert_eq!((there(registry, &anew).await, of_tenant(registry, "gone").await.endpoints), (anew.clone(), 1));
 }
 
 async fn a_resealing_is_noted(registry: &impl Registry) {
@@ -356,6 +418,7 @@ async fn keeps_the_contract(registry: &impl Registry) {
     the_revision_counts_what_matters_to_fan_out(registry).await;
     lists_are_exact_by_any_page(registry).await;
     many_cards_are_read_in_their_order(registry).await;
+    a_tenant_is_erased_and_can_be_made_anew(registry).await;
     a_resealing_is_noted(registry).await;
     an_event_type_is_written_read_and_deleted(registry).await;
     event_types_are_listed_by_name_and_read_in_their_order(registry).await;
@@ -415,7 +478,7 @@ async fn items_are_as_the_design_says_and_others_are_refused() {
     ];
     assert_eq!(keys, wanted.into());
     let tombstone = items.iter().find(|item| item["sk"].as_s().unwrap().starts_with("X#")).unwrap();
-    assert_eq!(tombstone["ttl"].as_n().unwrap(), "1703888000", "45 days later");
+    assert_eq!(tombstone["ttl"].as_n().unwrap(), "1706480000", "75 days later");
 
     let put = async |card: &str, version: &str| {
         let item = [

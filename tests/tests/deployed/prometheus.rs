@@ -264,7 +264,7 @@ fn rules_are_well_formed_and_each_alert_fires_and_stays_silent() {
         assert!(cases.contains(&format!("{name} fires")) && cases.contains(&format!("{name} stays silent")), "{name}");
         count += 1;
     }
-    assert_eq!(count, 18);
+    assert_eq!(count, 19);
     let output =
         Command::new("amtool").args(["check-config", "infra/prometheus/alertmanager.yml"]).current_dir(ROOT).output();
     let output = output.expect("amtool is missing: run the tests by `make test`");
