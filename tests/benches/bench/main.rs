@@ -18,6 +18,7 @@ mod endpoints;
 mod events;
 mod figures;
 mod first_connection;
+mod history;
 mod outcomes;
 mod scale;
 mod stage;
@@ -32,7 +33,7 @@ use crate::figures::Figures;
 use crate::stage::Stage;
 
 /// What can be measured alone.
-const PARTS: [&str; 7] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "scale"];
+const PARTS: [&str; 8] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "history", "scale"];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -62,6 +63,9 @@ async fn main() {
     }
     if wanted("events") {
         events::measure(&stage, &mut figures).await;
+    }
+    if wanted("history") {
+        history::measure(&stage, &mut figures).await;
     }
     if wanted("scale") {
         scale::measure(&stage, &mut figures).await;
