@@ -348,6 +348,78 @@ class Demo:
         paths = {path for path, code in self.paths(event, 3) if code == 200}
         self.check("/audit got nothing", paths, {"/mail", "/books"})
 
+    def remembered(self):
+        self.title("10. What happened to it: history, a resend, a replay, and an erasure")
+        tenant = f"/tenants/past-{RUN}"
+        first = self.endpoint(tenant, {"url": self.receiver.url("/first")})
+        if not first:
+            return
+        events = [self.emit(tenant, "order.paid", {"n": n}, quiet=True)[1] for n in range(5)]
+        for event in events:
+            wait_at(f"{event['status_url']}/deliveries/{first['id']}", "delivered")
+        began = time.time()
+        listed = self.listed(f"{tenant}/endpoints/{first['id']}/deliveries", "deliveries", 5)
+        self.line(began, f"GET …/endpoints/{first['id']}/deliveries: {len(listed)} deliveries")
+        self.check("history has all five, delivered", [one.get("result") for one in listed], ["delivered"] * 5)
+        answered = [attempt.get("status_code") for one in listed for attempt in one.get("attempts", [])]
+        self.check("each with its attempt", answered, [200] * 5)
+
+        began = time.time()
+        code, resent = call("POST", f"{events[0]['status_url']}/deliveries/{first['id']}/resend", {})
+        self.line(began, f"POST …/resend → {code} {resent.get('title') or resent.get('delivery_id')}")
+        calls = self.arrivals(events[0], 2)
+        self.check("it arrives again, under the same webhook-id", (code, len(calls)), (202, 2))
+
+        later = self.endpoint(tenant, {"url": self.receiver.url("/later")})
+        if not later:
+            return
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(STARTED - 60))
+        for dry in (True, False):
+            began = time.time()
+            code, replay = call("POST", f"{tenant}/endpoints/{later['id']}/replays",
+                                {"what": "missing", "since": since, "per_second": 100, "dry_run": dry})
+            what = "what a replay would send to an endpoint made later" if dry else "the replay itself"
+            self.line(began, f"POST …/replays → {code}: {what}")
+            done = self.replayed(f"{tenant}/replays/{replay.get('replay_id')}")
+            found = (done.get("state"), done.get("matched"), done.get("queued"))
+            self.check("it matches the five events", found, ("done", 5, 0 if dry else 5))
+        got = [one[1] for event in events for one in self.arrivals(event, 3 if event is events[0] else 2)]
+        self.check("/later has all five now", got.count("/later"), 5)
+
+        began = time.time()
+        code, _ = call("DELETE", f"{events[1]['status_url']}/payload")
+        self.line(began, f"DELETE …/payload → {code}")
+        until = time.time() + PATIENCE_S
+        shown = {}
+        while time.time() < until and not shown.get("erased_at"):
+            time.sleep(0.2)
+            shown = call("GET", events[1]["status_url"])[1]
+        self.check("the payload is gone", (bool(shown.get("erased_at")), "payload" in shown), (True, False))
+
+    def listed(self, path, name, count):
+        """What a list has, page by page, as soon as it has so many."""
+        until = time.time() + PATIENCE_S
+        while True:
+            found, cursor = [], ""
+            while True:
+                code, page = call("GET", f"{path}?limit=100{cursor}")
+                found += page.get(name, [])
+                if code != 200 or not page.get("next_cursor"):
+                    break
+                cursor = f"&cursor={page['next_cursor']}"
+            if len(found) >= count or time.time() > until:
+                return found
+            time.sleep(0.2)
+
+    def replayed(self, path):
+        """The replay when it is over."""
+        until = time.time() + PATIENCE_S
+        replay = {}
+        while time.time() < until and replay.get("state") in (None, "running"):
+            time.sleep(0.2)
+            replay = call("GET", path)[1]
+        return replay
+
     def endpoint(self, tenant, body):
         """Registers an endpoint; None if that fails."""
         began = time.time()
@@ -376,7 +448,7 @@ class Demo:
         return [(one[1], one[4]) for one in self.arrivals(event, count)]
 
     def healthy(self):
-        self.title("10. Health and statuses, as the person on call sees them")
+        self.title("11. Health and statuses, as the person on call sees them")
         code, answer = call("GET", "/health")
         parts = ", ".join(f"{name} {part['status']}" for name, part in answer["components"].items())
         self.line(time.time(), f"GET /health → {code} {answer['status']}: {parts}")
@@ -390,7 +462,7 @@ class Demo:
 def main():
     demo = Demo()
     for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused,
-                    demo.registered, demo.fanned_out, demo.healthy):
+                    demo.registered, demo.fanned_out, demo.remembered, demo.healthy):
         chapter()
     print()
     if demo.faults:
