@@ -99,9 +99,8 @@ impl Archivist {
                 Err(_) => return false,
             }
         }
-        let count = kept.len();
+        metrics::history_rows(kept.len() as u64);
         let refused = write_listed_first(self.history.as_ref(), kept).await;
-        metrics::history_rows((count - refused.len()) as u64);
         refused.is_empty()
     }
 

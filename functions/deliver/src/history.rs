@@ -53,7 +53,12 @@ pub(crate) fn rows(context: &Context, decided: &[Decided]) -> Vec<Row> {
         | Decision::Malformed { .. }
         | Decision::Late { .. } => None,
     };
-    decided.iter().filter_map(row).collect()
+    let rows: Vec<Row> = decided.iter().filter_map(row).collect();
+    // They are counted before the round trip that takes the metrics along.
+    if !rows.is_empty() {
+        metrics::history_rows(rows.len() as u64);
+    }
+    rows
 }
 
 /// The end of a delivery that is given up.
@@ -97,7 +102,6 @@ pub(crate) async fn write(context: &Context, rows: Vec<Row>) -> Vec<Row> {
         tracing::error!(rows = wanted, "history did not answer in time");
         rows
     });
-    metrics::history_rows((wanted - refused.len()) as u64);
     if !refused.is_empty() {
         metrics::history_rows_refused(refused.len() as u64);
     }
@@ -136,6 +140,7 @@ pub(crate) async fn write_late(context: &Context, decided: &mut [Decided]) {
     if late.is_empty() {
         return;
     }
+    metrics::history_rows(late.len() as u64);
     let refused = write(context, late.iter().map(|(_, row)| row.clone()).collect()).await;
     let now = context.clock.now();
     for (place, row) in late.into_iter().filter(|(_, row)| refused.contains(row)) {

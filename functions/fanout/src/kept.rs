@@ -40,7 +40,7 @@ pub(crate) async fn keep(context: &Context, claimed: &[Claimed]) {
     )
     .await;
     refused.extend(unsure.iter().zip(added).filter(|(_, added)| added.is_err()).map(|(row, _)| row.clone()));
-    metrics::history_rows((count - refused.len()) as u64);
+    metrics::history_rows(count as u64);
     if refused.is_empty() {
         return;
     }

@@ -5,7 +5,6 @@ use domain::endpoint::Card;
 use tests::binary::Function;
 use tests::endpoints::{card, message};
 
-use crate::callgrind::instructions;
 use crate::figures::Goal::AtMost;
 use crate::figures::{Figures, median};
 use crate::stage::{Stage, batches, spend, us_each};
@@ -25,7 +24,6 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     cards.iter().for_each(|card| stage.cloud.register(card));
     side_by_side(stage, figures).await;
     calls(stage, &cards, figures).await;
-    counted(stage, &cards, figures).await;
 }
 
 /// Direct deliveries in batches of ten. The machine is not equally fast all the time.
@@ -70,22 +68,6 @@ async fn calls(stage: &Stage, cards: &[Card], figures: &mut Figures) {
     stage.forget();
     figures.judge("deliver with history: writes of a batch of 10", writes as f64, "", AtMost(1.0));
     figures.judge("deliver with history: Redis round trips of a batch of 10", trips as f64, "", AtMost(2.0));
-}
-
-async fn counted(stage: &Stage, cards: &[Card], figures: &mut Figures) {
-    const COUNT: usize = 400;
-    for (what, days) in CASES {
-        let settings = stage.settings(&[("HISTORY_DAYS", days)]);
-        let (few, many) = (stage.accepted(200, KIB, 200).await, stage.accepted(200 + COUNT, KIB, 200).await);
-        let events = (batches(&few, 10), batches(&many, 10));
-        let direct = instructions(("deliver", &format!("direct-{days}")), &settings, events, COUNT).await;
-        stage.forget();
-        let events = (to_endpoints(cards, 1000..1200), to_endpoints(cards, 1000..1200 + COUNT));
-        let to_endpoint = instructions(("deliver", &format!("endpoint-{days}")), &settings, events, COUNT).await;
-        stage.forget();
-        figures.note(format!("deliver {what}, batch of 10, 1 KiB: instructions, direct"), direct, "");
-        figures.note(format!("deliver {what}, batch of 10, 1 KiB: instructions, to an endpoint"), to_endpoint, "");
-    }
 }
 
 fn to_endpoints(cards: &[Card], range: std::ops::Range<usize>) -> Vec<Bytes> {

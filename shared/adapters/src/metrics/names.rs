@@ -153,7 +153,7 @@ pub const FAMILIES: [Family; 35] = [
     family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
     family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
     family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
-    family(HISTORY_ROWS, Kind::Counter, &[], "Rows of history that the table took."),
+    family(HISTORY_ROWS, Kind::Counter, &[], "Rows of history that were to be written, at each try."),
     family(
         HISTORY_ROWS_REFUSED,
         Kind::Counter,
@@ -289,7 +289,7 @@ pub fn breaker_changed(to: State) {
     counter!(TRANSITIONS, "to" => to.as_str()).increment(1);
 }
 
-/// The table of history took rows.
+/// Rows of history are to be written.
 pub fn history_rows(count: u64) {
     counter!(HISTORY_ROWS).increment(count);
 }
