@@ -3,13 +3,12 @@
 
 use adapters::history::write_listed_first;
 use adapters::metrics;
-use adapters::redis::query::{Replies, ReplyError, Ticket, Trip};
-use adapters::redis::{marks, tenants};
+use adapters::redis::marks::{AskedErased, ask_erased};
+use adapters::redis::query::Trip;
 use adapters::telemetry::chain;
 use domain::dead_letter::DeadLetter;
 use domain::history::delivery::{DeliveryEnd, EndedDelivery};
 use domain::history::{Row, names};
-use domain::identity::event_record_id;
 use domain::message::Message;
 use domain::reason::Reason;
 use domain::record::short_error;
@@ -27,34 +26,10 @@ pub(crate) fn ended(message: &Message, reason: Reason, error: &str, failed_at: M
     EndedDelivery::of(message, attempts, history, DeliveryEnd::GivenUp(reason), Some(short_error(error)), failed_at)
 }
 
-/// The question whether the event of a dead letter was erased, alone or with its tenant.
-pub(crate) struct Erased {
-    tickets: Vec<Ticket<Option<Millis>>>,
-    accepted_at: Millis,
-}
-
-/// Asks whether the event of a dead letter was erased.
-pub(crate) fn ask_erased(trip: &mut Trip, letter: &DeadLetter) -> Erased {
-    let tickets = letter.of_tenant().map(|(tenant, event_id)| ask(trip, tenant, event_id)).unwrap_or_default();
-    Erased { tickets, accepted_at: letter.accepted_at }
-}
-
-fn ask(trip: &mut Trip, tenant: &str, event_id: &str) -> Vec<Ticket<Option<Millis>>> {
-    let queries = [marks::erased_at(&event_record_id(tenant, event_id)), tenants::erased_before(tenant)];
-    queries.into_iter().map(|query| trip.add(query)).collect()
-}
-
-impl Erased {
-    /// Whether it was.
-    ///
-    /// # Errors
-    /// When Redis does not say.
-    pub(crate) fn was_erased(self, replies: &mut Replies) -> Result<bool, ReplyError> {
-        let Self { tickets, accepted_at } = self;
-        let marks: Vec<Option<Millis>> =
-            tickets.into_iter().map(|ticket| ticket.take(replies)).collect::<Result<_, _>>()?;
-        Ok(marks.into_iter().flatten().any(|at| accepted_at <= at))
-    }
+/// Asks whether the event of a dead letter was erased, if it is of one.
+pub(crate) fn ask_of(trip: &mut Trip, letter: &DeadLetter) -> Option<AskedErased> {
+    let (tenant, event_id) = letter.of_tenant()?;
+    Some(ask_erased(trip, tenant, event_id, letter.accepted_at))
 }
 
 impl Archivist {
@@ -86,14 +61,14 @@ impl Archivist {
         let asked: Vec<_> = rows
             .iter()
             .map(|row| {
-                let event = row.event().map(|(tenant, event)| ask(&mut trip, tenant, event)).unwrap_or_default();
-                Erased { tickets: event, accepted_at: row.accepted_at().unwrap_or_default() }
+                let accepted_at = row.accepted_at().unwrap_or_default();
+                row.event().map(|(tenant, event)| ask_erased(&mut trip, tenant, event, accepted_at))
             })
             .collect();
         let Ok(mut replies) = trip.run(self.redis.as_ref()).await else { return false };
         let mut kept = Vec::new();
         for (row, erased) in rows.into_iter().zip(asked) {
-            match erased.was_erased(&mut replies) {
+            match erased.map_or(Ok(false), |erased| erased.take(&mut replies)) {
                 Ok(true) => {}
                 Ok(false) => kept.push(row),
                 Err(_) => return false,

@@ -203,7 +203,7 @@ impl Archivist {
     async fn look_up(&self, filings: Vec<Filing>, failed: &mut BTreeSet<usize>) -> Vec<Filing> {
         let mut trip = Trip::default();
         let tickets = trip.add_all(filings.iter().map(|filing| records::read(&filing.letter.webhook_id)));
-        let erased: Vec<_> = filings.iter().map(|filing| history::ask_erased(&mut trip, &filing.letter)).collect();
+        let erased: Vec<_> = filings.iter().map(|filing| history::ask_of(&mut trip, &filing.letter)).collect();
         let mut replies = match trip.run(self.redis.as_ref()).await {
             Ok(replies) => replies,
             Err(error) => {
@@ -214,7 +214,8 @@ impl Archivist {
         };
         let mut kept = Vec::with_capacity(filings.len());
         for ((filing, ticket), erased) in filings.into_iter().zip(tickets).zip(erased) {
-            let found = ticket.take(&mut replies).and_then(|found| Ok((found, erased.was_erased(&mut replies)?)));
+            let is_erased = erased.map_or(Ok(false), |erased| erased.take(&mut replies));
+            let found = ticket.take(&mut replies).and_then(|found| Ok((found, is_erased?)));
             let record = match found {
                 Ok((_, true)) => {
                     tracing::info!(webhook_id = %filing.letter.webhook_id, outcome = "erased", "a dead letter is dropped: its event was erased");

@@ -1,11 +1,12 @@
 //! Late outcomes of earlier batches, recorded in the round trip of the claims; rows of history
 //! that were refused, written after it.
 
+use adapters::redis::marks::{AskedErased, ask_erased};
 use adapters::redis::query::{Replies, Ticket, Trip};
-use adapters::redis::{breakers, marks, records, tenants};
+use adapters::redis::{breakers, records};
 use domain::breaker::State;
 use domain::history::Row;
-use domain::identity::event_record_id;
+use domain::identity::endpoint_of_delivery;
 use domain::message::{LateOutcome, LateOutcomes, LateReport};
 use domain::record::SettlementReply;
 use domain::time::{Millis, whole_ms};
@@ -13,23 +14,14 @@ use domain::time::{Millis, whole_ms};
 use crate::context::{Context, tell_change, usable};
 use crate::decision::Decision;
 
-/// The question whether an event was erased, alone or with its tenant.
-type Marks = Vec<Ticket<Option<Millis>>>;
-
 /// Late outcomes that are being recorded.
 pub(crate) struct LateTickets {
-    outcomes: Vec<(LateOutcome, Marks, Ticket<SettlementReply>)>,
+    outcomes: Vec<(LateOutcome, Option<AskedErased>, Ticket<SettlementReply>)>,
     reports: Vec<(LateReport, Ticket<Option<State>>)>,
     /// Rows of history, each with the question whether its event was erased.
-    rows: Vec<(Row, Marks)>,
+    rows: Vec<(Row, Option<AskedErased>)>,
     /// The message that they came in, without them.
     rest: LateOutcomes,
-}
-
-/// Asks whether an event was erased, alone or with its tenant.
-fn ask_erased(trip: &mut Trip, (tenant, event): (&str, &str)) -> Marks {
-    let queries = [marks::erased_at(&event_record_id(tenant, event)), tenants::erased_before(tenant)];
-    queries.into_iter().map(|query| trip.add(query)).collect()
 }
 
 impl LateTickets {
@@ -44,9 +36,10 @@ impl LateTickets {
         let settle = |outcome: LateOutcome| {
             let LateOutcome { id, new_record, settlement } = &outcome;
             let ticket = trip.add(records::settle(id, new_record, settlement, context.lifetimes));
-            let event = new_record.tenant.as_deref().zip(id.split('.').next());
-            let marks = event.map(|event| ask_erased(trip, event)).unwrap_or_default();
-            (outcome, marks, ticket)
+            // Records of events and jobs have no payload: only deliveries to endpoints are asked for.
+            let event = endpoint_of_delivery(id).and(new_record.tenant.as_deref()).zip(id.split('.').next());
+            let asked = event.map(|(tenant, event)| ask_erased(trip, tenant, event, new_record.accepted_at));
+            (outcome, asked, ticket)
         };
         let outcomes = outcomes.into_iter().map(settle).collect();
         let touched = reports.iter().filter(|report| report.may_open()).map(|report| report.breaker.as_str());
@@ -57,8 +50,9 @@ impl LateTickets {
         };
         let reports = reports.into_iter().map(report).collect();
         let ask = |row: Row| {
-            let tickets = row.event().map(|event| ask_erased(trip, event)).unwrap_or_default();
-            (row, tickets)
+            let accepted_at = row.accepted_at().unwrap_or_default();
+            let asked = row.event().map(|(tenant, event)| ask_erased(trip, tenant, event, accepted_at));
+            (row, asked)
         };
         let rows = rows.into_iter().map(ask).collect();
         Self { outcomes, reports, rows, rest }
@@ -70,10 +64,10 @@ impl LateTickets {
         let mut recorded = Box::new(self.rest.clone());
         let mut erased = Vec::new();
         let mut left = self.rest;
-        for (outcome, marks, ticket) in self.outcomes {
+        for (outcome, asked, ticket) in self.outcomes {
             let accepted_at = outcome.new_record.accepted_at;
-            let mut marks = marks.into_iter().filter_map(|mark| usable(mark.take(replies), &outcome.id).flatten());
-            if marks.any(|at| accepted_at <= at) {
+            let is_erased = asked.and_then(|asked| usable(asked.take(replies), &outcome.id)).unwrap_or(false);
+            if is_erased {
                 erased.push((outcome.id, accepted_at));
                 continue;
             }
@@ -91,16 +85,12 @@ impl LateTickets {
             }
         }
         let mut rows = Vec::new();
-        for (row, tickets) in self.rows {
-            let marks: Option<Vec<Option<Millis>>> =
-                tickets.into_iter().map(|ticket| usable(ticket.take(replies), &row.partition)).collect();
-            match marks {
+        for (row, asked) in self.rows {
+            match asked.map_or(Some(false), |asked| usable(asked.take(replies), &row.partition)) {
                 // While Redis is away, nobody knows whether its event was erased.
                 None => left.rows.push(row),
-                Some(marks) => {
-                    let is_erased = marks.into_iter().flatten().any(|at| row.accepted_at() <= Some(at));
-                    rows.extend((!is_erased).then_some(row));
-                }
+                Some(true) => {}
+                Some(false) => rows.push(row),
             }
         }
         if now >= left.deadline {

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use adapters::redis::query::{Ticket, Trip};
-use adapters::redis::{marks, records, tenants};
+use adapters::redis::marks::{AskedErased, ask_erased};
+use adapters::redis::query::Trip;
+use adapters::redis::records;
 use adapters::registry::TenantRevision;
 use adapters::telemetry::chain;
 use domain::reason::Reason;
@@ -43,14 +44,12 @@ pub(crate) async fn claim(context: &Context, read: Read, ends_at: Millis, decide
         let claim = HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false };
         wanted.push((grant, Claimed { record, work, claim, revision: None }));
     }
-    let waiting: Vec<_> =
-        waiting.into_iter().map(|(record, work)| (record, ask_erased(&mut trip, &work), work)).collect();
+    let waiting: Vec<_> = waiting.into_iter().map(|(record, work)| (record, ask_of(&mut trip, &work), work)).collect();
     let tenants = wanted.iter().filter_map(|(_, next)| tenant_of_event(&next.work)).map(str::to_owned).collect();
     let (mut replies, revisions) = tokio::join!(context.round_trip(trip), revisions(context, tenants));
-    for (record, marks, work) in waiting {
-        let mut marks = marks.into_iter().filter_map(|ticket| usable(ticket.take(&mut replies), "mark").flatten());
+    for (record, asked, work) in waiting {
         // Its record is the mark, which stays.
-        let is_erased = marks.any(|at| accepted_at(&work) <= at);
+        let is_erased = asked.and_then(|asked| usable(asked.take(&mut replies), "mark")).unwrap_or(false);
         let decision = if is_erased { Decision::Superseded } else { Decision::Wait(work) };
         decided.push(Decided { record, decision });
     }
@@ -72,11 +71,12 @@ fn tenant_of_event(work: &Work) -> Option<&str> {
     }
 }
 
-/// Asks whether an event was erased, alone or with its tenant. A job has nothing to erase.
-fn ask_erased(trip: &mut Trip, work: &Work) -> Vec<Ticket<Option<Millis>>> {
-    let Some(tenant) = tenant_of_event(work) else { return Vec::new() };
-    let queries = [marks::erased_at(&work.record_id()), tenants::erased_before(tenant)];
-    queries.into_iter().map(|query| trip.add(query)).collect()
+/// Asks whether an event was erased. A job has nothing to erase.
+fn ask_of(trip: &mut Trip, work: &Work) -> Option<AskedErased> {
+    match work {
+        Work::Event(page) => Some(ask_erased(trip, &page.event.tenant, &page.event.id, accepted_at(work))),
+        Work::Delivery(_) | Work::Job(_) => None,
+    }
 }
 
 fn accepted_at(work: &Work) -> Millis {
