@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapters::history::write_listed_first;
+use adapters::history::write_within;
 use adapters::metrics;
 use adapters::telemetry::chain;
 use domain::history::Row;
@@ -96,12 +96,7 @@ pub(crate) async fn write(context: &Context, rows: Vec<Row>) -> Vec<Row> {
     if rows.is_empty() {
         return rows;
     }
-    let wanted = rows.len();
-    let writing = write_listed_first(context.history.as_ref(), rows.clone());
-    let refused = timeout(PATIENCE, writing).await.unwrap_or_else(|_| {
-        tracing::error!(rows = wanted, "history did not answer in time");
-        rows
-    });
+    let refused = write_within(context.history.as_ref(), rows, PATIENCE).await;
     if !refused.is_empty() {
         metrics::history_rows_refused(refused.len() as u64);
     }

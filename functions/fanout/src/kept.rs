@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use adapters::aws::sqs::{Outgoing, QueueName, delay_s};
-use adapters::history::write_listed_first;
+use adapters::history::write_within;
 use adapters::metrics;
 use adapters::telemetry::chain;
 use domain::event::Event;
@@ -14,9 +14,13 @@ use domain::message::LateOutcomes;
 use domain::time::Millis;
 use domain::work::Work;
 use futures_util::future::{join, join_all};
+use tokio::time::timeout;
 
 use crate::claim::Claimed;
 use crate::context::Context;
+
+/// How long a batch waits for history. What is not written by then is written later.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes the rows of all events of a batch whose fan-out begins.
 pub(crate) async fn keep(context: &Context, claimed: &[Claimed]) {
@@ -35,11 +39,12 @@ pub(crate) async fn keep(context: &Context, claimed: &[Claimed]) {
     }
     let count = rows.len() + unsure.len();
     let (mut refused, added) = join(
-        write_listed_first(context.history.as_ref(), rows),
-        join_all(unsure.iter().map(|row| context.history.add(row))),
+        write_within(context.history.as_ref(), rows, PATIENCE),
+        join_all(unsure.iter().map(|row| timeout(PATIENCE, context.history.add(row)))),
     )
     .await;
-    refused.extend(unsure.iter().zip(added).filter(|(_, added)| added.is_err()).map(|(row, _)| row.clone()));
+    refused
+        .extend(unsure.iter().zip(added).filter(|(_, added)| !matches!(added, Ok(Ok(_)))).map(|(row, _)| row.clone()));
     metrics::history_rows(count as u64);
     if refused.is_empty() {
         return;

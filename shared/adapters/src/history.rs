@@ -1,9 +1,12 @@
 //! What every table of history offers: rows in partitions, in the order of their places. What
 //! rows say is decided in `domain::history`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::history::Row;
 use domain::time::Millis;
+use tokio::time::timeout;
 
 use crate::BoxError;
 
@@ -123,6 +126,17 @@ pub async fn write_listed_first(history: &dyn HistoryWriter, rows: Vec<Row>) -> 
         refused.extend(history.write(rows).await);
     }
     refused
+}
+
+/// Writes rows, those that list events first, and waits for that no longer than `patience`. Gives
+/// back the rows that were not taken by then; one that was taken all the same may be written again.
+pub async fn write_within(history: &dyn HistoryWriter, rows: Vec<Row>, patience: Duration) -> Vec<Row> {
+    let wanted = rows.len();
+    let writing = write_listed_first(history, rows.clone());
+    timeout(patience, writing).await.unwrap_or_else(|_| {
+        tracing::error!(rows = wanted, "history did not answer in time");
+        rows
+    })
 }
 
 /// Where history is written and read.
