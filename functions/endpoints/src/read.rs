@@ -131,7 +131,7 @@ impl Endpoints {
         let unknown =
             || Problem::not_found("There is no tenant of this name. A tenant exists once it has an endpoint.");
         let known = self.registry.tenant(tenant).await.map_err(away)?.ok_or_else(unknown)?;
-        let state: &str = EndpointState::Enabled.into();
+        let state = EndpointState::Enabled.as_str();
         let mut body = json!({
             "tenant": tenant,
             "endpoints": known.endpoints,

@@ -13,6 +13,7 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, stop_at: Millis) 
     match &page.job {
         Job::Replay(job) => replay::work_on(context, page, job, stop_at).await,
         Job::Erase(job) => erase::work_on(context, page, job, stop_at).await,
+        Job::CatchUp(_) | Job::Expire(_) | Job::Notice(_) => JobProgress::Waits("nobody does this yet"),
     }
 }
 
@@ -20,6 +21,6 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, stop_at: Millis) 
 pub(crate) async fn given_up(context: &Context, page: &JobPage) {
     match &page.job {
         Job::Replay(_) => replay::given_up(context, page).await,
-        Job::Erase(_) => {}
+        Job::Erase(_) | Job::CatchUp(_) | Job::Expire(_) | Job::Notice(_) => {}
     }
 }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use crate::filter::Pattern;
+use crate::rate::Rate;
 use crate::schedule::RetrySchedule;
 use crate::seal::{MasterKeys, OpenError, Sealed, SealedPlace};
 use crate::signature::{Signer, SigningSecret};
@@ -23,13 +25,58 @@ pub const MAX_METADATA: usize = 20;
 pub const MAX_METADATA_TEXT: usize = 256;
 /// The longest description, in characters.
 pub const MAX_DESCRIPTION: usize = 512;
-/// What an endpoint takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+/// What becomes of an endpoint's deliveries.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum EndpointState {
-    /// Its deliveries are attempted.
+    /// They are attempted.
     Enabled,
+    /// They are kept as owed, because somebody asked for that.
+    Paused,
+    /// They are kept as owed, because the endpoint is gone or failed for too long.
+    Disabled,
+}
+
+impl EndpointState {
+    /// The state's name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why an endpoint is in its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantNames)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum StateReason {
+    /// Somebody asked for it.
+    Asked,
+    /// Its receiver answered 410 Gone.
+    Gone,
+    /// It failed for too long.
+    Failing,
+}
+
+impl StateReason {
+    /// The reason's name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A header that an endpoint's webhooks carry.
@@ -95,10 +142,22 @@ pub struct Card {
     /// When failed deliveries are tried again.
     #[serde(default, rename = "retry_schedule_s")]
     pub retry_schedule: RetrySchedule,
-    /// What it takes.
+    /// How many calls a second it takes; `None` for as many as there are.
+    #[serde(default, rename = "rate_per_s", skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// What becomes of its deliveries.
     pub state: EndpointState,
+    /// Why, if it is not as it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_reason: Option<StateReason>,
     /// Since when.
     pub state_since: Millis,
+    /// The notice that disabled it. If that comes again, its events are sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<String>,
+    /// Deliveries that were owed until then are not wanted any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owed_dropped_before: Option<Millis>,
     /// The caller's own notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -220,8 +279,12 @@ mod tests {
             headers: BTreeMap::from([("x-plain".to_owned(), CardHeader::Plain("1".to_owned()))]),
             secrets: Vec::new(),
             retry_schedule: RetrySchedule::default(),
+            rate: None,
             state: EndpointState::Enabled,
+            state_reason: None,
             state_since: Millis(1),
+            disabled_by: None,
+            owed_dropped_before: None,
             metadata: BTreeMap::new(),
             created_at: Millis(1),
             updated_at: Millis(1),

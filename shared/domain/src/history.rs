@@ -6,6 +6,7 @@ pub mod candidate;
 pub mod delivery;
 pub mod event;
 pub mod names;
+pub mod owed;
 pub mod page;
 pub mod replay;
 
@@ -45,7 +46,9 @@ impl Row {
     pub fn event(&self) -> Option<(&str, &str)> {
         match &self.by_event {
             Some(index) => names::split_event(&index.event),
-            None => names::split_event(&self.partition).or_else(|| names::split_listed(&self.partition, &self.place)),
+            None => names::split_event(&self.partition)
+                .or_else(|| names::split_listed(&self.partition, &self.place))
+                .or_else(|| names::split_owed(&self.partition, &self.place)),
         }
     }
 

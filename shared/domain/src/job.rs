@@ -1,12 +1,21 @@
 //! A job: work that somebody asked for and that is done in pages, as the fan-out of an event
 //! is. A page's message carries everything needed to go on.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::StateReason;
 use crate::history::replay::ReplayJob;
 use crate::identity::work_record_id;
+use crate::reason::Reason;
 use crate::record::NewRecord;
 use crate::time::Millis;
+
+/// A minute, in milliseconds.
+const MINUTE_MS: u64 = 60_000;
+/// How long a job that begins by itself is tried.
+const LONGEST_JOB: Duration = Duration::from_secs(7 * 86_400);
 
 /// What a job does, and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +25,81 @@ pub enum Job {
     Replay(ReplayJob),
     /// Erases the payload of an event, or all that is kept of a tenant.
     Erase(EraseJob),
+    /// Queues what an endpoint was owed, once it is enabled again.
+    CatchUp(CatchUpJob),
+    /// Ends what was owed for too long.
+    Expire(ExpireJob),
+    /// Tells of an endpoint: that it must be disabled, or that a delivery to it was given up.
+    Notice(Notice),
+}
+
+/// What an endpoint is owed. Nobody starts it by hand: whoever writes an owed row, and whoever
+/// enables the endpoint, queues a wake-up of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatchUpJob {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Deliveries that were queued so far.
+    #[serde(default)]
+    pub queued: u64,
+}
+
+/// A walk through all endpoints for what they were owed for too long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpireJob {
+    /// What was owed since before then ends.
+    pub before: Millis,
+    /// The tenant that the walk has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The endpoint of that tenant that it has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Deliveries that it has ended.
+    #[serde(default)]
+    pub expired: u64,
+}
+
+/// What is told of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    /// The endpoint.
+    pub endpoint: String,
+    /// What happened.
+    pub what: Noticed,
+}
+
+/// What happened to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noticed {
+    /// It is gone, or failed for too long: it is disabled if its card still has this version.
+    MustDisable {
+        /// Why.
+        reason: StateReason,
+        /// The version of the card that the deliveries went by.
+        version: u64,
+        /// When it began to fail.
+        failing_since: Millis,
+        /// Failures since.
+        failures: u64,
+    },
+    /// A delivery was given up.
+    DeliveryFailed {
+        /// The delivery.
+        delivery_id: String,
+        /// Its event.
+        event_id: String,
+        /// The type of that event.
+        event_type: Option<String>,
+        /// Why it was given up.
+        reason: Reason,
+        /// Why, for a person.
+        error: String,
+    },
 }
 
 /// What is erased and how far that is.
@@ -67,11 +151,65 @@ impl Job {
         match self {
             Self::Replay(_) => "replay",
             Self::Erase(_) => "erase",
+            Self::CatchUp(_) => "catch_up",
+            Self::Expire(_) => "expire",
+            Self::Notice(_) => "notice",
+        }
+    }
+
+    /// The endpoint that it is about, if it is about one.
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Replay(job) => Some(&job.request.endpoint),
+            Self::CatchUp(job) => Some(&job.endpoint),
+            Self::Notice(notice) => Some(&notice.endpoint),
+            Self::Expire(job) => job.endpoint.as_deref(),
+            Self::Erase(_) => None,
         }
     }
 }
 
 impl JobPage {
+    /// The wake-up of a catch-up that begins at `due`. All of one minute and endpoint are the
+    /// same work, so that only one of them is done.
+    pub fn wake_up(tenant: &str, endpoint: &str, due: Millis) -> Self {
+        let minute = due.0 / MINUTE_MS;
+        let job = Job::CatchUp(CatchUpJob { endpoint: endpoint.to_owned(), queued: 0 });
+        Self::begun(tenant, format!("{endpoint}-{minute}"), job, Millis(minute * MINUTE_MS), due)
+    }
+
+    /// What is told of an endpoint at `now`. All who tell the same of one version, or that a
+    /// delivery was given up in one minute, tell it once.
+    pub fn notice(tenant: &str, notice: Notice, now: Millis) -> Self {
+        let minute = now.0 / MINUTE_MS;
+        let endpoint = &notice.endpoint;
+        let id = match &notice.what {
+            Noticed::MustDisable { version, .. } => format!("{endpoint}-d{version}"),
+            Noticed::DeliveryFailed { .. } => format!("{endpoint}-f{minute}"),
+        };
+        // Those who tell of one version must agree on when.
+        let accepted_at = match &notice.what {
+            Noticed::MustDisable { .. } => Millis(0),
+            Noticed::DeliveryFailed { .. } => Millis(minute * MINUTE_MS),
+        };
+        let page = Self::begun(tenant, id, Job::Notice(notice), accepted_at, Millis(0));
+        Self { deadline: now.after(LONGEST_JOB), ..page }
+    }
+
+    fn begun(tenant: &str, id: String, job: Job, accepted_at: Millis, due: Millis) -> Self {
+        Self {
+            tenant: tenant.to_owned(),
+            correlation_id: id.clone(),
+            id,
+            job,
+            accepted_at,
+            deadline: accepted_at.after(LONGEST_JOB),
+            hop: 0,
+            waited: 0,
+            not_before: due,
+        }
+    }
+
     /// What its record is named by.
     pub fn record_id(&self) -> String {
         work_record_id(self.job.kind(), &self.id)

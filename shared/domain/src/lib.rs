@@ -31,6 +31,7 @@ pub mod retry;
 pub mod endpoint;
 pub mod endpoint_request;
 pub mod filter;
+pub mod rate;
 pub mod schedule;
 pub mod seal;
 pub mod subscription;

@@ -118,6 +118,22 @@ pub fn webhook_end(accepted_at: Millis, hop: u32, result: &str) -> String {
     format!("{}#{hop:010}#{result}", sortable(accepted_at))
 }
 
+/// The partition of what an endpoint is owed.
+pub fn owed(tenant: &str, endpoint: &str) -> String {
+    format!("K#{tenant}#{endpoint}")
+}
+
+/// The place of a delivery in it.
+pub fn owed_place(accepted_at: Millis, event_id: &str, life: Option<&str>, hop: u32) -> String {
+    format!("{}#{}#{hop:010}", listed(accepted_at, event_id), life.unwrap_or_default())
+}
+
+/// The tenant and the event of a row in such a partition.
+pub fn split_owed<'a>(partition: &'a str, place: &'a str) -> Option<(&'a str, &'a str)> {
+    let (tenant, _) = partition.strip_prefix("K#")?.split_once('#')?;
+    Some((tenant, place.split('#').nth(1)?))
+}
+
 /// The partition of a tenant's replays.
 pub fn replays(tenant: &str) -> String {
     format!("P#{tenant}")

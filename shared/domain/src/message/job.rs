@@ -20,8 +20,8 @@ impl JobPage {
     pub(super) fn decode(body: &Bytes) -> Result<Self, Malformed> {
         let JobV2 { page, .. } = serde_json::from_slice(body).map_err(|error| shape(&error))?;
         let subject = match &page.job {
-            Job::Replay(replay) => ("endpoint", is_endpoint_id(&replay.request.endpoint)),
             Job::Erase(erase) => ("event_id", erase.event_id.as_deref().is_none_or(is_event_id)),
+            job => ("endpoint", job.endpoint().is_none_or(is_endpoint_id)),
         };
         for (name, is_right) in
             [("tenant", is_tenant_or_operator(&page.tenant)), ("id", is_event_id(&page.id)), subject]
