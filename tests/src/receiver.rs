@@ -87,7 +87,23 @@ impl Receiver {
     /// # Panics
     /// When no port is free.
     pub async fn start() -> Self {
-        Self::listen(None).await
+        Self::listen(None, "127.0.0.1:0").await
+    }
+
+    /// Starts one where another one was, or where nobody listens yet.
+    ///
+    /// # Panics
+    /// When somebody listens there.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::listen(None, &address.to_string()).await
+    }
+
+    /// An address where nobody listens.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn nobody() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
     }
 
     /// Starts one with TLS, with this certificate and key in PEM. It offers HTTP/2.
@@ -99,7 +115,7 @@ impl Receiver {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self::listen(Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), "127.0.0.1:0").await
     }
 
     /// An AWS account whose services are this receiver.
@@ -116,8 +132,8 @@ impl Receiver {
         Environment::of(settings).read(|reader| Ok(config::account(reader))).unwrap()
     }
 
-    async fn listen(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn listen(tls: Option<TlsAcceptor>, at: &str) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let receiver = Self { address, scheme, state: Arc::default(), arrived: Arc::default() };

@@ -1,20 +1,21 @@
-//! Asks the circuit breakers that are not closed for admission, in one more round trip.
-//! A closed breaker costs nothing here.
+//! Asks the circuit breakers that are not closed for admission: one more round trip for those
+//! of endpoints and origins, and one for those of hosts. A closed breaker costs nothing here.
 
 use std::time::Duration;
 
 use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::Trip;
-use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State};
+use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State, shown_name};
 use domain::identity::sha256_hex;
 use domain::message::Message;
+use domain::outcome::Watched;
 use domain::record::Ending;
 use url::Url;
 
-use crate::claim::{BreakerSeen, Claimed};
+use crate::claim::{BreakerSeen, Claimed, WatchingBreaker};
 use crate::context::{Batch, Context, usable};
-use crate::decision::{Decided, Decision, HeldClaim};
+use crate::decision::{Decided, Decision, HeldClaim, HeldPass};
 use crate::route::Route;
 
 /// A delivery that is attempted now.
@@ -26,61 +27,99 @@ pub(crate) struct Admitted {
     pub(crate) route: Route,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
-    /// The name of the breaker that watches over it.
-    pub(crate) breaker: String,
     pub(crate) claim: HeldClaim,
-    /// The right to call.
-    pub(crate) pass: Pass,
+    /// The right to call, of every breaker that watches over it.
+    pub(crate) passes: Vec<HeldPass>,
 }
 
-impl Admitted {
-    fn new(claimed: Claimed, pass: Pass) -> Self {
-        let Claimed { record, message, route, destination, breaker, claim, .. } = claimed;
-        Self { record, message, route, destination, breaker, claim, pass }
+/// A delivery that asks its breakers, one after another.
+struct Asking {
+    claimed: Claimed,
+    passes: Vec<HeldPass>,
+}
+
+impl Asking {
+    fn pass(&mut self, breaker: &WatchingBreaker, pass: Pass) {
+        self.passes.push(HeldPass { watched: breaker.watched, breaker: breaker.name.clone(), pass });
+    }
+
+    fn admitted(self) -> Admitted {
+        let Claimed { record, message, route, destination, claim, .. } = self.claimed;
+        Admitted { record, message, route, destination, claim, passes: self.passes }
     }
 }
 
-/// Admits what may be called. What a breaker refuses is parked.
+/// Admits what may be called. What a breaker refuses is parked, and does not ask the next one:
+/// it would take the place of a probe there.
 pub(crate) async fn admit(
     context: &Context,
     batch: &mut Batch,
     claimed: Vec<Claimed>,
     decided: &mut Vec<Decided>,
 ) -> Vec<Admitted> {
-    let times = ProbeTimes { lease: batch.lease(context.clock.now()), call: context.attempt_budget };
-    let mut admitted = Vec::with_capacity(claimed.len());
-    let mut trip = Trip::default();
-    let mut asking = Vec::new();
-    for next in claimed {
-        match next.seen {
-            BreakerSeen::Closed(epoch) => admitted.push(Admitted::new(next, Pass::Regular { epoch })),
-            BreakerSeen::Unreadable => admitted.push(Admitted::new(next, Pass::Blind)),
-            BreakerSeen::NotClosed => {
-                let policy = context.breakers.of(&next.breaker);
-                let has_failed = next.message.history.count > 0;
-                let path = short_path(next.route.url(&next.message.delivery).as_ref());
-                let caller = Caller { id: &next.claim.id, token: &next.claim.token, has_failed, path: &path, times };
-                asking.push((trip.add(breakers::admit(&next.breaker, caller, &policy)), next));
-            }
-        }
+    let mut asking: Vec<Asking> = claimed.into_iter().map(|claimed| Asking { claimed, passes: Vec::new() }).collect();
+    let most = asking.iter().map(|next| next.claimed.breakers.len()).max().unwrap_or_default();
+    for place in 0..most {
+        asking = ask(context, batch, asking, place, decided).await;
     }
-    if asking.is_empty() {
-        return admitted;
+    asking.into_iter().map(Asking::admitted).collect()
+}
+
+/// Asks the breakers at one place of all deliveries, in one round trip if any is not closed.
+async fn ask(
+    context: &Context,
+    batch: &mut Batch,
+    all: Vec<Asking>,
+    place: usize,
+    decided: &mut Vec<Decided>,
+) -> Vec<Asking> {
+    let times = ProbeTimes { lease: batch.lease(context.clock.now()), call: context.attempt_budget };
+    let mut passed = Vec::with_capacity(all.len());
+    let mut trip = Trip::default();
+    let mut asked = Vec::new();
+    for mut next in all {
+        let Some(breaker) = next.claimed.breakers.get(place).cloned() else {
+            passed.push(next);
+            continue;
+        };
+        let known = match breaker.seen {
+            BreakerSeen::Closed(epoch) => Some(Pass::Regular { epoch }),
+            BreakerSeen::Unreadable => Some(Pass::Blind),
+            BreakerSeen::NotClosed => None,
+        };
+        if let Some(pass) = known {
+            next.pass(&breaker, pass);
+            passed.push(next);
+            continue;
+        }
+        let policy = context.breakers.of(&breaker.name);
+        let Claimed { message, route, claim, .. } = &next.claimed;
+        let has_failed = message.history.count > 0;
+        let path = short_path(route.url(&message.delivery).as_ref());
+        let caller = Caller { id: &claim.id, token: &claim.token, has_failed, path: &path, times };
+        asked.push((trip.add(breakers::admit(&breaker.name, caller, &policy)), breaker, next));
+    }
+    if asked.is_empty() {
+        return passed;
     }
     let mut replies = batch.round_trip(context, trip).await;
-    for (ticket, next) in asking {
-        match usable(ticket.take(&mut replies), &next.breaker) {
+    for (ticket, breaker, mut next) in asked {
+        match usable(ticket.take(&mut replies), &breaker.name) {
             Some(Admission::Admitted(pass)) => {
                 if matches!(pass, Pass::Probe { .. }) {
                     metrics::breaker_changed(State::HalfOpen);
                 }
-                admitted.push(Admitted::new(next, pass));
+                next.pass(&breaker, pass);
+                passed.push(next);
             }
-            Some(Admission::Refused { wait, first }) => decided.push(park(context, next, wait, first)),
-            None => admitted.push(Admitted::new(next, Pass::Blind)),
+            Some(Admission::Refused { wait, first }) => decided.push(park(context, next, &breaker, wait, first)),
+            None => {
+                next.pass(&breaker, Pass::Blind);
+                passed.push(next);
+            }
         }
     }
-    admitted
+    passed
 }
 
 /// A short name for the path of a receiver's URL.
@@ -88,8 +127,8 @@ fn short_path(url: Option<&Url>) -> String {
     sha256_hex(url.map_or("", |url| url.path()).as_bytes()).chars().take(8).collect()
 }
 
-fn park(context: &Context, refused: Claimed, wait: Duration, first: bool) -> Decided {
-    let Claimed { record, message, destination, claim, .. } = refused;
+fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration, first: bool) -> Decided {
+    let Asking { claimed: Claimed { record, message, destination, claim, .. }, passes } = refused;
     let wait = context.parking.wait(wait, first, message.parked, fastrand::f64());
     // At its deadline it comes back all the same, and expires.
     let due = context.clock.now().after(wait).min(message.delivery.deadline);
@@ -97,11 +136,18 @@ fn park(context: &Context, refused: Claimed, wait: Duration, first: bool) -> Dec
         correlation_id = %message.delivery.correlation_id,
         webhook_id = %claim.id,
         %destination,
+        breaker = %shown_name(&by.name),
         outcome = "parked",
         wait_ms = wait.as_millis(),
         "refused by an open circuit breaker"
     );
-    let error = "waiting: the circuit breaker of its destination is open".to_owned();
-    let ending = Ending::Parked { error, next_attempt_at: due };
-    Decided::new(record, Decision::Park { claim, successor: Box::new(message.parked(due)), ending })
+    let error = match by.watched {
+        Watched::Origin => "waiting: the circuit breaker of its destination is open",
+        Watched::Endpoint => "waiting: the circuit breaker of its endpoint is open",
+        Watched::Host => "waiting: the host of its endpoint takes no connections, and its circuit breaker is open",
+    };
+    let ending = Ending::Parked { error: error.to_owned(), next_attempt_at: due };
+    let decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending };
+    let reports = passes.into_iter().map(HeldPass::unused).collect();
+    Decided { reports, ..Decided::new(record, decision) }
 }

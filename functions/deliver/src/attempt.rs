@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::admit::Admitted;
 use crate::context::Context;
-use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
+use crate::decision::{Called, Decided, Decision, HeldClaim, HeldPass};
 use crate::history;
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
@@ -76,10 +76,11 @@ impl<'c> Attempts<'c> {
 /// One attempt. A panic costs this record and no other: its lease runs out and counts,
 /// which bounds poison.
 async fn attempt(context: &Context, admitted: Admitted) -> Decided {
-    let record = admitted.record;
+    let (record, passes) = (admitted.record, admitted.passes.clone());
     AssertUnwindSafe(call(context, admitted)).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(record, outcome = "panicked", "an attempt panicked");
-        Decided::new(record, Decision::Keep)
+        let reports = passes.into_iter().map(HeldPass::unused).collect();
+        Decided { reports, ..Decided::new(record, Decision::Keep) }
     })
 }
 
@@ -88,7 +89,7 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
     let step = step_after(context, &admitted, &attempted);
     metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
-    let Admitted { record, message, breaker, claim, pass, .. } = admitted;
+    let Admitted { record, message, claim, passes, .. } = admitted;
     let claim = HeldClaim { log: log_of(&message, &attempted), ..claim };
     let decision = match step {
         NextStep::Delivered { ending } => {
@@ -99,18 +100,20 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
         NextStep::GiveUp(given_up) => Decision::give_up(claim, given_up),
         NextStep::Keep => Decision::Release(claim),
     };
-    let report = BreakerReport { breaker, pass, signal: attempted.outcome.health_signal() };
-    Decided { record, decision, report: Some(report) }
+    let reports = passes.into_iter().map(|pass| pass.used(attempted.outcome)).collect();
+    Decided { record, decision, call: Some(Called { ms: attempted.ms }), reports }
 }
 
 fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> NextStep {
-    let Admitted { message, route, breaker, pass, .. } = admitted;
+    let Admitted { message, route, passes, .. } = admitted;
     let retries = route.retries(&message.delivery, &context.retry);
     let now = context.clock.now();
-    if let Pass::Probe { reset_ms, .. } = pass {
+    for HeldPass { watched, breaker, pass } in passes {
+        let Pass::Probe { reset_ms, .. } = pass else { continue };
         let open = Duration::from_millis(next_reset_ms(*reset_ms, &context.breakers.of(breaker)));
         let wait = context.parking.wait(open, false, message.parked, fastrand::f64());
-        if let Some(step) = after_failed_probe(message, attempted, now, wait, retries, fastrand::f64()) {
+        let signal = attempted.outcome.health_signal(*watched);
+        if let Some(step) = after_failed_probe(message, attempted, signal, now, wait, retries, fastrand::f64()) {
             return step;
         }
     }

@@ -69,7 +69,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
             }),
         );
     }
-    let reports = reports(decided.iter().filter_map(|next| next.report.as_ref()));
+    let reports = reports(decided.iter().flat_map(|next| &next.reports));
     let tickets = trip.add_all(reports.iter().map(|report| context.report(report)));
     let touched = reports.iter().filter(|report| report.may_open()).map(|report| report.breaker.as_str());
     // An entry that is missing shows with the next report.
@@ -155,13 +155,14 @@ fn again(decided: &Decided, now: Millis) -> Option<LateOutcomes> {
     is_wanted.then(|| LateOutcomes { outcomes, ..recorded.emptied() }.delayed(now))
 }
 
-/// The reports of calls, in the order in which they ended: one for each breaker and
-/// epoch, and one for each probe.
+/// The reports of passes, in the order in which their calls ended: one for each breaker and
+/// epoch, and one for each probe. A regular pass that says nothing changes nothing.
 fn reports<'d>(calls: impl Iterator<Item = &'d BreakerReport>) -> Vec<LateReport> {
     let mut regular: BTreeMap<(&str, u64), Vec<HealthSignal>> = BTreeMap::new();
     let mut reports = Vec::new();
     for BreakerReport { breaker, pass, signal } in calls {
         match pass {
+            Pass::Regular { .. } if *signal == HealthSignal::Neutral => {}
             Pass::Regular { epoch } => regular.entry((breaker, *epoch)).or_default().push(*signal),
             Pass::Probe { epoch, token, .. } => reports.push(LateReport {
                 breaker: breaker.clone(),

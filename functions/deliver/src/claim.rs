@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use adapters::redis::query::{Query, Trip};
 use adapters::redis::{breakers, heartbeats, marks, records, tenants};
+use domain::breaker::host_breaker;
 use domain::delivery::{Delivery, EndpointTarget};
 use domain::destination::Destination;
 use domain::identity::event_record_id;
 use domain::message::Message;
 use domain::next_step::give_up;
+use domain::outcome::Watched;
 use domain::reason::Reason;
 use domain::record::{Claim, Ending, Grant};
 use domain::time::{Millis, whole_ms};
@@ -33,9 +35,18 @@ pub(crate) struct Claimed {
     pub(crate) route: Route,
     /// The receiver's origin; empty when the URL cannot be read.
     pub(crate) destination: String,
-    /// The name of the breaker that watches over it.
-    pub(crate) breaker: String,
     pub(crate) claim: HeldClaim,
+    /// The breakers that watch over it, in the order in which they are asked.
+    pub(crate) breakers: Vec<WatchingBreaker>,
+}
+
+/// A breaker that watches over a delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchingBreaker {
+    /// What it watches over.
+    pub(crate) watched: Watched,
+    /// Its name.
+    pub(crate) name: String,
     pub(crate) seen: BreakerSeen,
 }
 
@@ -71,15 +82,8 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
         owners.extend(message.tenant().map(str::to_owned));
         let claim =
             HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false, log: None };
-        let mut next = Claimed {
-            record,
-            message,
-            route: Route::Direct,
-            destination: String::new(),
-            breaker: String::new(),
-            claim,
-            seen: BreakerSeen::Unreadable,
-        };
+        let mut next =
+            Claimed { record, message, route: Route::Direct, destination: String::new(), claim, breakers: Vec::new() };
         next.head_for(context, likely_url(context, &next.message.delivery).as_ref());
         if let Some(target) = &next.message.delivery.endpoint {
             endpoints.insert(key_of(target));
@@ -99,7 +103,8 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
         .into_iter()
         .map(|(record, outcomes)| (record, LateTickets::begin(context, &mut trip, *outcomes, now)))
         .collect();
-    let names: BTreeSet<String> = wanted.iter().map(|(_, _, next)| next.breaker.clone()).collect();
+    let names: BTreeSet<String> =
+        wanted.iter().flat_map(|(_, _, next)| &next.breakers).map(|breaker| breaker.name.clone()).collect();
     let epochs = trip.add_all(names.iter().map(|name| breakers::closed_epoch(name)));
     let erased_tenants: Vec<_> = owners
         .into_iter()
@@ -146,7 +151,9 @@ pub(crate) async fn claim(context: &Context, batch: &mut Batch, due: Due, decide
             continue;
         }
         next.claim.is_known = grant.is_some();
-        next.seen = seen.get(&next.breaker).copied().unwrap_or(BreakerSeen::Unreadable);
+        for breaker in &mut next.breakers {
+            breaker.seen = seen.get(&breaker.name).copied().unwrap_or(BreakerSeen::Unreadable);
+        }
         claimed.extend(judge(context, batch, grant.unwrap_or(Grant::Granted), next, decided));
     }
     claimed
@@ -183,24 +190,34 @@ fn likely_url(context: &Context, delivery: &Delivery) -> Option<Url> {
 }
 
 impl Claimed {
-    /// Notes where it goes, and which breaker watches over that.
+    /// Notes where it goes, and which breakers watch over that. One that was not looked at has
+    /// to be asked.
     fn head_for(&mut self, context: &Context, url: Option<&Url>) {
         self.destination = url.map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
-        self.breaker = url.map(|url| context.breakers.breaker_of(url)).unwrap_or_default();
+        let names = match &self.message.delivery.endpoint {
+            // It makes its call whatever breakers say, and reports nothing.
+            Some(target) if target.is_test => Vec::new(),
+            Some(target) => {
+                vec![(Watched::Endpoint, target.endpoint.clone()), (Watched::Host, host_breaker(&self.destination))]
+            }
+            None => vec![(Watched::Origin, url.map(|url| context.breakers.breaker_of(url)).unwrap_or_default())],
+        };
+        let before = std::mem::take(&mut self.breakers);
+        let seen = |name: &str| before.iter().find(|breaker| breaker.name == name).map(|breaker| breaker.seen);
+        self.breakers = names
+            .into_iter()
+            .map(|(watched, name)| WatchingBreaker {
+                watched,
+                seen: seen(&name).unwrap_or(BreakerSeen::NotClosed),
+                name,
+            })
+            .collect();
     }
 
     /// Goes where the card of its endpoint says.
     fn take_card(&mut self, context: &Context, card: Arc<OpenCard>) {
-        let breaker = self.breaker.clone();
         self.route = Route::Endpoint(card);
         self.head_for(context, self.route.url(&self.message.delivery).as_ref());
-        if self.message.delivery.is_test() {
-            // It makes its call whatever the breaker says, and reports nothing.
-            self.seen = BreakerSeen::Unreadable;
-        } else if self.breaker != breaker {
-            // Its breaker was not looked at.
-            self.seen = BreakerSeen::NotClosed;
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use adapters::redis::breakers;
 use adapters::redis::query::{Query, Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
-use domain::breaker::{BreakerPolicies, State};
+use domain::breaker::{BreakerPolicies, State, shown_name};
 use domain::message::{LateReport, ReportedCalls};
 use domain::parking::Parking;
 use domain::retry::RetryPolicy;
@@ -119,7 +119,8 @@ impl RedisHealth {
 /// Tells of a breaker that a report has changed.
 pub(crate) fn tell_change(breaker: &str, state: State) {
     metrics::breaker_changed(state);
-    let to = state.as_str();
+    let (to, breaker) = (state.as_str(), shown_name(breaker));
+    let breaker = breaker.as_str();
     match state {
         State::Open => tracing::warn!(destination = breaker, to, "circuit breaker opened"),
         State::Closed => tracing::warn!(destination = breaker, to, "circuit breaker closed"),

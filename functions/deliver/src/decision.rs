@@ -7,7 +7,7 @@ use domain::history::Row;
 use domain::history::delivery::EndedDelivery;
 use domain::message::{LateOutcomes, Message};
 use domain::next_step::GivenUp;
-use domain::outcome::HealthSignal;
+use domain::outcome::{HealthSignal, Outcome, Watched};
 use domain::record::{Ending, NewRecord, Settlement};
 use domain::time::Millis;
 
@@ -17,8 +17,17 @@ pub(crate) struct Decided {
     /// Which record of the batch.
     pub(crate) record: usize,
     pub(crate) decision: Decision,
-    /// How the call went, for its destination's breaker.
-    pub(crate) report: Option<BreakerReport>,
+    /// The call, if one was made.
+    pub(crate) call: Option<Called>,
+    /// What became of its passes, for the breakers that gave them.
+    pub(crate) reports: Vec<BreakerReport>,
+}
+
+/// A call that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Called {
+    /// How long it took, in milliseconds.
+    pub(crate) ms: u64,
 }
 
 /// What becomes of a record. Whatever is queued is queued before anything is recorded.
@@ -85,7 +94,30 @@ impl HeldClaim {
     }
 }
 
-/// How one call went, for the breaker that watches over its receiver.
+/// A pass that a breaker gave.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldPass {
+    /// What the breaker watches over.
+    pub(crate) watched: Watched,
+    /// The breaker's name.
+    pub(crate) breaker: String,
+    pub(crate) pass: Pass,
+}
+
+impl HeldPass {
+    /// What a call came to, for this breaker.
+    pub(crate) fn used(self, outcome: Outcome) -> BreakerReport {
+        let signal = outcome.health_signal(self.watched);
+        BreakerReport { breaker: self.breaker, pass: self.pass, signal }
+    }
+
+    /// No call was made with it. A probe gives its place back by that.
+    pub(crate) fn unused(self) -> BreakerReport {
+        BreakerReport { breaker: self.breaker, pass: self.pass, signal: HealthSignal::Neutral }
+    }
+}
+
+/// What became of a pass, for the breaker that gave it.
 #[derive(Clone, Debug)]
 pub(crate) struct BreakerReport {
     /// The breaker's name.
@@ -97,7 +129,7 @@ pub(crate) struct BreakerReport {
 impl Decided {
     /// A decision without a call.
     pub(crate) fn new(record: usize, decision: Decision) -> Self {
-        Self { record, decision, report: None }
+        Self { record, decision, call: None, reports: Vec::new() }
     }
 
     /// The same, after a queue did not take what it must have: the message stays where

@@ -28,7 +28,7 @@ pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
             None => {}
             Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
             Some(Ok((QueueName::Wait, message))) => waiting.push((place, message)),
-            Some(Ok((QueueName::Delivery | QueueName::Retry | QueueName::Event, message))) => {
+            Some(Ok((QueueName::Delivery | QueueName::Retry | QueueName::Slow | QueueName::Event, message))) => {
                 retries.push((place, message))
             }
             Some(Err(error)) => {

@@ -52,25 +52,17 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
     let mut entries = Vec::new();
     let mut sums = Sums::default();
     for next in decided {
-        let ending = match &next.decision {
+        match &next.decision {
             Decision::Delivered { claim, ending, .. } => {
                 sums.delivered += 1;
                 entries.extend(entry(claim, "delivered", ending, now));
-                ending
             }
             Decision::GiveUp { claim, given_up } => {
                 sums.failed += 1;
                 entries.extend(entry(claim, given_up.reason.as_str(), &given_up.ending, now));
-                &given_up.ending
             }
-            Decision::Retry { ending, .. } => {
-                sums.retried += 1;
-                ending
-            }
-            Decision::Park { ending, .. } => {
-                sums.parked += 1;
-                ending
-            }
+            Decision::Retry { .. } => sums.retried += 1,
+            Decision::Park { .. } => sums.parked += 1,
             Decision::Superseded
             | Decision::Finished(_)
             | Decision::Erased { .. }
@@ -80,11 +72,11 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
             | Decision::TestFailed { .. }
             | Decision::ReusedId(_)
             | Decision::Malformed { .. }
-            | Decision::Late { .. } => continue,
-        };
-        if next.report.is_some() {
+            | Decision::Late { .. } => {}
+        }
+        if let Some(call) = next.call {
             sums.calls += 1;
-            sums.call_ms += ending.duration_ms().unwrap_or_default();
+            sums.call_ms += call.ms;
         }
     }
     // What is not told here is no loss.

@@ -26,10 +26,11 @@ use adapters::redis::info::{self, Info};
 use adapters::redis::query::Trip;
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
-use domain::breaker::State;
+use domain::breaker::{State, watched};
+use domain::outcome::Watched;
 use domain::status::Status;
 use domain::time::Millis;
-use futures_util::future::{join, join5};
+use futures_util::future::{join, join4};
 use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -149,14 +150,15 @@ struct QueueDepths {
     delivery: MaybeDepth,
     retry: MaybeDepth,
     wait: MaybeDepth,
+    slow: MaybeDepth,
     event: MaybeDepth,
     dead_letter: MaybeDepth,
 }
 
 impl QueueDepths {
     /// The queues that hold work for `deliver`. Events say nothing of it: others take them.
-    fn work(&self) -> [&MaybeDepth; 3] {
-        [&self.delivery, &self.retry, &self.wait]
+    fn work(&self) -> [&MaybeDepth; 4] {
+        [&self.delivery, &self.retry, &self.wait, &self.slow]
     }
 }
 
@@ -334,10 +336,10 @@ impl Health {
                 tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(error), "a queue cannot be checked");
             })
         };
-        let (delivery, retry) = (ask(QueueName::Delivery), ask(QueueName::Retry));
-        let (wait, event, dead_letter) = (ask(QueueName::Wait), ask(QueueName::Event), ask(QueueName::DeadLetter));
-        let (delivery, retry, wait, event, dead_letter) = join5(delivery, retry, wait, event, dead_letter).await;
-        QueueDepths { delivery, retry, wait, event, dead_letter }
+        let work = join4(ask(QueueName::Delivery), ask(QueueName::Retry), ask(QueueName::Wait), ask(QueueName::Slow));
+        let others = join(ask(QueueName::Event), ask(QueueName::DeadLetter));
+        let ((delivery, retry, wait, slow), (event, dead_letter)) = join(work, others).await;
+        QueueDepths { delivery, retry, wait, slow, event, dead_letter }
     }
 
     async fn storage(&self) -> Component {
@@ -366,14 +368,19 @@ impl Health {
         let Some(found) = survey.await else {
             return Component::down("circuit breakers cannot be read; they count as closed");
         };
+        let (direct, of_endpoints): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(name, _)| watched(name).0 == Watched::Origin);
         let of = |state: State| -> Vec<&str> {
-            found.iter().filter(|(_, breaker)| breaker.seen_at(now) == state).map(|(name, _)| name.as_str()).collect()
+            direct.iter().filter(|(_, breaker)| breaker.seen_at(now) == state).map(|(name, _)| name.as_str()).collect()
         };
         let (open, half_open) = (of(State::Open), of(State::HalfOpen));
         let all_closed = open.is_empty() && half_open.is_empty();
+        // An endpoint that fails is its tenant's trouble, and no name of it is for everybody.
+        let count = |state: State| of_endpoints.iter().filter(|(_, breaker)| breaker.seen_at(now) == state).count();
         let figures = json!({
             "open_count": open.len(),
             "half_open_count": half_open.len(),
+            "endpoints": { "open_count": count(State::Open), "half_open_count": count(State::HalfOpen) },
             "open": open.iter().take(MAX_NAMED).collect::<Vec<_>>(),
             "half_open": half_open.iter().take(MAX_NAMED).collect::<Vec<_>>(),
         });
@@ -411,6 +418,7 @@ fn queue_component(depths: &QueueDepths, oldest_pending: Option<Millis>, now: Mi
         (QueueName::Delivery, &depths.delivery, Condition::Down),
         (QueueName::Retry, &depths.retry, Condition::Down),
         (QueueName::Wait, &depths.wait, Condition::Down),
+        (QueueName::Slow, &depths.slow, Condition::Down),
         (QueueName::Event, &depths.event, Condition::Down),
         (QueueName::DeadLetter, &depths.dead_letter, Condition::Degraded),
     ] {

@@ -6,8 +6,9 @@ use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::{QueryError, Trip};
 use adapters::telemetry::chain;
-use domain::breaker::{Breaker, State, breaker_name};
+use domain::breaker::{Breaker, State, breaker_name, host_breaker, shown_name};
 use domain::destination::Destination;
+use domain::names::is_endpoint_id;
 use domain::object::parsed;
 use domain::time::Millis;
 use lambda_http::Body;
@@ -15,7 +16,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::Operate;
-use crate::request::{self, ORIGIN};
+use crate::request;
+
+/// What a destination of a reset is, for a person.
+const DESTINATION: &str = "must be an origin such as https://example.com, endpoint:<id> or host:<origin>";
 
 impl Operate {
     /// Every breaker that changed within a day, the last changed first; those in one
@@ -40,9 +44,12 @@ impl Operate {
 
     /// Closes one by hand. What was parked comes when it is due.
     pub(crate) async fn reset(&self, body: &Body, correlation_id: &str) -> Result<Value, Problem> {
-        let url = named(body)?;
+        let named = named(body)?;
         let now = self.clock.now();
-        let destination = self.breaker_of(&url).await?;
+        let destination = match named {
+            Named::Breaker(name) => name,
+            Named::Url(url) => self.breaker_of(&url).await?,
+        };
         let mut trip = Trip::default();
         let reset = trip.add(breakers::reset(&destination));
         // An entry that is missing shows with the next change.
@@ -79,19 +86,39 @@ fn away() -> Problem {
     Problem::unavailable("Circuit breakers cannot be read now; deliveries go on.")
 }
 
-/// The URL that a request names.
-fn named(body: &Body) -> Result<Url, Problem> {
-    let mut reader = request::object(body, &["destination"])?;
-    reader.required("destination");
-    let read = |raw| parsed::<String>(raw).and_then(|text| request::http_url(&text));
-    let url = reader.optional("destination", read, ORIGIN);
-    let faults = reader.finish();
-    url.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
+/// What a request names.
+enum Named {
+    /// The breaker of an endpoint or a host.
+    Breaker(String),
+    /// A destination of direct webhooks, or a path of it.
+    Url(Url),
 }
 
-fn view(destination: &str, breaker: &Breaker, now: Millis) -> Value {
+impl Named {
+    fn read(text: &str) -> Option<Self> {
+        if let Some(endpoint) = text.strip_prefix("endpoint:") {
+            return is_endpoint_id(endpoint).then(|| Self::Breaker(endpoint.to_owned()));
+        }
+        match text.strip_prefix("host:") {
+            Some(host) => request::origin(host).map(|origin| Self::Breaker(host_breaker(&origin))),
+            None => request::http_url(text).map(Self::Url),
+        }
+    }
+}
+
+/// What a request names.
+fn named(body: &Body) -> Result<Named, Problem> {
+    let mut reader = request::object(body, &["destination"])?;
+    reader.required("destination");
+    let read = |raw| parsed::<String>(raw).and_then(|text| Named::read(&text));
+    let named = reader.optional("destination", read, DESTINATION);
+    let faults = reader.finish();
+    named.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
+}
+
+fn view(name: &str, breaker: &Breaker, now: Millis) -> Value {
     let mut view = json!({
-        "destination": destination,
+        "destination": shown_name(name),
         "state": breaker.seen_at(now),
         "failures": breaker.failures,
     });

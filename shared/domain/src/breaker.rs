@@ -1,4 +1,6 @@
-//! The circuit breaker of one destination, shared by every consumer.
+//! A circuit breaker, shared by every consumer. A direct webhook has one, that of its origin.
+//! A delivery to an endpoint has two: the endpoint's counts answers, its host's counts
+//! connections, so that no endpoint waits for another one of its host.
 //!
 //! These rules stand twice on purpose, like those of the delivery record: here
 //! as the specification, in `adapters` as Lua. It is closed while traffic flows.
@@ -14,7 +16,8 @@ use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 use url::Url;
 
 use crate::destination::Destination;
-use crate::outcome::HealthSignal;
+use crate::names::is_endpoint_id;
+use crate::outcome::{HealthSignal, Watched};
 use crate::time::Millis;
 
 /// How many reports are remembered, so that a re-sent one counts once.
@@ -55,6 +58,32 @@ impl BreakerPolicies {
         let destination = Destination::of(url);
         let covering = self.overrides.keys().filter(|name| covers(name, destination.as_str(), url.path()));
         covering.max_by_key(|name| name.len()).map_or_else(|| destination.as_str().to_owned(), Clone::clone)
+    }
+}
+
+/// What the name of a host's breaker begins with.
+const HOST: &str = "connect:";
+
+/// The name of the breaker of an endpoint's host.
+pub fn host_breaker(origin: &str) -> String {
+    format!("{HOST}{origin}")
+}
+
+/// What the breaker of this name watches over, and what that is called.
+pub fn watched(name: &str) -> (Watched, &str) {
+    match name.strip_prefix(HOST) {
+        Some(origin) => (Watched::Host, origin),
+        None if is_endpoint_id(name) => (Watched::Endpoint, name),
+        None => (Watched::Origin, name),
+    }
+}
+
+/// A breaker's name as people see it: `endpoint:<id>`, `host:<origin>`, or an origin.
+pub fn shown_name(name: &str) -> String {
+    match watched(name) {
+        (Watched::Host, origin) => format!("host:{origin}"),
+        (Watched::Endpoint, id) => format!("endpoint:{id}"),
+        (Watched::Origin, origin) => origin.to_owned(),
     }
 }
 
@@ -393,6 +422,18 @@ mod tests {
         let answer = admit(breaker, Millis(now), caller("d", token, 10_000, 10_000), &POLICY);
         let Admission::Admitted(Pass::Probe { epoch, .. }) = answer else { panic!("{answer:?}") };
         epoch
+    }
+
+    #[test]
+    fn a_breakers_name_tells_what_it_watches_over() {
+        let id = format!("ep_{}", "a".repeat(22));
+        let host = host_breaker("https://a.example");
+        assert_eq!(watched(&id), (Watched::Endpoint, id.as_str()));
+        assert_eq!(watched(&host), (Watched::Host, "https://a.example"));
+        assert_eq!(watched("https://a.example/x"), (Watched::Origin, "https://a.example/x"));
+        assert_eq!(shown_name(&id), format!("endpoint:{id}"));
+        assert_eq!(shown_name(&host), "host:https://a.example");
+        assert_eq!(shown_name("https://a.example"), "https://a.example");
     }
 
     #[test]

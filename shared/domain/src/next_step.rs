@@ -125,8 +125,8 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, retries:
     }
 }
 
-/// The step after a probe that failed; `None` when the probe did not fail. The breaker
-/// stays open.
+/// The step after a probe that failed, which `signal` tells; `None` when it did not fail. The
+/// breaker stays open.
 ///
 /// The first failed probe of a delivery, which only happened to be chosen, spends no
 /// attempt. From the second on each spends one: a delivery that always fails would
@@ -136,13 +136,14 @@ pub fn next_step(message: &Message, attempted: &Attempted, now: Millis, retries:
 pub fn after_failed_probe(
     message: &Message,
     attempted: &Attempted,
+    signal: HealthSignal,
     now: Millis,
     wait: Duration,
     retries: Retries<'_>,
     spread: f64,
 ) -> Option<NextStep> {
     let (Disposition::Retry { class, .. }, HealthSignal::Unhealthy | HealthSignal::Throttled) =
-        (retries.disposition(attempted.outcome), attempted.outcome.health_signal())
+        (retries.disposition(attempted.outcome), signal)
     else {
         return None;
     };
@@ -216,6 +217,7 @@ mod tests {
     use crate::delivery::Delivery;
     use crate::message::History;
     use crate::outcome::Answer;
+    use crate::outcome::Watched;
     use bytes::Bytes;
 
     fn policy() -> RetryPolicy {
@@ -272,6 +274,7 @@ mod tests {
         let step = after_failed_probe(
             &message,
             &attempted,
+            attempted.outcome.health_signal(Watched::Origin),
             Millis(0),
             Duration::from_secs(120),
             Retries::Policy(&policy()),
@@ -292,6 +295,7 @@ mod tests {
             match after_failed_probe(
                 &next,
                 &attempted,
+                attempted.outcome.health_signal(Watched::Origin),
                 Millis(0),
                 Duration::from_secs(120),
                 Retries::Policy(&policy()),
@@ -315,6 +319,7 @@ mod tests {
             let step = after_failed_probe(
                 &message(0, u64::MAX),
                 &attempted,
+                attempted.outcome.health_signal(Watched::Origin),
                 Millis(0),
                 Duration::ZERO,
                 Retries::Policy(&policy()),
@@ -388,8 +393,16 @@ mod tests {
         let wait = |attempts, count| {
             let message = Message { history: history(count), ..message(attempts, u64::MAX) };
             let open = Duration::from_secs(120);
-            let step =
-                after_failed_probe(&message, &attempted, Millis(0), open, Retries::Schedule(&schedule), 1.0).unwrap();
+            let step = after_failed_probe(
+                &message,
+                &attempted,
+                HealthSignal::Unhealthy,
+                Millis(0),
+                open,
+                Retries::Schedule(&schedule),
+                1.0,
+            )
+            .unwrap();
             let NextStep::Retry { successor, .. } = step else { panic!("no retry") };
             (successor.attempts, successor.not_before.as_secs())
         };

@@ -14,9 +14,13 @@ use crate::time::Millis;
 pub enum Answer {
     /// A response head arrived with this status code.
     Status(u16),
-    /// DNS, connect, TLS, a reset, or a response that is not HTTP.
+    /// There was no connection: DNS, refused, TLS.
+    Unconnected,
+    /// There was no connection in time.
+    ConnectTimeout,
+    /// The connection stood, and then came a reset, or a response that is not HTTP.
     Network,
-    /// Nothing complete came back in time.
+    /// The connection stood, and nothing complete came back in time.
     Timeout,
     /// We refuse to send this: forbidden address, unusable URL, too large.
     Refused,
@@ -54,7 +58,12 @@ impl Attempted {
     pub fn code(&self) -> Option<u16> {
         match self.answer {
             Answer::Status(code) => Some(code),
-            Answer::Network | Answer::Timeout | Answer::Refused | Answer::Fault => None,
+            Answer::Unconnected
+            | Answer::ConnectTimeout
+            | Answer::Network
+            | Answer::Timeout
+            | Answer::Refused
+            | Answer::Fault => None,
         }
     }
 
@@ -79,9 +88,13 @@ pub enum Outcome {
     Rejected,
     /// 5xx: the receiver failed.
     Failed,
-    /// The receiver was not reached, or did not speak HTTP.
+    /// The receiver was not reached.
     Unreachable,
-    /// The receiver did not answer in time.
+    /// The receiver was not reached in time.
+    ConnectTimedOut,
+    /// The receiver was reached, and broke off or did not speak HTTP.
+    Broken,
+    /// The receiver was reached, and did not answer in time.
     TimedOut,
     /// We refused to send.
     Refused,
@@ -119,6 +132,17 @@ pub enum Pace {
     Normal,
     /// After the receiver asked for patience.
     Slow,
+}
+
+/// What a circuit breaker watches over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// The origin of direct webhooks, or a part of it: connections and answers.
+    Origin,
+    /// An endpoint: its answers.
+    Endpoint,
+    /// The host of endpoints: connections to it.
+    Host,
 }
 
 /// What the answer says about the receiver's health.
@@ -187,7 +211,9 @@ pub fn classify(answer: &Answer) -> Outcome {
         Answer::Status(410) => Outcome::Gone,
         Answer::Status(300..=499) => Outcome::Rejected,
         Answer::Status(500..=599) => Outcome::Failed,
-        Answer::Status(_) | Answer::Network => Outcome::Unreachable,
+        Answer::Status(_) | Answer::Network => Outcome::Broken,
+        Answer::Unconnected => Outcome::Unreachable,
+        Answer::ConnectTimeout => Outcome::ConnectTimedOut,
         Answer::Timeout => Outcome::TimedOut,
         Answer::Refused => Outcome::Refused,
         Answer::Fault => Outcome::Faulted,
@@ -202,8 +228,10 @@ impl Outcome {
             Self::Throttled => Disposition::Retry { pace: Pace::Slow, class: ErrorClass::Throttled },
             Self::Deferred => Disposition::Retry { pace: Pace::Slow, class: ErrorClass::ClientError },
             Self::Failed => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::ServerError },
-            Self::Unreachable => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Network },
-            Self::TimedOut => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Timeout },
+            Self::Unreachable | Self::Broken => Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Network },
+            Self::ConnectTimedOut | Self::TimedOut => {
+                Disposition::Retry { pace: Pace::Normal, class: ErrorClass::Timeout }
+            }
             Self::Gone => Disposition::GiveUp { reason: Reason::Gone, class: ErrorClass::ClientError },
             Self::Rejected => Disposition::GiveUp { reason: Reason::ClientError, class: ErrorClass::ClientError },
             Self::Refused => Disposition::GiveUp { reason: Reason::Validation, class: ErrorClass::Validation },
@@ -211,14 +239,51 @@ impl Outcome {
         }
     }
 
-    /// What it says about the receiver's health.
-    pub fn health_signal(self) -> HealthSignal {
+    /// What it says to a breaker that watches over `watched`.
+    pub fn health_signal(self, watched: Watched) -> HealthSignal {
+        match watched {
+            Watched::Origin => self.signal_of_origin(),
+            Watched::Endpoint => self.signal_of_endpoint(),
+            Watched::Host => self.signal_of_host(),
+        }
+    }
+
+    fn signal_of_origin(self) -> HealthSignal {
         match self {
             // A receiver that refuses one request is alive and well.
             Self::Delivered | Self::Gone | Self::Rejected => HealthSignal::Healthy,
             Self::Throttled => HealthSignal::Throttled,
-            Self::Failed | Self::Unreachable | Self::TimedOut => HealthSignal::Unhealthy,
+            Self::Failed | Self::Unreachable | Self::ConnectTimedOut | Self::Broken | Self::TimedOut => {
+                HealthSignal::Unhealthy
+            }
             Self::Deferred | Self::Refused | Self::Faulted => HealthSignal::Neutral,
+        }
+    }
+
+    /// Whether there is a connection is no word on one of the host's endpoints.
+    fn signal_of_endpoint(self) -> HealthSignal {
+        match self {
+            Self::Delivered | Self::Gone | Self::Rejected => HealthSignal::Healthy,
+            Self::Throttled | Self::Failed | Self::Broken | Self::TimedOut => HealthSignal::Unhealthy,
+            Self::Unreachable | Self::ConnectTimedOut | Self::Deferred | Self::Refused | Self::Faulted => {
+                HealthSignal::Neutral
+            }
+        }
+    }
+
+    /// Whoever takes a connection is there, whatever is answered.
+    fn signal_of_host(self) -> HealthSignal {
+        match self {
+            Self::Unreachable | Self::ConnectTimedOut => HealthSignal::Unhealthy,
+            Self::Delivered
+            | Self::Throttled
+            | Self::Deferred
+            | Self::Gone
+            | Self::Rejected
+            | Self::Failed
+            | Self::Broken
+            | Self::TimedOut => HealthSignal::Healthy,
+            Self::Refused | Self::Faulted => HealthSignal::Neutral,
         }
     }
 
@@ -240,6 +305,8 @@ impl Outcome {
             | Self::Gone
             | Self::Rejected
             | Self::Unreachable
+            | Self::ConnectTimedOut
+            | Self::Broken
             | Self::TimedOut
             | Self::Refused
             | Self::Faulted => false,
@@ -255,7 +322,12 @@ mod tests {
 
     fn row(answer: Answer) -> Row {
         let outcome = classify(&answer);
-        (outcome.disposition(), outcome.health_signal(), outcome.error_class())
+        (outcome.disposition(), outcome.health_signal(Watched::Origin), outcome.error_class())
+    }
+
+    fn signals(answer: Answer) -> (HealthSignal, HealthSignal) {
+        let outcome = classify(&answer);
+        (outcome.health_signal(Watched::Endpoint), outcome.health_signal(Watched::Host))
     }
 
     fn retry(pace: Pace, class: ErrorClass, signal: HealthSignal) -> Row {
@@ -291,10 +363,38 @@ mod tests {
     #[test]
     fn what_is_not_an_answer_means_what_the_table_says() {
         use {ErrorClass as E, HealthSignal as S};
-        assert_eq!(row(Answer::Network), retry(Pace::Normal, E::Network, S::Unhealthy));
-        assert_eq!(row(Answer::Timeout), retry(Pace::Normal, E::Timeout, S::Unhealthy));
+        for answer in [Answer::Unconnected, Answer::Network] {
+            assert_eq!(row(answer), retry(Pace::Normal, E::Network, S::Unhealthy));
+        }
+        for answer in [Answer::ConnectTimeout, Answer::Timeout] {
+            assert_eq!(row(answer), retry(Pace::Normal, E::Timeout, S::Unhealthy));
+        }
         assert_eq!(row(Answer::Refused), give_up(Reason::Validation, E::Validation, S::Neutral));
         assert_eq!(row(Answer::Fault), (Disposition::Keep, S::Neutral, Some(E::Unexpected)));
+    }
+
+    #[test]
+    fn answers_count_at_the_endpoint_and_connections_at_the_host() {
+        use HealthSignal as S;
+        for code in 0..=1000 {
+            let of_endpoint = match code {
+                200..=299 => S::Healthy,
+                408 | 425 => S::Neutral,
+                429 => S::Unhealthy,
+                300..=499 => S::Healthy,
+                _ => S::Unhealthy,
+            };
+            assert_eq!(signals(Answer::Status(code)), (of_endpoint, S::Healthy), "{code}");
+        }
+        for answer in [Answer::Network, Answer::Timeout] {
+            assert_eq!(signals(answer), (S::Unhealthy, S::Healthy));
+        }
+        for answer in [Answer::Unconnected, Answer::ConnectTimeout] {
+            assert_eq!(signals(answer), (S::Neutral, S::Unhealthy));
+        }
+        for answer in [Answer::Refused, Answer::Fault] {
+            assert_eq!(signals(answer), (S::Neutral, S::Neutral));
+        }
     }
 
     #[test]

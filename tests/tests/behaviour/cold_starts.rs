@@ -68,6 +68,7 @@ async fn sqs_is_reached_at_once_after_a_freeze_in_which_connections_were_forgott
         delivery: url("delivery"),
         retry: url("retry"),
         wait: url("wait"),
+        slow: url("slow"),
         event: url("event"),
         dead_letter: url("dead"),
     };

@@ -298,7 +298,7 @@ async fn after_an_outage(outage: Duration, neighbours: usize) -> Value {
     put(&world, &card, "e");
     let until = world.clock.now().after(outage);
     while world.clock.now() < until {
-        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
             world.step(queue_name).await;
         }
         world.clock.advance(Duration::from_secs(20));

@@ -64,7 +64,7 @@ async fn live(world: &World, time: Duration) {
     loop {
         let events = world.fan_out().await;
         let mut seen = events.0 + world.file().await.0;
-        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
             seen += world.step(queue_name).await.0;
         }
         if seen > 0 {

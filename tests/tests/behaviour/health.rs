@@ -113,9 +113,11 @@ async fn receivers_are_named_only_to_callers_whose_signature_was_checked() {
     world.step(QueueName::Delivery).await;
     let origin = world.receiver.origin();
     let breakers = |answer: Value| answer["components"]["circuit_breakers"].clone();
-    let counts = json!({ "status": "degraded", "open_count": 1, "half_open_count": 0 });
-    let named =
-        json!({ "status": "degraded", "open_count": 1, "half_open_count": 0, "open": [origin], "half_open": [] });
+    let none = json!({ "open_count": 0, "half_open_count": 0 });
+    let counts = json!({ "status": "degraded", "open_count": 1, "half_open_count": 0, "endpoints": none });
+    let named = json!({
+        "status": "degraded", "open_count": 1, "half_open_count": 0, "open": [origin], "half_open": [], "endpoints": none
+    });
     // Whoever asks first: what one caller is told is not told to the next one.
     assert_eq!(breakers(world.send(signed()).await.1), named);
     let (_, open) = world.send(event(Value::Null)).await;
@@ -171,6 +173,7 @@ async fn each_trouble_has_its_line() {
         (QueueName::Delivery, 503, "down"),
         (QueueName::Retry, 503, "down"),
         (QueueName::Wait, 503, "down"),
+        (QueueName::Slow, 503, "down"),
         (QueueName::Event, 503, "down"),
         (QueueName::DeadLetter, 200, "degraded"),
     ] {

@@ -22,6 +22,7 @@ mod health;
 mod history;
 mod hostile_receivers;
 mod ingesting;
+mod isolation;
 mod kept_events;
 mod limits;
 mod master_keys;

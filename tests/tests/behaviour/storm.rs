@@ -39,7 +39,7 @@ async fn two_thousand_deliveries_outlast_an_hour_and_do_not_trample_their_receiv
     let mut by_second: BTreeMap<u64, usize> = BTreeMap::new();
     loop {
         let mut worked = 0;
-        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
             worked += world.step(queue_name).await.0;
         }
         receives += worked;
@@ -108,7 +108,7 @@ async fn deliveries_that_always_fail_do_not_starve_the_other_paths_of_their_host
             posted += 1;
         }
         let mut worked = 0;
-        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+        for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
             worked += world.step(queue_name).await.0;
         }
         let arrivals = world.receiver.arrivals();

@@ -279,7 +279,7 @@ impl Ended {
                 tracing::warn!(address = %forbidden.0, "a receiver's name resolves to a forbidden address");
                 return Self::refused("the receiver's name resolves to an address that is not public");
             }
-            Some(ConnectError::TimedOut) => return Self::of(Answer::Timeout, "no connection in time"),
+            Some(ConnectError::TimedOut) => return Self::of(Answer::ConnectTimeout, "no connection in time"),
             Some(ConnectError::Exhausted(_)) => return Self::exhausted(error),
             Some(ConnectError::Lookup(_) | ConnectError::Broken(_)) | None => {}
         }
@@ -288,15 +288,20 @@ impl Ended {
                 return Self::exhausted(error);
             }
             if system.kind() == io::ErrorKind::TimedOut {
-                return Self::of(Answer::Timeout, "no connection in time");
+                return match error.is_connect() {
+                    true => Self::of(Answer::ConnectTimeout, "no connection in time"),
+                    false => Self::of(Answer::Timeout, "the receiver did not take the webhook in time"),
+                };
             }
         }
         let mut last: &dyn std::error::Error = error;
         while let Some(source) = last.source() {
             last = source;
         }
-        let doing = if error.is_connect() { "cannot connect" } else { "the exchange broke" };
-        Self::of(Answer::Network, format!("{doing}: {last}"))
+        match error.is_connect() {
+            true => Self::of(Answer::Unconnected, format!("cannot connect: {last}")),
+            false => Self::of(Answer::Network, format!("the exchange broke: {last}")),
+        }
     }
 
     /// Whoever had been called, this would have happened.

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::breaker::{Breaker, State};
+use domain::breaker::{Breaker, State, shown_name, watched};
+use domain::outcome::Watched;
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use futures_util::future::{join, join_all};
@@ -124,9 +125,10 @@ impl Snapshot {
             State::Open => Some(2.0),
         };
         let line = |(to, breaker): &(String, Breaker)| {
-            Some((series(names::BREAKER_STATE, &[("destination", to)]), level(breaker)?))
+            Some((series(names::BREAKER_STATE, &[("destination", &shown_name(to))]), level(breaker)?))
         };
-        view.breakers.iter().filter_map(line).take(MAX_BREAKERS).collect()
+        let is_direct = |(name, _): &&(String, Breaker)| watched(name).0 == Watched::Origin;
+        view.breakers.iter().filter(is_direct).filter_map(line).take(MAX_BREAKERS).collect()
     }
 }
 

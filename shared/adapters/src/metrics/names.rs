@@ -186,7 +186,12 @@ pub const FAMILIES: [Family; 35] = [
         &[],
         "How long the webhook that waits longest for the end of its first attempt has waited; 0 if none does.",
     ),
-    family(BREAKER_STATE, Kind::Gauge, &[], "Circuit breakers that are not closed, 100 at most: 1 half-open, 2 open."),
+    family(
+        BREAKER_STATE,
+        Kind::Gauge,
+        &[],
+        "Circuit breakers of direct webhooks that are not closed, 100 at most: 1 half-open, 2 open.",
+    ),
     family(
         BREAKERS,
         Kind::Gauge,
