@@ -294,9 +294,10 @@ def refused_by_functions(stack):
 
 def refused_by_lambda(values):
     """What Lambda refuses although each value alone is fine."""
-    reserved, *used = (int(values[f"{name}Concurrency"]) for name in ("DeliverReserved", "Delivery", "Retry", "Wait"))
+    mappings = ("Delivery", "Retry", "Wait", "Slow")
+    reserved, *used = (int(values[f"{name}Concurrency"]) for name in ("DeliverReserved", *mappings))
     if 0 < reserved < sum(used):
-        yield "DeliverReservedConcurrency must be at least DeliveryConcurrency plus RetryConcurrency plus WaitConcurrency"
+        yield f"DeliverReservedConcurrency must be at least {' plus '.join(f'{name}Concurrency' for name in mappings)}"
 
 
 def faults(values):

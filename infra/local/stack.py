@@ -318,6 +318,7 @@ def up(arguments):
         "DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
         "RETRY_QUEUE_URL": outputs["RetryQueueUrl"],
         "WAIT_QUEUE_URL": outputs["WaitQueueUrl"],
+        "SLOW_QUEUE_URL": outputs["SlowQueueUrl"],
         "EVENT_QUEUE_URL": outputs["EventQueueUrl"],
         "INGEST_QUEUE_URL": outputs["IngestQueueUrl"],
         "DEAD_LETTER_QUEUE_URL": outputs["DeadLetterQueueUrl"],

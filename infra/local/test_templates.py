@@ -575,17 +575,19 @@ class Registry(unittest.TestCase):
         for keys in ("A" * 32, "whsec_" + key, f"{key},{key}", f"{key}  {key}", f"{key} ", " ".join([key] * 17)):
             self.assertTrue(refused(keys), keys)
 
-    def test_what_waits_has_a_queue_and_a_concurrency_of_its_own(self):
+    def test_what_waits_or_is_slow_has_a_queue_and_a_concurrency_of_its_own(self):
         queues = made(stack(), "AWS::SQS::Queue")
-        self.assertEqual(queues["WaitQueue"], queues["RetryQueue"])
-        mappings = {it["EventSourceArn"].rpartition(":")[2]: it
-                    for it in made(stack(WaitConcurrency="7"), "AWS::Lambda::EventSourceMapping").values()}
-        self.assertEqual(mappings["WaitQueue"]["ScalingConfig"], {"MaximumConcurrency": "7"})
-        self.assertEqual(mappings["RetryQueue"]["ScalingConfig"], {"MaximumConcurrency": "2"})
-        used = {"DeliveryConcurrency": "4", "RetryConcurrency": "2", "WaitConcurrency": "2"}
+        for name, other in (("Wait", "Slow"), ("Slow", "Wait")):
+            self.assertEqual(queues[f"{name}Queue"], queues["RetryQueue"])
+            mappings = {it["EventSourceArn"].rpartition(":")[2]: it
+                        for it in made(stack(**{f"{name}Concurrency": "7"}), "AWS::Lambda::EventSourceMapping").values()}
+            self.assertEqual(mappings[f"{name}Queue"]["ScalingConfig"], {"MaximumConcurrency": "7"})
+            for queue in (f"{other}Queue", "RetryQueue"):
+                self.assertEqual(mappings[queue]["ScalingConfig"], {"MaximumConcurrency": "2"})
+        used = {"DeliveryConcurrency": "4", "RetryConcurrency": "2", "WaitConcurrency": "2", "SlowConcurrency": "2"}
         refused = lambda reserved: [*parameters.refused_by_lambda({**used, "DeliverReservedConcurrency": reserved})]
-        self.assertEqual(len(refused("7")), 1)
-        self.assertEqual(refused("8"), [])
+        self.assertEqual(len(refused("9")), 1)
+        self.assertEqual(refused("10"), [])
 
     def test_the_table_is_watched(self):
         watched = Point28Alarms().watched()

@@ -135,6 +135,7 @@ impl Field {
             delivery: url("DELIVERY_QUEUE_URL"),
             retry: url("RETRY_QUEUE_URL"),
             wait: url("WAIT_QUEUE_URL"),
+            slow: url("SLOW_QUEUE_URL"),
             event: url("EVENT_QUEUE_URL"),
             dead_letter: url("DEAD_LETTER_QUEUE_URL"),
         };

@@ -69,6 +69,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
         ("RETRY_QUEUE_URL", "http://localhost/retry"),
         ("WAIT_QUEUE_URL", "http://localhost/wait"),
+        ("SLOW_QUEUE_URL", "http://localhost/slow"),
         ("EVENT_QUEUE_URL", "http://localhost/event"),
         ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
         ("SIGNING_SECRETS", SECRET),
@@ -616,7 +617,8 @@ impl World {
             let fresh = self.step(QueueName::Delivery).await;
             let retried = self.step(QueueName::Retry).await;
             let waited = self.step(QueueName::Wait).await;
-            if events.0 + fresh.0 + retried.0 + waited.0 > 0 {
+            let slow = self.step(QueueName::Slow).await;
+            if events.0 + fresh.0 + retried.0 + waited.0 + slow.0 > 0 {
                 continue;
             }
             let Some(at) = self.queues.next_visible() else { return };

@@ -124,6 +124,7 @@ impl Sidecar {
             ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),
             ("RETRY_QUEUE_URL", "http://localhost/retry"),
             ("WAIT_QUEUE_URL", "http://localhost/wait"),
+            ("SLOW_QUEUE_URL", "http://localhost/slow"),
             ("EVENT_QUEUE_URL", "http://localhost/event"),
             ("DEAD_LETTER_QUEUE_URL", "http://localhost/dead"),
             ("AWS_REGION", "eu-central-1"),

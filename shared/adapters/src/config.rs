@@ -100,6 +100,7 @@ pub fn queues(reader: &mut Reader<'_>) -> QueueUrls {
         delivery: reader.required("DELIVERY_QUEUE_URL").to_owned(),
         retry: reader.required("RETRY_QUEUE_URL").to_owned(),
         wait: reader.required("WAIT_QUEUE_URL").to_owned(),
+        slow: reader.required("SLOW_QUEUE_URL").to_owned(),
         event: reader.required("EVENT_QUEUE_URL").to_owned(),
         dead_letter: reader.required("DEAD_LETTER_QUEUE_URL").to_owned(),
     }

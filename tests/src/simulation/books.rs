@@ -581,7 +581,7 @@ impl Books {
                     state.events.sends_delivery(process, event, endpoint, sent.delivery.accepted_at);
                 }
             }
-            (QueueName::Retry | QueueName::Wait, envelope, _) => {
+            (QueueName::Retry | QueueName::Wait | QueueName::Slow, envelope, _) => {
                 if !(1..=900).contains(&message.delay_s) {
                     state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
                 }

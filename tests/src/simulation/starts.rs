@@ -169,7 +169,7 @@ impl Simulation {
         match queue_name {
             QueueName::Event => self.start_fanout(port, taken).await,
             QueueName::DeadLetter => self.start_archive(port, taken).await,
-            QueueName::Delivery | QueueName::Retry | QueueName::Wait => {
+            QueueName::Delivery | QueueName::Retry | QueueName::Wait | QueueName::Slow => {
                 self.start_deliver(port, queue_name, taken).await;
             }
         }

@@ -157,7 +157,7 @@ async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) -> bool {
         }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
-            for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait] {
+            for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
                 let bodies = ["broken {", "{\"v\":1}", "\u{7f}nothing"].map(str::to_owned);
                 send(field, queue_name, bodies.to_vec(), |books| books.malformed += 1).await;
             }

@@ -155,12 +155,13 @@ fn no_value_is_ever_shown() {
 }
 
 /// Settings that a test chooses itself: addresses, secrets, and access to the loopback.
-const CHOSEN: [&str; 15] = [
+const CHOSEN: [&str; 16] = [
     "REDIS_URL",
     "STACK_NAME",
     "DELIVERY_QUEUE_URL",
     "RETRY_QUEUE_URL",
     "WAIT_QUEUE_URL",
+    "SLOW_QUEUE_URL",
     "EVENT_QUEUE_URL",
     "INGEST_QUEUE_ARN",
     "INGEST_DEAD_LETTER_QUEUE_ARN",

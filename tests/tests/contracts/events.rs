@@ -71,9 +71,14 @@ impl Surroundings {
             settings.retain(|(other, _)| *other != name);
             settings.push((name, value));
         };
-        for name in
-            ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "WAIT_QUEUE_URL", "EVENT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"]
-        {
+        for name in [
+            "DELIVERY_QUEUE_URL",
+            "RETRY_QUEUE_URL",
+            "WAIT_QUEUE_URL",
+            "SLOW_QUEUE_URL",
+            "EVENT_QUEUE_URL",
+            "DEAD_LETTER_QUEUE_URL",
+        ] {
             let queue = format!("events-{name}-{}", fastrand::u64(..));
             let created = sqs.create_queue().queue_name(queue).send().await.unwrap();
             set(name, created.queue_url().unwrap().to_owned());

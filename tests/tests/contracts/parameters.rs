@@ -105,7 +105,8 @@ fn every_fault_is_told_at_once() {
         assert!(said.contains(fault), "{fault}: {said}");
     }
     let said = refused_by_up(&["DeliverReservedConcurrency=5"]);
-    assert!(said.contains("at least DeliveryConcurrency plus RetryConcurrency plus WaitConcurrency"), "{said}");
+    let wants = "at least DeliveryConcurrency plus RetryConcurrency plus WaitConcurrency plus SlowConcurrency";
+    assert!(said.contains(wants), "{said}");
 }
 
 #[test]
@@ -170,6 +171,7 @@ fn what_is_checked_is_what_the_functions_get() {
             "DELIVERY_QUEUE_URL",
             "RETRY_QUEUE_URL",
             "WAIT_QUEUE_URL",
+            "SLOW_QUEUE_URL",
             "EVENT_QUEUE_URL",
             "INGEST_QUEUE_ARN",
             "INGEST_DEAD_LETTER_QUEUE_ARN",

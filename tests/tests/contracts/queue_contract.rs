@@ -61,13 +61,13 @@ impl Local {
         let stack = Stack::running();
         let client = stack.sqs();
         let mut urls = Vec::new();
-        for queue_name in ["delivery", "retry", "wait", "event", "dead"] {
+        for queue_name in ["delivery", "retry", "wait", "slow", "event", "dead"] {
             let name = format!("contract-{name}-{queue_name}-{}", fastrand::u64(..));
             let queue = client.create_queue().queue_name(name).send().await.unwrap();
             urls.push(queue.queue_url().unwrap().to_owned());
         }
-        let [delivery, retry, wait, event, dead_letter] = <[String; 5]>::try_from(urls).unwrap();
-        let urls = QueueUrls { delivery, retry, wait, event, dead_letter };
+        let [delivery, retry, wait, slow, event, dead_letter] = <[String; 6]>::try_from(urls).unwrap();
+        let urls = QueueUrls { delivery, retry, wait, slow, event, dead_letter };
         Self { queue: Sqs::new(&stack.account(), urls.clone()), client, urls }
     }
 }
@@ -171,8 +171,9 @@ async fn a_queue_that_is_not_there_is_unavailable() {
     let clock = Clock::fixed(BEGINNING);
     let mut account = Stack::running().account();
     account.endpoint = Some(format!("http://127.0.0.1:{}", tests::redis_server::free_port()));
-    let [delivery, retry, wait, event, dead_letter] = ["1", "2", "3", "4", "5"].map(|name| format!("http://x/{name}"));
-    let urls = QueueUrls { delivery, retry, wait, event, dead_letter };
+    let [delivery, retry, wait, slow, event, dead_letter] =
+        ["1", "2", "3", "4", "5", "6"].map(|name| format!("http://x/{name}"));
+    let urls = QueueUrls { delivery, retry, wait, slow, event, dead_letter };
     let began = Instant::now();
     let results =
         Sqs::new(&account, urls).send(QueueName::Retry, vec![Outgoing::new("x".into(), String::new(), 0)]).await;

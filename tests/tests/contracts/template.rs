@@ -22,6 +22,7 @@ fn each_mapping_reports_single_failures_and_has_a_concurrency_of_its_own() {
         ("DeliverFromDeliveryQueue", "DeliveryConcurrency"),
         ("DeliverFromRetryQueue", "RetryConcurrency"),
         ("DeliverFromWaitQueue", "WaitConcurrency"),
+        ("DeliverFromSlowQueue", "SlowConcurrency"),
         ("FanoutFromEventQueue", "FanoutConcurrency"),
         ("FanoutFromIngestQueue", "IngestConcurrency"),
     ] {
@@ -38,6 +39,7 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
         "DeliveryQueue",
         "RetryQueue",
         "WaitQueue",
+        "SlowQueue",
         "EventQueue",
         "IngestQueue",
         "DeadLetterQueue",
@@ -54,7 +56,7 @@ fn queues_hold_large_messages_for_two_weeks_and_encrypt_them() {
             assert!(queue.contains(line), "{name}: {line}");
         }
     }
-    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue", "EventQueue", "IngestQueue"] {
+    for name in ["DeliveryQueue", "RetryQueue", "WaitQueue", "SlowQueue", "EventQueue", "IngestQueue"] {
         assert!(resource(name).contains("maxReceiveCount: 100"), "{name}");
     }
     assert!(!include_str!("../../../template.yaml").contains(": *"), "CloudFormation does not support YAML aliases");
@@ -310,7 +312,8 @@ fn the_hot_functions_take_over_step_by_step() {
         assert!(function.contains("AutoPublishCodeSha256: !Ref Release"), "{name}");
         assert!(function.contains(&format!("Alarms: [!GetAtt Rollback.Outputs.{name}Fails, ")), "{name}");
     }
-    for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue", "DeliverFromWaitQueue"] {
+    for mapping in ["DeliverFromDeliveryQueue", "DeliverFromRetryQueue", "DeliverFromWaitQueue", "DeliverFromSlowQueue"]
+    {
         assert!(resource(mapping).contains("FunctionName: !Ref Deliver.Alias"), "{mapping}");
     }
     assert!(resource("EnqueueIntegration").contains("IntegrationUri: !Ref Enqueue.Alias"));

@@ -13,9 +13,14 @@ async fn on_local_queues(redis: &RedisServer, name: &str) -> (Vec<(&'static str,
     let stack = Stack::running();
     let client = stack.sqs();
     let mut settings = settings(&redis.url());
-    for variable in
-        ["DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL", "WAIT_QUEUE_URL", "EVENT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"]
-    {
+    for variable in [
+        "DELIVERY_QUEUE_URL",
+        "RETRY_QUEUE_URL",
+        "WAIT_QUEUE_URL",
+        "SLOW_QUEUE_URL",
+        "EVENT_QUEUE_URL",
+        "DEAD_LETTER_QUEUE_URL",
+    ] {
         let queue = format!("binaries-{name}-{variable}-{}", fastrand::u64(..));
         let url = client.create_queue().queue_name(queue).send().await.unwrap().queue_url().unwrap().to_owned();
         settings.retain(|(other, _)| *other != variable);

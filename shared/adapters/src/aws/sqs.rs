@@ -41,6 +41,9 @@ pub enum QueueName {
     /// What is due later than one delay of SQS can last. It comes back to be looked at, and
     /// must not stand before retries that are due.
     Wait,
+    /// What goes to receivers that were slow lately: an invocation lasts as long as its slowest
+    /// call, and others must not wait for that.
+    Slow,
     /// Events, whose fan-out makes deliveries.
     Event,
     /// What was given up.
@@ -202,6 +205,8 @@ pub struct QueueUrls {
     pub retry: String,
     /// Of [`QueueName::Wait`].
     pub wait: String,
+    /// Of [`QueueName::Slow`].
+    pub slow: String,
     /// Of [`QueueName::Event`].
     pub event: String,
     /// Of [`QueueName::DeadLetter`].
@@ -209,12 +214,19 @@ pub struct QueueUrls {
 }
 
 impl QueueUrls {
+    /// Whether an ARN is that of a queue.
+    pub fn is_arn_of(&self, arn: &str, queue_name: QueueName) -> bool {
+        let name = arn.rsplit(':').next().filter(|name| !name.is_empty());
+        name.is_some() && name == self.of(queue_name).rsplit('/').next()
+    }
+
     /// The URL of one queue.
     pub fn of(&self, queue_name: QueueName) -> &str {
         match queue_name {
             QueueName::Delivery => &self.delivery,
             QueueName::Retry => &self.retry,
             QueueName::Wait => &self.wait,
+            QueueName::Slow => &self.slow,
             QueueName::Event => &self.event,
             QueueName::DeadLetter => &self.dead_letter,
         }
