@@ -30,7 +30,7 @@ const REPAIRS: usize = 4;
 const MAX_NAME: usize = 192;
 /// What a result is, for a person.
 const RESULTS: &str = "must be waiting, delivered, failed, or a reason: retries_exhausted, client_error, gone, expired, \
-                       validation, malformed, crashed or endpoint_gone";
+                       validation, malformed, crashed, endpoint_gone or catch_up_refused";
 
 /// Which deliveries are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

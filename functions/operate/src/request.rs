@@ -17,8 +17,8 @@ pub(crate) const MAX_PAGE: usize = 200;
 /// What a status is, for a person.
 pub(crate) const STATUSES: &str = "must be pending, retrying, delivered or failed";
 /// What a reason is, for a person.
-pub(crate) const REASONS: &str =
-    "must be retries_exhausted, client_error, gone, expired, validation, malformed, crashed or endpoint_gone";
+pub(crate) const REASONS: &str = "must be retries_exhausted, client_error, gone, expired, validation, malformed, crashed, endpoint_gone or \
+     catch_up_refused";
 /// What a destination is, for a person.
 pub(crate) const ORIGIN: &str = "must be an origin such as https://example.com";
 

@@ -62,7 +62,7 @@ pub fn work_record_id(kind: &str, id: &str) -> String {
 
 /// The kind and the id of a record of work in pages, if it names one.
 pub fn split_work_record_id(id: &str) -> Option<(&str, &str)> {
-    let is_kind = |kind: &str| !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_kind = |kind: &str| !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     id.split_once("~~").filter(|(kind, of)| is_kind(kind) && (is_event_id(of) || split_event_record_id(of).is_some()))
 }
 
@@ -176,6 +176,7 @@ mod tests {
             assert!(is_record_id(&id) && !is_webhook_id(&id) && !is_delivery_id(&id), "{id}");
             assert_eq!(split_event_record_id(&id), None);
         }
+        assert_eq!(split_work_record_id("catch_up~~ep-1"), Some(("catch_up", "ep-1")));
         for bad in ["~~", "erase~~", "~~a", "Erase~~a", "erase~~a.b", "erase~~a~b~c", "erase~~~a", "erase~a", "a"] {
             assert_eq!(split_work_record_id(bad), None, "{bad}");
         }

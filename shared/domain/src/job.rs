@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::StateReason;
+use crate::history::names;
 use crate::history::replay::ReplayJob;
 use crate::identity::work_record_id;
+use crate::names::OPERATOR;
 use crate::reason::Reason;
 use crate::record::NewRecord;
-use crate::time::Millis;
+use crate::time::{Millis, whole_ms};
 
 /// A minute, in milliseconds.
 const MINUTE_MS: u64 = 60_000;
@@ -40,6 +42,9 @@ pub enum Job {
 pub struct CatchUpJob {
     /// The endpoint.
     pub endpoint: String,
+    /// The row that it has come to. Those before it are done with, or cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// Deliveries that were queued so far.
     #[serde(default)]
     pub queued: u64,
@@ -54,7 +59,7 @@ pub struct ExpireJob {
     /// The tenant that the walk has come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The endpoint of that tenant that it has come to.
+    /// The last endpoint of that tenant that is done with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Deliveries that it has ended.
@@ -157,6 +162,18 @@ impl Job {
         }
     }
 
+    /// Whether nobody asks for it long after it is done: it begins by itself, every minute
+    /// perhaps, so its record should not stay for days.
+    pub fn is_brief(&self) -> bool {
+        match self {
+            Self::CatchUp(_) | Self::Notice(Notice { what: Noticed::DeliveryFailed { .. }, .. }) => true,
+            Self::Replay(_)
+            | Self::Erase(_)
+            | Self::Expire(_)
+            | Self::Notice(Notice { what: Noticed::MustDisable { .. }, .. }) => false,
+        }
+    }
+
     /// The endpoint that it is about, if it is about one.
     pub fn endpoint(&self) -> Option<&str> {
         match self {
@@ -171,10 +188,11 @@ impl Job {
 
 impl JobPage {
     /// The wake-up of a catch-up that begins at `due`. All of one minute and endpoint are the
-    /// same work, so that only one of them is done.
+    /// same work, so that only one of them is done. Therefore `due` must be a minute ahead at
+    /// least: what a wake-up is queued for is there before the first one of its minute begins.
     pub fn wake_up(tenant: &str, endpoint: &str, due: Millis) -> Self {
         let minute = due.0 / MINUTE_MS;
-        let job = Job::CatchUp(CatchUpJob { endpoint: endpoint.to_owned(), queued: 0 });
+        let job = Job::CatchUp(CatchUpJob { endpoint: endpoint.to_owned(), after: None, queued: 0 });
         Self::begun(tenant, format!("{endpoint}-{minute}"), job, Millis(minute * MINUTE_MS), due)
     }
 
@@ -194,6 +212,15 @@ impl JobPage {
         };
         let page = Self::begun(tenant, id, Job::Notice(notice), accepted_at, Millis(0));
         Self { deadline: now.after(LONGEST_JOB), ..page }
+    }
+
+    /// The walk through all endpoints for what has been owed since `before`. All of one day are
+    /// the same work.
+    pub fn expiry(before: Millis, now: Millis) -> Self {
+        let day = names::day(now);
+        let job = Job::Expire(ExpireJob { before, tenant: None, endpoint: None, expired: 0 });
+        let begins_at = Millis(now.0 - now.0 % whole_ms(names::DAY));
+        Self::begun(OPERATOR, format!("ex_{day}"), job, begins_at, Millis(0))
     }
 
     fn begun(tenant: &str, id: String, job: Job, accepted_at: Millis, due: Millis) -> Self {
@@ -251,5 +278,26 @@ impl JobPage {
     /// is given up.
     pub fn due(&self) -> Millis {
         self.not_before.min(self.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wake_ups_of_one_minute_are_the_same_work() {
+        let page = |due| JobPage::wake_up("acme", "ep_1", Millis(due));
+        assert_eq!(page(60_000).record_id(), page(119_999).record_id());
+        assert_eq!(page(60_000).new_record(), page(119_999).new_record());
+        assert_ne!(page(119_999).record_id(), page(120_000).record_id());
+        assert_eq!(page(119_999).due(), Millis(119_999));
+    }
+
+    #[test]
+    fn a_day_has_one_walk_for_what_is_owed_for_too_long() {
+        let page = |now| JobPage::expiry(Millis(1), Millis(now));
+        assert_eq!(page(86_400_000).new_record(), page(172_799_999).new_record());
+        assert_eq!((page(86_400_000).id.as_str(), page(172_800_000).id.as_str()), ("ex_19700102", "ex_19700103"));
     }
 }

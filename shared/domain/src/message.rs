@@ -232,6 +232,14 @@ impl Message {
         self.history.count > u32::from(self.attempts)
     }
 
+    /// The message that makes this delivery again: the next hop with a fresh budget, the same
+    /// id and the same bytes, as a redrive makes it.
+    #[must_use = "a message that is not sent loses the delivery"]
+    pub fn begun_again(&self, due: Millis, deadline: Millis) -> Self {
+        let delivery = Delivery { deadline, ..self.delivery.clone() };
+        Self { delivery, hop: self.hop + 1, not_before: due, ..Self::default() }
+    }
+
     /// When it is to be worked on: an instant beyond the deadline is the deadline, where it
     /// expires.
     pub fn due(&self) -> Millis {
@@ -343,5 +351,8 @@ mod tests {
         assert_eq!(retried.history.count, 1);
         let waited = before.successor(Millis(200));
         assert_eq!((waited.hop, waited.attempts, waited.history.count), (3, 1, 0));
+        let again = retried.begun_again(Millis(300), Millis(900));
+        assert_eq!((again.hop, again.attempts, again.history.count), (4, 0, 0));
+        assert_eq!((again.not_before, again.delivery.deadline), (Millis(300), Millis(900)));
     }
 }

@@ -44,6 +44,11 @@ pub fn is_reserved_event_type(text: &str) -> bool {
     text.split('.').next() == Some("steadhook")
 }
 
+/// The type of the event that tells of an endpoint that was disabled.
+pub const ENDPOINT_DISABLED: &str = "steadhook.endpoint.disabled";
+/// The type of the event that tells of a delivery that was given up.
+pub const DELIVERY_FAILED: &str = "steadhook.delivery.failed";
+
 /// Whether an event type is the one that `pattern` names, or one of those below `name.*`.
 pub fn selects_event_type(pattern: &str, event_type: &str) -> bool {
     match pattern.strip_suffix(".*") {

@@ -39,6 +39,8 @@ pub enum Reason {
     Crashed,
     /// Its endpoint was deleted.
     EndpointGone,
+    /// It was owed while its endpoint was paused or disabled, and is not wanted any more.
+    CatchUpRefused,
 }
 
 impl Reason {
@@ -53,7 +55,12 @@ impl Reason {
             Self::RetriesExhausted => "MaximumRetryAttempts",
             Self::Expired => "MaximumEventAgeInSeconds",
             Self::Crashed => "MaximumReceiveCount",
-            Self::ClientError | Self::Gone | Self::Validation | Self::Malformed | Self::EndpointGone => "NotRetryable",
+            Self::ClientError
+            | Self::Gone
+            | Self::Validation
+            | Self::Malformed
+            | Self::EndpointGone
+            | Self::CatchUpRefused => "NotRetryable",
         }
     }
 }

@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::delivery::{Delivery, EndpointTarget};
 use crate::destination::Destination;
-use crate::endpoint::Card;
+use crate::endpoint::{Card, EndpointState};
 use crate::event::Event;
 use crate::filter::event::Event as FilterEvent;
 use crate::filter::{Filter, Match};
@@ -23,6 +23,7 @@ pub struct Subscription {
     /// Its origin, a hint for its deliveries.
     origin: String,
     schedule: RetrySchedule,
+    state: EndpointState,
     wish: Wish,
 }
 
@@ -61,13 +62,23 @@ impl Subscription {
             endpoint: card.id.clone(),
             origin: origin.unwrap_or_default(),
             schedule: card.retry_schedule.clone(),
+            state: card.state,
             wish,
         }
     }
 
     /// The subscription of an endpoint whose card cannot be read.
     pub fn unreadable(endpoint: String) -> Self {
-        Self { endpoint, origin: String::new(), schedule: RetrySchedule::default(), wish: Wish::Unknown }
+        let (origin, schedule, state) = (String::new(), RetrySchedule::default(), EndpointState::Enabled);
+        Self { endpoint, origin, schedule, state, wish: Wish::Unknown }
+    }
+
+    /// Whether the endpoint's deliveries are kept as owed and not queued.
+    pub fn is_owed(&self) -> bool {
+        match self.state {
+            EndpointState::Enabled => false,
+            EndpointState::Paused | EndpointState::Disabled => true,
+        }
     }
 
     /// Whether it cannot be read what the endpoint wants.
@@ -216,6 +227,16 @@ mod tests {
         assert_eq!((later.id.as_str(), later.accepted_at), ("order-1.ep_1.rp_1", Millis(5)));
         assert_eq!(later.deadline, RetrySchedule::default().deadline(Millis(70)));
         assert_eq!((later.webhook_id(), &later.payload), (first.webhook_id(), &first.payload));
+    }
+
+    #[test]
+    fn what_an_endpoint_does_not_take_now_it_is_owed() {
+        let of = |state| Subscription { state, ..subscription(&[], None) }.is_owed();
+        assert_eq!(
+            [EndpointState::Enabled, EndpointState::Paused, EndpointState::Disabled].map(of),
+            [false, true, true]
+        );
+        assert!(!Subscription::unreadable("ep_1".into()).is_owed(), "its deliveries wait until it can be read");
     }
 
     #[test]

@@ -45,9 +45,11 @@ impl JobPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::StateReason;
     use crate::history::replay::{ReplayCounts, ReplayJob, ReplayRequest, Wanted};
-    use crate::job::EraseJob;
+    use crate::job::{EraseJob, Notice, Noticed};
     use crate::message::Envelope;
+    use crate::reason::Reason;
     use crate::time::Millis;
 
     fn page(job: Job) -> JobPage {
@@ -89,6 +91,31 @@ mod tests {
         for job in jobs() {
             let page = page(job);
             assert_eq!(decode(page.encode().unwrap()), Ok(Envelope::Job(Box::new(page))));
+        }
+    }
+
+    #[test]
+    fn jobs_that_begin_by_themselves_are_the_same_after_a_queue() {
+        let endpoint = format!("ep_{}", "a".repeat(22));
+        let gone =
+            Noticed::MustDisable { reason: StateReason::Gone, version: 3, failing_since: Millis(4), failures: 5 };
+        let failed = Noticed::DeliveryFailed {
+            delivery_id: format!("order-1.{endpoint}"),
+            event_id: "order-1".into(),
+            event_type: Some("order.paid".into()),
+            reason: Reason::Gone,
+            error: "the receiver answered 410".into(),
+        };
+        let notice = |what| JobPage::notice("acme", Notice { endpoint: endpoint.clone(), what }, Millis(61_000));
+        let pages = [
+            JobPage::wake_up("acme", &endpoint, Millis(60_000)),
+            JobPage::expiry(Millis(1), Millis(86_400_001)),
+            notice(gone),
+            notice(failed),
+        ];
+        for page in pages {
+            assert_eq!(decode(page.encode().unwrap()), Ok(Envelope::Job(Box::new(page.clone()))));
+            assert!(crate::identity::is_record_id(&page.record_id()), "{}", page.record_id());
         }
     }
 

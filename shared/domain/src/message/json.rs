@@ -295,7 +295,7 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-pub(super) fn shape(error: &serde_json::Error) -> Malformed {
+pub(crate) fn shape(error: &serde_json::Error) -> Malformed {
     let kind = match error.classify() {
         serde_json::error::Category::Io => "unreadable",
         serde_json::error::Category::Syntax => "not JSON",
