@@ -3,6 +3,7 @@
 pub mod account;
 mod attributes;
 pub mod dynamodb;
+pub mod event_bridge;
 pub mod history;
 mod http_client;
 pub mod master_keys;

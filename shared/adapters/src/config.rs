@@ -132,6 +132,21 @@ pub fn history(reader: &mut Reader<'_>) -> HistoryConfig {
     HistoryConfig { table, life: (days > 0).then(|| Duration::from_secs(days * 86_400)) }
 }
 
+/// How long a delivery is owed to an endpoint that does not take it now.
+pub fn owed_life(reader: &mut Reader<'_>) -> Duration {
+    Duration::from_secs(reader.number("OWED_DAYS", 1..=90) * 86_400)
+}
+
+/// After how long an endpoint is disabled that only fails.
+pub fn disable_after(reader: &mut Reader<'_>) -> Duration {
+    Duration::from_secs(reader.number("DISABLE_AFTER_H", 1..=720) * 3600)
+}
+
+/// The EventBridge bus that is told of endpoints, if there is one.
+pub fn notify_bus(reader: &mut Reader<'_>) -> Option<String> {
+    reader.optional("NOTIFY_BUS").map(str::to_owned)
+}
+
 /// The name of the registry's table.
 pub fn registry_table(reader: &mut Reader<'_>) -> String {
     reader.required("REGISTRY_TABLE").to_owned()

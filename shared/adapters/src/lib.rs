@@ -10,6 +10,8 @@ pub mod event_schemas;
 pub mod history;
 pub mod http;
 pub mod metrics;
+pub mod notify_bus;
+pub mod owed;
 pub mod process;
 pub mod random;
 pub mod receiver_client;

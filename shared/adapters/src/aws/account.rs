@@ -68,6 +68,11 @@ impl Account {
         aws_sdk_dynamodb::Client::new(&self.shared())
     }
 
+    /// A client for EventBridge.
+    pub(super) fn event_bridge(&self) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.shared())
+    }
+
     /// A client for Secrets Manager.
     pub(super) fn secrets(&self) -> aws_sdk_secretsmanager::Client {
         aws_sdk_secretsmanager::Client::new(&self.shared())

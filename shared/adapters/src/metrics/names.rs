@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use domain::breaker::State;
+use domain::endpoint::StateReason;
 use domain::outcome::ErrorClass;
 use domain::reason::Reason;
 use domain::status::Status;
@@ -78,6 +79,10 @@ const EVENT_WAITS: &str = "event_waits_total";
 const FILTERS_TOO_COSTLY: &str = "event_filters_too_costly_total";
 const HISTORY_ROWS: &str = "history_rows_total";
 const HISTORY_ROWS_REFUSED: &str = "history_rows_refused_total";
+const DELIVERIES_OWED: &str = "deliveries_owed_total";
+const OWED_CAUGHT_UP: &str = "owed_caught_up_total";
+const OWED_EXPIRED: &str = "owed_expired_total";
+const ENDPOINTS_DISABLED: &str = "endpoints_disabled_total";
 const REPLAY_DELIVERIES: &str = "replay_deliveries_total";
 const EVENTS_ERASED: &str = "events_erased_total";
 const DELIVERIES_ERASED: &str = "deliveries_erased_total";
@@ -118,7 +123,7 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 35] = [
+pub const FAMILIES: [Family; 39] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
     family(EVENTS_ACCEPTED, Kind::Counter, &[], "Events accepted and queued."),
     family(EVENTS_FANNED_OUT, Kind::Counter, &[], "Events whose deliveries are all queued."),
@@ -159,6 +164,20 @@ pub const FAMILIES: [Family; 35] = [
         Kind::Counter,
         &[],
         "Rows of history that the table did not take, at each try. They are queued and written later.",
+    ),
+    family(
+        DELIVERIES_OWED,
+        Kind::Counter,
+        &[],
+        "Deliveries that were kept as owed because their endpoint is paused or disabled.",
+    ),
+    family(OWED_CAUGHT_UP, Kind::Counter, &[], "Owed deliveries that were queued once their endpoint was enabled."),
+    family(OWED_EXPIRED, Kind::Counter, &[], "Deliveries that were owed for too long and were given up."),
+    family(
+        ENDPOINTS_DISABLED,
+        Kind::Counter,
+        &[("reason", StateReason::VARIANTS)],
+        "Endpoints that were disabled, by the reason.",
     ),
     family(REPLAY_DELIVERIES, Kind::Counter, &[], "Deliveries that replays queued."),
     family(EVENTS_ERASED, Kind::Counter, &[], "Events whose payloads were erased."),
@@ -304,6 +323,26 @@ pub fn history_rows_refused(count: u64) {
     counter!(HISTORY_ROWS_REFUSED).increment(count);
 }
 
+/// Deliveries are owed.
+pub fn deliveries_owed(count: u64) {
+    counter!(DELIVERIES_OWED).increment(count);
+}
+
+/// Owed deliveries were queued.
+pub fn owed_caught_up(count: u64) {
+    counter!(OWED_CAUGHT_UP).increment(count);
+}
+
+/// Deliveries were owed for too long.
+pub fn owed_expired(count: u64) {
+    counter!(OWED_EXPIRED).increment(count);
+}
+
+/// An endpoint was disabled.
+pub fn endpoint_disabled(reason: StateReason) {
+    counter!(ENDPOINTS_DISABLED, "reason" => reason.as_str()).increment(1);
+}
+
 /// A replay queued deliveries.
 pub fn replay_deliveries(count: u64) {
     counter!(REPLAY_DELIVERIES).increment(count);
@@ -353,7 +392,7 @@ pub(super) fn failed_invocations(function: &str) -> String {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 35] = FAMILIES;
+    static ALL: [Family; 39] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 

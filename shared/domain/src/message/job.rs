@@ -21,7 +21,9 @@ impl JobPage {
         let JobV2 { page, .. } = serde_json::from_slice(body).map_err(|error| shape(&error))?;
         let subject = match &page.job {
             Job::Erase(erase) => ("event_id", erase.event_id.as_deref().is_none_or(is_event_id)),
-            job => ("endpoint", job.endpoint().is_none_or(is_endpoint_id)),
+            Job::Replay(_) | Job::CatchUp(_) | Job::Expire(_) | Job::Notice(_) => {
+                ("endpoint", page.job.endpoint().is_none_or(is_endpoint_id))
+            }
         };
         for (name, is_right) in
             [("tenant", is_tenant_or_operator(&page.tenant)), ("id", is_event_id(&page.id)), subject]
