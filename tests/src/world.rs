@@ -97,6 +97,8 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("REGISTRY_TABLE", "registry"),
         ("HISTORY_TABLE", "history"),
         ("HISTORY_DAYS", "7"),
+        ("OWED_DAYS", "14"),
+        ("DISABLE_AFTER_H", "120"),
         ("INGEST_QUEUE_ARN", INGEST_QUEUE),
         ("INGEST_DEAD_LETTER_QUEUE_ARN", INGEST_DEAD_LETTER_QUEUE),
         ("INGEST_TENANT", "default"),
@@ -147,8 +149,13 @@ fn is_events(path: &str) -> bool {
     matches!(parts[..], ["", "tenants", _, "events"] | ["", "tenants", _, "events", "batch"])
 }
 
-fn received(taken: &Taken) -> Received {
-    Received { message_id: taken.message.id.clone(), body: Bytes::from(taken.message.body.clone()) }
+/// A message of a work queue as Lambda gives it to `deliver`.
+pub(crate) fn received(queue_name: QueueName, taken: &Taken) -> Received {
+    Received {
+        message_id: taken.message.id.clone(),
+        body: Bytes::from(taken.message.body.clone()),
+        source: format!("arn:aws:sqs:eu-central-1:123456789012:{}", queue_name.as_str()),
+    }
 }
 
 /// A message of the queue of events as Lambda gives it to `fanout`.
@@ -465,7 +472,7 @@ impl World {
     /// Gives messages of a work queue to `deliver`, and deletes what it does not keep, as
     /// Lambda does. Says how many were received and how many stayed.
     async fn invoke_deliver(&self, queue_name: QueueName, taken: &[Taken]) -> (usize, usize) {
-        let records: Vec<Received> = taken.iter().map(received).collect();
+        let records: Vec<Received> = taken.iter().map(|taken| received(queue_name, taken)).collect();
         let kept = self.deliver.handle(&records, self.clock.now().after(INVOCATION)).await;
         for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
             self.queues.delete(queue_name, taken);

@@ -8,12 +8,14 @@ use adapters::redis::breakers;
 use adapters::redis::query::Trip;
 use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State, shown_name};
 use domain::identity::sha256_hex;
+use domain::live_state::LiveState;
 use domain::message::Message;
 use domain::outcome::Watched;
+use domain::rate::RateSeen;
 use domain::record::Ending;
 use url::Url;
 
-use crate::claim::{BreakerSeen, Claimed, WatchingBreaker};
+use crate::claimed::{BreakerSeen, Claimed, WatchingBreaker};
 use crate::context::{Batch, Context, usable};
 use crate::decision::{Decided, Decision, HeldClaim, HeldPass};
 use crate::route::Route;
@@ -30,6 +32,10 @@ pub(crate) struct Admitted {
     pub(crate) claim: HeldClaim,
     /// The right to call, of every breaker that watches over it.
     pub(crate) passes: Vec<HeldPass>,
+    /// What is known of its receiver.
+    pub(crate) live: LiveState,
+    /// What is known of its endpoint's rate; `None` if that cannot be read.
+    pub(crate) rate: Option<RateSeen>,
 }
 
 /// A delivery that asks its breakers, one after another.
@@ -44,8 +50,8 @@ impl Asking {
     }
 
     fn admitted(self) -> Admitted {
-        let Claimed { record, message, route, destination, claim, .. } = self.claimed;
-        Admitted { record, message, route, destination, claim, passes: self.passes }
+        let Claimed { record, message, route, destination, claim, live, rate, .. } = self.claimed;
+        Admitted { record, message, route, destination, claim, passes: self.passes, live, rate }
     }
 }
 
@@ -147,7 +153,7 @@ fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration
         Watched::Host => "waiting: the host of its endpoint takes no connections, and its circuit breaker is open",
     };
     let ending = Ending::Parked { error: error.to_owned(), next_attempt_at: due };
-    let decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending };
+    let decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending, to: None };
     let reports = passes.into_iter().map(HeldPass::unused).collect();
     Decided { reports, ..Decided::new(record, decision) }
 }

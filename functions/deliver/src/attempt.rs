@@ -9,7 +9,7 @@ use adapters::metrics;
 use domain::breaker::{Pass, next_reset_ms};
 use domain::message::Message;
 use domain::next_step::{GivenUp, NextStep, after_failed_probe, in_history, next_step};
-use domain::outcome::{Attempted, ErrorClass};
+use domain::outcome::{Attempted, ErrorClass, Outcome};
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, Either, select};
@@ -17,9 +17,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use crate::admit::Admitted;
+use crate::claimed::receiver_name;
 use crate::context::Context;
-use crate::decision::{Called, Decided, Decision, HeldClaim, HeldPass};
+use crate::decision::{Call, CalledEndpoint, Decided, Decision, HeldClaim, HeldPass, Receiver};
 use crate::history;
+use crate::notices::may_be_told;
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -89,6 +91,7 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
     let step = step_after(context, &admitted, &attempted);
     metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
+    let call = (!admitted.message.delivery.is_test()).then(|| called(&admitted, &attempted));
     let Admitted { record, message, claim, passes, .. } = admitted;
     let claim = HeldClaim { log: log_of(&message, &attempted), ..claim };
     let decision = match step {
@@ -101,7 +104,26 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
         NextStep::Keep => Decision::Release(claim),
     };
     let reports = passes.into_iter().map(|pass| pass.used(attempted.outcome)).collect();
-    Decided { record, decision, call: Some(Called { ms: attempted.ms }), reports }
+    Decided { record, decision, call, reports }
+}
+
+/// What is noted of the receiver.
+fn called(admitted: &Admitted, attempted: &Attempted) -> Call {
+    let Admitted { message, route, destination, live, .. } = admitted;
+    let target = message.delivery.endpoint.as_ref();
+    let endpoint = target.zip(route.version()).map(|(target, version)| CalledEndpoint {
+        tenant: target.tenant.clone(),
+        version,
+        is_own_event: !may_be_told(message),
+    });
+    let name = receiver_name(&message.delivery, destination);
+    let is_throttled = attempted.outcome == Outcome::Throttled;
+    Call {
+        receiver: Receiver { name, live: live.clone(), endpoint },
+        outcome: attempted.outcome,
+        ms: attempted.ms,
+        block: attempted.retry_after.filter(|_| is_throttled),
+    }
 }
 
 fn step_after(context: &Context, admitted: &Admitted, attempted: &Attempted) -> NextStep {

@@ -16,7 +16,8 @@ use domain::time::Millis;
 
 use crate::context::{Batch, Context, tell_change, token, usable};
 use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
-use crate::{history, recent};
+use crate::live::Failing;
+use crate::{history, live, recent};
 
 /// What is left to do after the round trip.
 pub(crate) struct Recorded {
@@ -24,6 +25,8 @@ pub(crate) struct Recorded {
     pub(crate) late: Vec<LateOutcomes>,
     /// Rows that history may not have: the delivery had ended when its message came back.
     pub(crate) missed: Vec<Row>,
+    /// Endpoints that have failed for too long.
+    pub(crate) failing: Vec<Failing>,
 }
 
 /// Records what was decided.
@@ -52,6 +55,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
             | Decision::Delivered { .. }
             | Decision::Retry { .. }
             | Decision::Park { .. }
+            | Decision::Owe { .. }
             | Decision::TestFailed { .. }
             | Decision::GiveUp { .. }
             | Decision::ReusedId(_)
@@ -78,6 +82,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
     // Whoever reads these checks them, and what is missing from them is no loss.
     let waits: Vec<waiting::Change<'_>> = decided.iter().filter_map(|next| wait_of(&next.decision)).collect();
     drop(trip.add(waiting::waits(&waits, context.lifetimes)));
+    let notes = live::add(context, &mut trip, decided, now);
     recent::add(context, &mut trip, decided, now);
     let mut replies = batch.round_trip(context, trip).await;
 
@@ -114,16 +119,23 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
         let record = usable(ticket.take(&mut replies), &message.delivery.id).flatten();
         missed.extend(record.and_then(|stored| history::missed(context, message, &stored.record)));
     }
-    Recorded { late, missed }
+    let failing = notes.failing(context, &mut replies, now);
+    Recorded { late, missed, failing }
 }
 
 /// How long a delivery to an endpoint waits now. One that ended at once never waited.
 fn wait_of(decision: &Decision) -> Option<waiting::Change<'_>> {
     let (claim, ending) = match decision {
         Decision::Retry { claim, ending, .. } | Decision::Park { claim, ending, .. } => (claim, Some(ending)),
-        Decision::Delivered { claim, .. } | Decision::GiveUp { claim, .. } if claim.hop > 0 => (claim, None),
+        // What is owed waits for somebody, and not for a time.
+        Decision::Delivered { claim, .. } | Decision::GiveUp { claim, .. } | Decision::Owe { claim, .. }
+            if claim.hop > 0 =>
+        {
+            (claim, None)
+        }
         Decision::Delivered { .. }
         | Decision::GiveUp { .. }
+        | Decision::Owe { .. }
         | Decision::Superseded
         | Decision::Finished(_)
         | Decision::Erased { .. }

@@ -10,7 +10,8 @@ use adapters::aws::master_keys::MasterKeyring;
 use adapters::metrics;
 use adapters::registry::{CardFound, Cards, EndpointKey, MAX_CARDS, RegistryError};
 use adapters::telemetry::chain;
-use domain::endpoint::{Card, Opened};
+use domain::endpoint::{Card, EndpointState, Opened};
+use domain::rate::Rate;
 use domain::schedule::RetrySchedule;
 use domain::seal::OpenError;
 use domain::time::Millis;
@@ -31,6 +32,9 @@ const MOST_KEPT: NonZeroUsize = NonZeroUsize::new(2_000).unwrap();
 /// An endpoint's card, ready for a call.
 #[derive(Debug)]
 pub(crate) struct OpenCard {
+    pub(crate) version: u64,
+    pub(crate) state: EndpointState,
+    pub(crate) rate: Option<Rate>,
     pub(crate) url: String,
     pub(crate) schedule: RetrySchedule,
     pub(crate) opened: Opened,
@@ -154,7 +158,8 @@ impl CardCache {
         match opened {
             Ok(opened) => {
                 let (url, schedule) = (card.url.clone(), card.retry_schedule.clone());
-                CardSeen::Open(Arc::new(OpenCard { url, schedule, opened }))
+                let Card { version, state, rate, .. } = *card;
+                CardSeen::Open(Arc::new(OpenCard { version, state, rate, url, schedule, opened }))
             }
             Err(error) => {
                 metrics::card_unusable();

@@ -43,6 +43,10 @@ pub struct Config {
     pub master_keys: MasterKeySource,
     /// Where the history is kept, and for how long.
     pub history: HistoryConfig,
+    /// How long an endpoint that is paused or disabled is owed a delivery.
+    pub owed_life: Duration,
+    /// After how long an endpoint is disabled that only fails.
+    pub disable_after: Duration,
     /// How retries are spaced.
     pub retry: RetryPolicy,
     /// When circuit breakers open.
@@ -66,6 +70,8 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let registry_table = config::registry_table(reader);
     let master_keys = config::master_keys(reader);
     let history = config::history(reader);
+    let owed_life = config::owed_life(reader);
+    let disable_after = config::disable_after(reader);
     let retry = config::retry(reader);
     let breakers = config::breakers(reader);
     let parking = config::parking(reader);
@@ -81,6 +87,8 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         registry_table,
         master_keys,
         history,
+        owed_life,
+        disable_after,
         retry,
         breakers,
         parking,

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use adapters::aws::sqs::Queue;
+use adapters::aws::sqs::{Queue, QueueUrls};
 use adapters::clock::Clock;
 use adapters::history::HistoryWriter;
 use adapters::metrics;
+use adapters::owed::Owing;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::breakers;
 use adapters::redis::query::{Query, Replies, ReplyError, Trip};
@@ -21,6 +22,7 @@ use domain::status::Lifetimes;
 use domain::time::Millis;
 
 use crate::cards::CardCache;
+use crate::notices::Told;
 
 /// How long Redis is left alone after a failure; doubled by every further one.
 const SHORTEST_AWAY: Duration = Duration::from_secs(1);
@@ -32,6 +34,16 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Clients and settings.
 pub(crate) struct Context {
     pub(crate) queue: Arc<dyn Queue>,
+    /// Where the queues are.
+    pub(crate) queues: QueueUrls,
+    /// Keeps what an endpoint is owed.
+    pub(crate) owing: Owing,
+    /// How long an endpoint is owed a delivery.
+    pub(crate) owed_life: Duration,
+    /// After how long an endpoint is disabled that only fails.
+    pub(crate) disable_after: Duration,
+    /// What this process has told of endpoints lately.
+    pub(crate) told: Told,
     pub(crate) redis: Arc<dyn RedisPort>,
     pub(crate) receiver_client: Arc<dyn ReceiverClient>,
     pub(crate) clock: Clock,

@@ -1,10 +1,14 @@
 //! What becomes of one record of a batch. A decision says what is to be queued, recorded
 //! and reported; it does nothing itself.
 
+use std::time::Duration;
+
+use adapters::aws::sqs::QueueName;
 use adapters::metrics::DeliveryResult;
 use domain::breaker::Pass;
 use domain::history::Row;
 use domain::history::delivery::EndedDelivery;
+use domain::live_state::LiveState;
 use domain::message::{LateOutcomes, Message};
 use domain::next_step::GivenUp;
 use domain::outcome::{HealthSignal, Outcome, Watched};
@@ -18,16 +22,41 @@ pub(crate) struct Decided {
     pub(crate) record: usize,
     pub(crate) decision: Decision,
     /// The call, if one was made.
-    pub(crate) call: Option<Called>,
+    pub(crate) call: Option<Call>,
     /// What became of its passes, for the breakers that gave them.
     pub(crate) reports: Vec<BreakerReport>,
 }
 
 /// A call that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Called {
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Who was called, as the live state names it.
+    pub(crate) receiver: Receiver,
+    pub(crate) outcome: Outcome,
     /// How long it took, in milliseconds.
     pub(crate) ms: u64,
+    /// How long the receiver asks for no other call, after a 429.
+    pub(crate) block: Option<Duration>,
+}
+
+/// Who a delivery goes to, and what was known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
+    /// The name of its live state: an endpoint's id, or the origin of a direct webhook.
+    pub(crate) name: String,
+    /// What was known of it when the delivery was claimed.
+    pub(crate) live: LiveState,
+    /// The endpoint's card that the call went by.
+    pub(crate) endpoint: Option<CalledEndpoint>,
+}
+
+/// The endpoint that was called.
+#[derive(Clone, Debug)]
+pub(crate) struct CalledEndpoint {
+    pub(crate) tenant: String,
+    pub(crate) version: u64,
+    /// Whether it was called with an event that Steadhook tells by itself.
+    pub(crate) is_own_event: bool,
 }
 
 /// What becomes of a record. Whatever is queued is queued before anything is recorded.
@@ -50,8 +79,11 @@ pub(crate) enum Decision {
     Delivered { claim: HeldClaim, ending: Ending, ended: Option<Box<EndedDelivery>> },
     /// The attempt failed, and a successor is queued.
     Retry { claim: HeldClaim, successor: Box<Message>, ending: Ending },
-    /// No attempt was counted: an open breaker refused it, and a successor is queued.
-    Park { claim: HeldClaim, successor: Box<Message>, ending: Ending },
+    /// No attempt was counted: it has to wait, and a successor is queued. Where, goes by when
+    /// that is due, unless `to` names a queue.
+    Park { claim: HeldClaim, successor: Box<Message>, ending: Ending, to: Option<QueueName> },
+    /// Its endpoint is paused or disabled, and is owed it: a row has the message.
+    Owe { claim: HeldClaim, message: Box<Message>, ending: Ending },
     /// The one call of a test failed. Its record says so, and nothing else is queued.
     TestFailed { claim: HeldClaim, ending: Ending },
     /// It is given up, and the dead-letter queue gets it.
@@ -141,6 +173,7 @@ impl Decided {
             | Decision::Delivered { claim, .. }
             | Decision::Retry { claim, .. }
             | Decision::Park { claim, .. }
+            | Decision::Owe { claim, .. }
             | Decision::TestFailed { claim, .. }
             | Decision::GiveUp { claim, .. } => Decision::Release(claim),
             Decision::Superseded
@@ -176,6 +209,7 @@ impl Decision {
             | Self::Delivered { .. }
             | Self::Retry { .. }
             | Self::Park { .. }
+            | Self::Owe { .. }
             | Self::TestFailed { .. }
             | Self::GiveUp { .. }
             | Self::ReusedId(_)
@@ -190,7 +224,7 @@ impl Decision {
             Self::Superseded | Self::Finished(_) => Some(DeliveryResult::Duplicate),
             Self::Delivered { .. } => Some(DeliveryResult::Delivered),
             Self::Retry { .. } => Some(DeliveryResult::Retried),
-            Self::Park { .. } => Some(DeliveryResult::Parked),
+            Self::Park { .. } | Self::Owe { .. } => Some(DeliveryResult::Parked),
             Self::GiveUp { .. } | Self::ReusedId(_) | Self::Malformed { .. } => Some(DeliveryResult::DeadLettered),
             Self::Erased { .. }
             | Self::Keep
@@ -207,7 +241,8 @@ impl Decision {
             Self::Delivered { claim, ending, .. }
             | Self::TestFailed { claim, ending }
             | Self::Retry { claim, ending, .. }
-            | Self::Park { claim, ending, .. } => Some((claim, ending.clone())),
+            | Self::Park { claim, ending, .. }
+            | Self::Owe { claim, ending, .. } => Some((claim, ending.clone())),
             Self::GiveUp { claim, given_up } => Some((claim, given_up.ending.clone())),
             Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
             Self::Superseded

@@ -4,7 +4,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use serde::Deserialize;
 
-/// An event of SQS. Of a record's dozen fields, two are read.
+/// An event of SQS. Of a record's dozen fields, three are read.
 #[derive(Deserialize)]
 pub struct Event {
     #[serde(rename = "Records")]
@@ -16,6 +16,8 @@ pub struct Event {
 struct Record {
     message_id: String,
     body: String,
+    #[serde(rename = "eventSourceARN", default)]
+    source: String,
 }
 
 /// A message as a queue handed it over.
@@ -25,12 +27,18 @@ pub struct Received {
     pub message_id: String,
     /// Its text.
     pub body: Bytes,
+    /// The ARN of its queue.
+    pub source: String,
 }
 
 impl Event {
     /// The messages of the event.
     pub(crate) fn received(self) -> Vec<Received> {
-        let received = |record: Record| Received { message_id: record.message_id, body: Bytes::from(record.body) };
+        let received = |record: Record| Received {
+            message_id: record.message_id,
+            body: Bytes::from(record.body),
+            source: record.source,
+        };
         self.records.into_iter().map(received).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Carries decisions out: first the queues, then Redis and beside it history, then what they
-//! did not take.
+//! Carries decisions out: first what is owed and the queues, then Redis and beside it history,
+//! then what they did not take.
 
 use adapters::{metrics, telemetry};
 
@@ -8,7 +8,7 @@ use domain::message::LateOutcomes;
 use crate::bookkeeping::Recorded;
 use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision};
-use crate::{bookkeeping, history, outbox};
+use crate::{bookkeeping, history, notices, outbox, owed};
 
 /// Carries out what was decided, and names the records that SQS is to keep.
 pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Vec<Decided>) -> Vec<usize> {
@@ -18,16 +18,19 @@ pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Ve
     // What the calls came to is logged even if this process ends here.
     telemetry::flush();
     history::write_late(context, &mut decided).await;
+    owed::keep(context, &mut decided).await;
     outbox::send(context, &mut decided).await;
+    notices::tell_decided(context, &decided, context.clock.now()).await;
     decided.iter().for_each(|next| count(context, &next.decision));
     let rows = history::rows(context, &decided);
     let (recorded, refused) =
         tokio::join!(bookkeeping::record(context, batch, &decided), history::write(context, rows));
-    let Recorded { mut late, missed } = recorded;
+    let Recorded { mut late, missed, failing } = recorded;
     let refused = refused.into_iter().chain(history::add(context, missed).await).collect();
     let now = context.clock.now();
     late.extend(LateOutcomes::of_rows(refused, now).into_iter().map(|rows| rows.delayed(now)));
     outbox::queue_late_outcomes(context, late).await;
+    notices::tell_failing(context, failing, now).await;
     decided.iter().filter(|next| next.decision.keeps()).map(|next| next.record).collect()
 }
 

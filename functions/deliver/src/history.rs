@@ -48,6 +48,7 @@ pub(crate) fn rows(context: &Context, decided: &[Decided]) -> Vec<Row> {
         | Decision::Wait(_)
         | Decision::Retry { .. }
         | Decision::Park { .. }
+        | Decision::Owe { .. }
         | Decision::TestFailed { .. }
         | Decision::ReusedId(_)
         | Decision::Malformed { .. }

@@ -1,4 +1,4 @@
-//! Consumes deliveries: read → claim → admit → attempt → finish. Each phase takes what
+//! Consumes deliveries: read → claim → admit → limit → attempt → finish. Each phase takes what
 //! the one before it gives, and what is decided on the way is carried out by the last. A
 //! receiver's failure is a value here. Only our own trouble is reported to SQS as a
 //! failed message.
@@ -10,13 +10,20 @@ mod attempt;
 mod bookkeeping;
 mod cards;
 mod claim;
+mod claimed;
 mod context;
 mod decision;
 mod event;
 mod finish;
 mod history;
+mod judge;
 mod late;
+mod limit;
+mod live;
+mod notices;
 mod outbox;
+mod owed;
+mod questions;
 mod read;
 mod recent;
 mod route;
@@ -27,6 +34,7 @@ use std::sync::Arc;
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::history::HistoryWriter;
+use adapters::owed::Owing;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::transport::RedisPort;
 use aws_lambda_events::sqs::SqsBatchResponse;
@@ -39,6 +47,8 @@ use crate::claim::claim;
 use crate::config::{BOOKKEEPING, Config};
 use crate::context::{Batch, Batches, Context, RedisHealth};
 use crate::finish::finish;
+use crate::limit::limit;
+use crate::notices::Told;
 use crate::read::read;
 
 pub use crate::cards::CardCache;
@@ -62,6 +72,11 @@ impl Deliver {
     ) -> Self {
         let context = Context {
             queue,
+            queues: config.queues.clone(),
+            owing: Owing::new(config.owed_life),
+            owed_life: config.owed_life,
+            disable_after: config.disable_after,
+            told: Told::default(),
             redis,
             receiver_client,
             clock,
@@ -97,10 +112,11 @@ impl Deliver {
         let mut decided = Vec::new();
         let mut kept = Vec::new();
 
-        let due = read(records, context.clock.now(), &mut decided);
+        let due = read(&context.queues, records, context.clock.now(), &mut decided);
         let claimed = claim(context, &mut batch, due, &mut decided).await;
         let admitted = admit(context, &mut batch, claimed, &mut decided).await;
-        let mut attempts = Attempts::begin(context, admitted);
+        let within_limits = limit(context, &mut batch, admitted, &mut decided).await;
+        let mut attempts = Attempts::begin(context, within_limits);
         loop {
             attempts.gather(&mut decided).await;
             let group = std::mem::take(&mut decided);

@@ -22,13 +22,14 @@ const LATE_OUTCOME_QUEUE: QueueName = QueueName::Retry;
 /// lease given back instead of its ending recorded.
 pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
     let now = context.clock.now();
-    let (mut retries, mut waiting, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut retries, mut waiting, mut slow, mut dead) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, next) in decided.iter_mut().enumerate() {
         match outgoing(&next.decision, now) {
             None => {}
             Some(Ok((QueueName::DeadLetter, message))) => dead.push((place, message)),
             Some(Ok((QueueName::Wait, message))) => waiting.push((place, message)),
-            Some(Ok((QueueName::Delivery | QueueName::Retry | QueueName::Slow | QueueName::Event, message))) => {
+            Some(Ok((QueueName::Slow, message))) => slow.push((place, message)),
+            Some(Ok((QueueName::Delivery | QueueName::Retry | QueueName::Event, message))) => {
                 retries.push((place, message))
             }
             Some(Err(error)) => {
@@ -37,12 +38,14 @@ pub(crate) async fn send(context: &Context, decided: &mut [Decided]) {
             }
         }
     }
-    let (retried, waited, buried) = tokio::join!(
+    let refused = tokio::join!(
         send_to(context, QueueName::Retry, retries),
         send_to(context, QueueName::Wait, waiting),
+        send_to(context, QueueName::Slow, slow),
         send_to(context, QueueName::DeadLetter, dead)
     );
-    for place in retried.into_iter().chain(waited).chain(buried) {
+    let (retried, waited, moved, buried) = refused;
+    for place in retried.into_iter().chain(waited).chain(moved).chain(buried) {
         decided[place].not_queued();
     }
 }
@@ -97,8 +100,9 @@ type Addressed = (QueueName, Outgoing);
 fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_json::Error>> {
     let addressed = match decision {
         Decision::Wait(message) => successor(message, now).map(|(_, message)| (QueueName::Wait, message)),
-        Decision::Retry { successor: message, .. } | Decision::Park { successor: message, .. } => {
-            successor(message, now)
+        Decision::Retry { successor: message, .. } => successor(message, now),
+        Decision::Park { successor: message, to, .. } => {
+            successor(message, now).map(|(by_due, message)| (to.unwrap_or(by_due), message))
         }
         Decision::GiveUp { given_up: GivenUp { reason, message, error, .. }, .. } => {
             dead_letter(message, *reason, error)
@@ -121,6 +125,8 @@ fn outgoing(decision: &Decision, now: Millis) -> Option<Result<Addressed, serde_
         | Decision::Release(_)
         | Decision::Delivered { .. }
         | Decision::TestFailed { .. }
+        // Its row has the message.
+        | Decision::Owe { .. }
         | Decision::Late { left: None, .. } => return None,
     };
     Some(addressed)

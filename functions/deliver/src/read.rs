@@ -1,6 +1,7 @@
 //! Reads each record of a batch by itself: what is due goes on, everything else is
 //! decided here.
 
+use adapters::aws::sqs::{QueueName, QueueUrls};
 use bytes::Bytes;
 use domain::message::{Envelope, LateOutcomes, Message};
 use domain::time::Millis;
@@ -15,8 +16,8 @@ const MAX_MALFORMED: usize = 1_000_000;
 /// What of a batch is due.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// Deliveries, each with its record of the batch.
-    pub(crate) deliveries: Vec<(usize, Box<Message>)>,
+    /// Deliveries.
+    pub(crate) deliveries: Vec<Arrived>,
     /// Deliveries to endpoints that are not due, each with its record of the batch. They go back
     /// to their queue unless their event was erased.
     pub(crate) waiting: Vec<(usize, Box<Message>)>,
@@ -24,8 +25,18 @@ pub(crate) struct Due {
     pub(crate) late_outcomes: Vec<(usize, Box<LateOutcomes>)>,
 }
 
+/// A delivery that is due.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// Which record of the batch.
+    pub(crate) record: usize,
+    pub(crate) message: Box<Message>,
+    /// Whether it comes from the queue of slow receivers.
+    pub(crate) is_among_slow: bool,
+}
+
 /// Reads a batch.
-pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>) -> Due {
+pub(crate) fn read(queues: &QueueUrls, records: &[Received], now: Millis, decided: &mut Vec<Decided>) -> Due {
     let mut due = Due::default();
     for (record, received) in records.iter().enumerate() {
         let mut decide = |decision| decided.push(Decided::new(record, decision));
@@ -45,7 +56,10 @@ pub(crate) fn read(records: &[Received], now: Millis, decided: &mut Vec<Decided>
                 due.waiting.push((record, message));
             }
             Ok(Envelope::Deliver(message)) if message.due() > now => decide(Decision::Wait(message)),
-            Ok(Envelope::Deliver(message)) => due.deliveries.push((record, message)),
+            Ok(Envelope::Deliver(message)) => {
+                let is_among_slow = queues.is_arn_of(&received.source, QueueName::Slow);
+                due.deliveries.push(Arrived { record, message, is_among_slow });
+            }
             // Nothing puts one here. The archive keeps it, to be sent to its own queue.
             Ok(Envelope::Event(_) | Envelope::Job(_)) => {
                 tracing::error!(message_id = %received.message_id, outcome = "malformed", "no delivery");
@@ -75,9 +89,16 @@ fn malformed(body: &Bytes, why: &str) -> Decision {
 mod tests {
     use super::*;
 
+    fn queues() -> QueueUrls {
+        let [delivery, retry, wait, slow, event, dead_letter] =
+            ["delivery", "retry", "wait", "slow", "event", "dead"].map(|name| format!("http://localhost/{name}"));
+        QueueUrls { delivery, retry, wait, slow, event, dead_letter }
+    }
+
     fn is_due(late: &LateOutcomes, now: u64) -> bool {
-        let received = Received { message_id: "m".into(), body: Bytes::from(late.encode().unwrap()) };
-        !read(&[received], Millis(now), &mut Vec::new()).late_outcomes.is_empty()
+        let body = Bytes::from(late.encode().unwrap());
+        let received = Received { message_id: "m".into(), body, source: String::new() };
+        !read(&queues(), &[received], Millis(now), &mut Vec::new()).late_outcomes.is_empty()
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
                 entries.extend(entry(claim, given_up.reason.as_str(), &given_up.ending, now));
             }
             Decision::Retry { .. } => sums.retried += 1,
-            Decision::Park { .. } => sums.parked += 1,
+            Decision::Park { .. } | Decision::Owe { .. } => sums.parked += 1,
             Decision::Superseded
             | Decision::Finished(_)
             | Decision::Erased { .. }
@@ -74,7 +74,7 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
             | Decision::Malformed { .. }
             | Decision::Late { .. } => {}
         }
-        if let Some(call) = next.call {
+        if let Some(call) = &next.call {
             sums.calls += 1;
             sums.call_ms += call.ms;
         }

@@ -6,6 +6,7 @@ use adapters::receiver_client::{EndpointCall, ReceiverCall};
 use adapters::registry::EndpointKey;
 use domain::delivery::{Delivery, EndpointTarget};
 use domain::next_step::Retries;
+use domain::rate::Rate;
 use domain::retry::RetryPolicy;
 use url::Url;
 
@@ -45,6 +46,22 @@ impl Route {
                 endpoint: Some(EndpointCall { signer: &card.opened.signer, confidential: &card.opened.confidential }),
                 ..direct
             },
+        }
+    }
+
+    /// How many calls a second its endpoint takes.
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Direct => None,
+            Self::Endpoint(card) => card.rate,
+        }
+    }
+
+    /// The version of its endpoint's card.
+    pub(crate) fn version(&self) -> Option<u64> {
+        match self {
+            Self::Direct => None,
+            Self::Endpoint(card) => Some(card.version),
         }
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use adapters::aws::sqs::QueueName;
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
-use bytes::Bytes;
 use fn_archive::Archivist;
 use fn_cleanup::Cleanup;
 use fn_deliver::Deliver;
@@ -22,7 +21,7 @@ use super::marks::{Archive, Carried, given_up};
 use super::{Ended, Kind, Simulation};
 use crate::endpoints::TENANT;
 use crate::sqs_model::Taken;
-use crate::world::{cards, dead_letter, event};
+use crate::world::{cards, dead_letter, event, received};
 
 /// A fan-out that lives for long: it serves one invocation after the other, and knows the
 /// endpoints.
@@ -198,13 +197,7 @@ impl Simulation {
         };
         let (queue, history) = (Arc::clone(&port) as _, Arc::clone(&port) as _);
         let deliver = Deliver::new(&config, queue, redis, port as _, cards, history, self.clock.clone());
-        let records: Vec<fn_deliver::Received> = taken
-            .iter()
-            .map(|taken| fn_deliver::Received {
-                message_id: taken.message.id.clone(),
-                body: Bytes::from(taken.message.body.clone()),
-            })
-            .collect();
+        let records: Vec<fn_deliver::Received> = taken.iter().map(|taken| received(queue_name, taken)).collect();
         let ends_at = self.clock.now().after(Duration::from_secs(60));
         let task = async move { Ended::Consumer(deliver.handle(&records, ends_at).await) };
         self.spawn(number, Kind::Consumer(queue_name, taken), task).await;

@@ -83,6 +83,7 @@ const DELIVERIES_OWED: &str = "deliveries_owed_total";
 const OWED_CAUGHT_UP: &str = "owed_caught_up_total";
 const OWED_EXPIRED: &str = "owed_expired_total";
 const ENDPOINTS_DISABLED: &str = "endpoints_disabled_total";
+const RATES_NOT_HELD: &str = "endpoint_rates_not_held_total";
 const REPLAY_DELIVERIES: &str = "replay_deliveries_total";
 const EVENTS_ERASED: &str = "events_erased_total";
 const DELIVERIES_ERASED: &str = "deliveries_erased_total";
@@ -123,7 +124,7 @@ const fn family(
 }
 
 /// Every family, in the order in which they are shown.
-pub const FAMILIES: [Family; 39] = [
+pub const FAMILIES: [Family; 40] = [
     family(ENQUEUED, Kind::Counter, &[], "Webhooks accepted and queued."),
     family(EVENTS_ACCEPTED, Kind::Counter, &[], "Events accepted and queued."),
     family(EVENTS_FANNED_OUT, Kind::Counter, &[], "Events whose deliveries are all queued."),
@@ -178,6 +179,12 @@ pub const FAMILIES: [Family; 39] = [
         Kind::Counter,
         &[("reason", StateReason::VARIANTS)],
         "Endpoints that were disabled, by the reason.",
+    ),
+    family(
+        RATES_NOT_HELD,
+        Kind::Counter,
+        &[],
+        "Deliveries that went without asking for their endpoint's rate, because Redis did not answer.",
     ),
     family(REPLAY_DELIVERIES, Kind::Counter, &[], "Deliveries that replays queued."),
     family(EVENTS_ERASED, Kind::Counter, &[], "Events whose payloads were erased."),
@@ -343,6 +350,11 @@ pub fn endpoint_disabled(reason: StateReason) {
     counter!(ENDPOINTS_DISABLED, "reason" => reason.as_str()).increment(1);
 }
 
+/// Deliveries went without asking for their endpoint's rate.
+pub fn rate_not_held(count: u64) {
+    counter!(RATES_NOT_HELD).increment(count);
+}
+
 /// A replay queued deliveries.
 pub fn replay_deliveries(count: u64) {
     counter!(REPLAY_DELIVERIES).increment(count);
@@ -392,7 +404,7 @@ pub(super) fn failed_invocations(function: &str) -> String {
 
 /// The family of that name.
 pub fn family_of(name: &str) -> Option<&'static Family> {
-    static ALL: [Family; 39] = FAMILIES;
+    static ALL: [Family; 40] = FAMILIES;
     ALL.iter().find(|family| family.name == name)
 }
 
