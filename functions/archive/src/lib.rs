@@ -17,7 +17,7 @@ use std::time::Duration;
 use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, StoreError};
 use adapters::history::HistoryWriter;
-use adapters::metrics;
+use adapters::metrics::{self, DeliveryKind};
 use adapters::redis::query::Trip;
 use adapters::redis::transport::RedisPort;
 use adapters::redis::{dead_letters, indexes, records};
@@ -349,7 +349,8 @@ impl Archivist {
 
 fn count(letter: &DeadLetter) {
     if let Some(reason) = letter.reason {
-        metrics::dead_letter(reason);
+        let is_of_endpoint = letter.is_to_endpoint();
+        metrics::dead_letter(reason, if is_of_endpoint { DeliveryKind::Endpoint } else { DeliveryKind::Direct });
     }
 }
 

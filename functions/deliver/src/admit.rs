@@ -113,7 +113,7 @@ async fn ask(
         match usable(ticket.take(&mut replies), &breaker.name) {
             Some(Admission::Admitted(pass)) => {
                 if matches!(pass, Pass::Probe { .. }) {
-                    metrics::breaker_changed(State::HalfOpen);
+                    metrics::breaker_changed(&breaker.name, State::HalfOpen);
                 }
                 next.pass(&breaker, pass);
                 passed.push(next);

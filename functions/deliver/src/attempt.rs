@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
-use adapters::metrics;
+use adapters::metrics::{self, DeliveryKind};
 use domain::breaker::{Pass, next_reset_ms};
 use domain::message::Message;
 use domain::next_step::{GivenUp, NextStep, after_failed_probe, in_history, next_step};
@@ -89,7 +89,8 @@ async fn attempt(context: &Context, admitted: Admitted) -> Decided {
 async fn call(context: &Context, admitted: Admitted) -> Decided {
     let attempted = context.receiver_client.post(&admitted.route.call(&admitted.message.delivery)).await;
     let step = step_after(context, &admitted, &attempted);
-    metrics::attempt(attempted.outcome.error_class(), Duration::from_millis(attempted.ms));
+    let kind = DeliveryKind::of(&admitted.message.delivery);
+    metrics::attempt(attempted.outcome.error_class(), kind, Duration::from_millis(attempted.ms));
     log(&admitted, &attempted, &step);
     let call = (!admitted.message.delivery.is_test()).then(|| called(&admitted, &attempted));
     let Admitted { record, message, claim, passes, .. } = admitted;

@@ -1,5 +1,6 @@
 //! What every phase works with: clients and settings, and what one batch remembers.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use adapters::aws::sqs::{Queue, QueueUrls};
 use adapters::clock::Clock;
 use adapters::history::HistoryWriter;
-use adapters::metrics;
+use adapters::metrics::{self, DeliveryKind};
 use adapters::owed::Owing;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::breakers;
@@ -130,7 +131,7 @@ impl RedisHealth {
 
 /// Tells of a breaker that a report has changed.
 pub(crate) fn tell_change(breaker: &str, state: State) {
-    metrics::breaker_changed(state);
+    metrics::breaker_changed(breaker, state);
     let (to, breaker) = (state.as_str(), shown_name(breaker));
     let breaker = breaker.as_str();
     match state {
@@ -144,13 +145,20 @@ pub(crate) fn tell_change(breaker: &str, state: State) {
 pub(crate) struct Batch {
     /// When Lambda ends the invocation.
     pub(crate) ends_at: Millis,
+    /// Records of the batch that are deliveries to endpoints.
+    pub(crate) to_endpoints: BTreeSet<usize>,
     redis_failed: bool,
 }
 
 impl Batch {
     /// A batch whose invocation ends at `ends_at`.
     pub(crate) fn new(ends_at: Millis) -> Self {
-        Self { ends_at, redis_failed: false }
+        Self { ends_at, to_endpoints: BTreeSet::new(), redis_failed: false }
+    }
+
+    /// The kind of a record, for metrics.
+    pub(crate) fn kind(&self, record: usize) -> DeliveryKind {
+        if self.to_endpoints.contains(&record) { DeliveryKind::Endpoint } else { DeliveryKind::Direct }
     }
 
     /// How long this invocation can still live.

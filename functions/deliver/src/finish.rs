@@ -1,7 +1,8 @@
 //! Carries decisions out: first what is owed and the queues, then Redis and beside it history,
 //! then what they did not take.
 
-use adapters::{metrics, telemetry};
+use adapters::metrics::{self, DeliveryKind};
+use adapters::telemetry;
 
 use domain::message::LateOutcomes;
 
@@ -21,7 +22,7 @@ pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Ve
     owed::keep(context, &mut decided).await;
     outbox::send(context, &mut decided).await;
     notices::tell_decided(context, &decided, context.clock.now()).await;
-    decided.iter().for_each(|next| count(context, &next.decision));
+    decided.iter().for_each(|next| count(context, batch.kind(next.record), &next.decision));
     let rows = history::rows(context, &decided);
     let (recorded, refused) =
         tokio::join!(bookkeeping::record(context, batch, &decided), history::write(context, rows));
@@ -34,9 +35,9 @@ pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Ve
     decided.iter().filter(|next| next.decision.keeps()).map(|next| next.record).collect()
 }
 
-fn count(context: &Context, decision: &Decision) {
+fn count(context: &Context, kind: DeliveryKind, decision: &Decision) {
     if let Some(result) = decision.result() {
-        metrics::delivery(result);
+        metrics::delivery(result, kind);
     }
     if let Decision::Erased { .. } = decision {
         metrics::dropped_erased(1);

@@ -113,6 +113,7 @@ impl Deliver {
         let mut kept = Vec::new();
 
         let due = read(&context.queues, records, context.clock.now(), &mut decided);
+        batch.to_endpoints = due.to_endpoints();
         let claimed = claim(context, &mut batch, due, &mut decided).await;
         let admitted = admit(context, &mut batch, claimed, &mut decided).await;
         let within_limits = limit(context, &mut batch, admitted, &mut decided).await;

@@ -1,6 +1,8 @@
 //! Reads each record of a batch by itself: what is due goes on, everything else is
 //! decided here.
 
+use std::collections::BTreeSet;
+
 use adapters::aws::sqs::{QueueName, QueueUrls};
 use bytes::Bytes;
 use domain::message::{Envelope, LateOutcomes, Message};
@@ -23,6 +25,16 @@ pub(crate) struct Due {
     pub(crate) waiting: Vec<(usize, Box<Message>)>,
     /// Late outcomes, each with its record of the batch.
     pub(crate) late_outcomes: Vec<(usize, Box<LateOutcomes>)>,
+}
+
+impl Due {
+    /// The records that are deliveries to endpoints.
+    pub(crate) fn to_endpoints(&self) -> BTreeSet<usize> {
+        let deliveries = self.deliveries.iter().map(|arrived| (arrived.record, &arrived.message));
+        let waiting = self.waiting.iter().map(|(record, message)| (*record, message));
+        let of_endpoints = deliveries.chain(waiting).filter(|(_, message)| message.delivery.endpoint.is_some());
+        of_endpoints.map(|(record, _)| record).collect()
+    }
 }
 
 /// A delivery that is due.

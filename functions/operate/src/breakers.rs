@@ -60,7 +60,7 @@ impl Operate {
         };
         let mut replies = trip.run(self.redis.as_ref()).await.map_err(|error| failed(error.into()))?;
         reset.take(&mut replies).map_err(|error| failed(error.into()))?;
-        metrics::breaker_changed(State::Closed);
+        metrics::breaker_changed(&destination, State::Closed);
         tracing::warn!(%destination, %correlation_id, to = "closed", "circuit breaker closed by hand");
         Ok(view(&destination, &Breaker::default(), now))
     }

@@ -391,6 +391,11 @@ impl DeadLetter {
         self.endpoint.is_none() && self.event.is_none() && self.job.is_none()
     }
 
+    /// Whether it is of a delivery to an endpoint.
+    pub fn is_to_endpoint(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
     /// The tenant and the event that it is about.
     pub fn of_tenant(&self) -> Option<(&str, &str)> {
         let endpoint = self.endpoint.as_ref().map(|target| (target.tenant.as_str(), target.event_id.as_str()));

@@ -296,9 +296,10 @@ impl Audit<'_> {
 
     /// Sums equal the books. They are lower when a process or Redis lost some.
     fn sums(&mut self) -> String {
+        // A name with a label is the beginning of a series.
         let sum = |name: &str| -> u64 {
-            let named =
-                |(series, _): &(&String, &u64)| series.as_str() == name || series.starts_with(&format!("{name}{{"));
+            let begins = if name.contains('{') { name.to_owned() } else { format!("{name}{{") };
+            let named = |(series, _): &(&String, &u64)| series.as_str() == name || series.starts_with(&begins);
             self.stores.sums.iter().filter(named).map(|(_, sum)| sum).sum()
         };
         let calls: usize = self.books.got.values().map(Vec::len).sum();
@@ -309,8 +310,8 @@ impl Audit<'_> {
         for (name, book) in [
             ("webhook_enqueued_total", self.books.told.len()),
             ("webhook_attempts_total", calls),
-            ("webhook_attempts_total{error_class=\"none\"}", accepted),
-            ("webhook_deliveries_total{outcome=\"delivered\"}", accepted),
+            ("webhook_attempts_total{error_class=\"none\"", accepted),
+            ("webhook_deliveries_total{outcome=\"delivered\"", accepted),
             ("webhook_dead_letters_total", self.stores.letters.len()),
         ] {
             let found = sum(name);

@@ -9,7 +9,7 @@ use adapters::metrics::exposition::Snapshot;
 use adapters::metrics::meter::Meter;
 use adapters::metrics::names::{self, FAMILIES, Kind};
 use adapters::metrics::sums::Metered;
-use adapters::metrics::{self, DeliveryResult};
+use adapters::metrics::{self, DeliveryKind, DeliveryResult};
 use adapters::redis::transport::{Redis, RedisConfig, RedisPort as _};
 use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::outcome::ErrorClass;
@@ -44,7 +44,7 @@ fn sums(server: &RedisServer, function: &str) -> BTreeMap<String, String> {
 
 fn delivered(server: &RedisServer) -> u64 {
     let sums = sums(server, "deliver");
-    sums.get(r#"webhook_deliveries_total{outcome="delivered"}"#).map_or(0, |sum| sum.parse().unwrap())
+    sums.get(r#"webhook_deliveries_total{outcome="delivered",kind="direct"}"#).map_or(0, |sum| sum.parse().unwrap())
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn processes_add_up_and_a_restart_takes_nothing_away() {
     for _ in 0..3 {
         let (meter, redis) = process("deliver", server.port());
         for _ in 0..5 {
-            invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+            invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
         }
     }
     assert_eq!(delivered(&server), 15);
@@ -64,10 +64,10 @@ async fn a_batch_whose_answer_is_lost_is_added_once() {
     let server = RedisServer::start();
     let proxy = Proxy::before(server.port()).await;
     let (meter, redis) = process("deliver", proxy.port());
-    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     for _ in 0..5 {
         proxy.set(Trouble::LoseReply);
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     }
     assert_eq!(delivered(&server), 6);
 }
@@ -77,15 +77,15 @@ async fn what_could_not_be_written_is_kept_and_never_counted_twice() {
     let server = RedisServer::start();
     let proxy = Proxy::before(server.port()).await;
     let (meter, redis) = process("deliver", proxy.port());
-    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     proxy.set(Trouble::Away);
     for _ in 0..3 {
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     }
     assert_eq!(delivered(&server), 1);
     proxy.set(Trouble::None);
     for _ in 0..2 {
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     }
     assert_eq!(delivered(&server), 6);
     assert!(sums(&server, "deliver").contains_key("redis_failures_total"));
@@ -97,11 +97,11 @@ async fn a_round_trip_takes_the_sums_along_and_none_is_made_for_what_can_wait() 
     let (meter, redis) = process("deliver", server.port());
     invoke(&meter, &redis, || ()).await;
     assert_eq!(sums(&server, "deliver"), BTreeMap::new(), "the duration of an invocation can wait");
-    meter.record(|| metrics::delivery(DeliveryResult::Parked));
+    meter.record(|| metrics::delivery(DeliveryResult::Parked, DeliveryKind::Direct));
     let replies = redis.round_trip(&[redis::cmd("PING").into()]).await.unwrap();
     assert_eq!(replies.len(), 1, "the caller gets the replies to its own calls");
     let sums = sums(&server, "deliver");
-    assert_eq!(sums[r#"webhook_deliveries_total{outcome="parked"}"#], "1");
+    assert_eq!(sums[r#"webhook_deliveries_total{outcome="parked",kind="direct"}"#], "1");
     assert_eq!(sums[r#"task_invocations_total{function="deliver",result="ok"}"#], "1");
 }
 
@@ -111,7 +111,7 @@ async fn histograms_are_cumulative_and_end_with_their_count() {
     let (meter, redis) = process("deliver", server.port());
     invoke(&meter, &redis, || {
         for ms in [1, 5, 6, 400, 20_000, 900_000] {
-            metrics::attempt(Some(ErrorClass::Timeout), Duration::from_millis(ms));
+            metrics::attempt(Some(ErrorClass::Timeout), DeliveryKind::Direct, Duration::from_millis(ms));
         }
     })
     .await;
@@ -129,7 +129,7 @@ async fn histograms_are_cumulative_and_end_with_their_count() {
     );
     assert_eq!(value("webhook_delivery_duration_seconds_count"), 6.0);
     assert!((value("webhook_delivery_duration_seconds_sum") - 920.412).abs() < 0.001);
-    assert_eq!(value(r#"webhook_attempts_total{error_class="timeout"}"#), 6.0);
+    assert_eq!(value(r#"webhook_attempts_total{error_class="timeout",kind="direct"}"#), 6.0);
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn breakers_that_are_not_closed_are_shown_one_by_one() {
     let line = |level: u8| format!("circuit_breaker_state{{destination=\"{}\"}} {level}", world.receiver.origin());
     let text = world.metrics().await;
     assert!(text.contains(&line(2)), "{text}");
-    assert!(text.contains(r#"circuit_breakers{state="open"} 1"#));
+    assert!(text.contains(r#"circuit_breakers{state="open",kind="direct"} 1"#));
     world.clock.advance(Duration::from_secs(60));
     assert!(world.metrics().await.contains(&line(1)));
     world.leaves([QueueName::Retry]);
@@ -204,7 +204,7 @@ async fn marks_of_processes_that_are_gone_are_forgotten() {
     let mut before = marks("old");
     assert_eq!(before, 2000);
     for _ in 0..400 {
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
         let left = marks("old");
         assert!(before - left <= 10, "one batch takes ten at most: {before} to {left}");
         before = left;
@@ -237,11 +237,11 @@ async fn a_batch_that_is_sent_again_is_added_once_however_many_marks_are_removed
     let (meter, redis) = process("deliver", proxy.port());
     for _ in 0..50 {
         proxy.set(Trouble::LoseReply);
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     }
     proxy.set(Trouble::None);
-    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
-    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
+    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     assert_eq!(delivered(&server), 52);
 }
 
@@ -251,7 +251,7 @@ async fn a_refusal_costs_no_round_trips_and_no_work() {
     let _: () = server.connect().set("metrics:deliver", "not a hash").unwrap();
     let (meter, redis) = process("deliver", server.port());
     for _ in 0..3 {
-        meter.record(|| metrics::delivery(DeliveryResult::Delivered));
+        meter.record(|| metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct));
         let replies = redis.round_trip(&[redis::cmd("PING").into()]).await.unwrap();
         assert_eq!((replies.len(), replies[0].is_ok()), (1, true), "the caller does not notice");
     }
@@ -273,17 +273,17 @@ async fn an_invocation_that_panics_is_counted_as_an_error() {
     });
     let panicked = std::panic::AssertUnwindSafe(panicking).catch_unwind().await;
     assert!(panicked.is_err());
-    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered)).await;
+    invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct)).await;
     assert_eq!(sums(&server, "deliver")[r#"task_invocations_total{function="deliver",result="error"}"#], "1");
 }
 
 #[tokio::test]
 async fn a_field_that_cannot_be_added_to_is_lost_and_nothing_is_added_twice() {
     let server = RedisServer::start();
-    let _: () = server.connect().hset("metrics:deliver", "webhook_retries_total", "broken").unwrap();
+    let _: () = server.connect().hset("metrics:deliver", "webhook_retries_total{kind=\"direct\"}", "broken").unwrap();
     let (meter, redis) = process("deliver", server.port());
     for _ in 0..3 {
-        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Retried)).await;
+        invoke(&meter, &redis, || metrics::delivery(DeliveryResult::Retried, DeliveryKind::Direct)).await;
     }
-    assert_eq!(sums(&server, "deliver")[r#"webhook_deliveries_total{outcome="retried"}"#], "3");
+    assert_eq!(sums(&server, "deliver")[r#"webhook_deliveries_total{outcome="retried",kind="direct"}"#], "3");
 }

@@ -84,7 +84,10 @@ async fn fifty_a_second_are_held_for_five_thousand_deliveries() {
         run.by_second.range(1..).map(|(_, calls)| *calls).max().unwrap(),
         run.by_second.iter().rev().find(|(_, calls)| **calls > 0).map(|(second, _)| *second).unwrap(),
     );
-    println!("{DELIVERIES} at 50/s: {} receives, at most {most} calls in a second, the last after {last} s", run.received);
+    println!(
+        "{DELIVERIES} at 50/s: {} receives, at most {most} calls in a second, the last after {last} s",
+        run.received
+    );
     assert_eq!(world.receiver.count(), DELIVERIES, "no attempt is spent, and none made twice");
     assert!(most <= 55, "{:?}", run.by_second);
     assert!(last <= 110, "{last} s");
@@ -152,6 +155,9 @@ async fn a_test_goes_whatever_the_rate_says() {
     world.queues.put(QueueName::Delivery, &test.encode().unwrap());
     world.step(QueueName::Delivery).await;
     assert_eq!(world.receiver.count(), 4);
-    assert_eq!(world.get(&format!("/tenants/{TENANT}/events/e-4/deliveries/{}", card.id)).await.1["lives"][0]["status"], json!("pending"));
+    assert_eq!(
+        world.get(&format!("/tenants/{TENANT}/events/e-4/deliveries/{}", card.id)).await.1["lives"][0]["status"],
+        json!("pending")
+    );
     world.settle().await;
 }

@@ -68,7 +68,6 @@ async fn a_fast_direct_webhook_costs_no_note() {
     let world = World::new().await;
     world.enqueue("a", "1").await;
     world.step(QueueName::Delivery).await;
-    let keys: Vec<String> =
-        redis::cmd("KEYS").arg("endpoint_state:*").query(&mut world.redis.connect()).unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("endpoint_state:*").query(&mut world.redis.connect()).unwrap();
     assert_eq!(keys, [""; 0]);
 }

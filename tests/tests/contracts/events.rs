@@ -210,7 +210,7 @@ async fn a_published_message_that_is_not_ours_becomes_a_dead_letter_and_is_filed
     assert_eq!(archive.invoke(&event).await, json!({ "batchItemFailures": [] }));
     let archive = lines(archive).await;
     assert!(archive.iter().any(|line| line["message"] == "dead letter filed"), "{archive:?}");
-    assert!(tells(&metrics(&archive), "webhook_dead_letters_total.malformed"), "{archive:?}");
+    assert!(tells(&metrics(&archive), "webhook_dead_letters_total.malformed.direct"), "{archive:?}");
 }
 
 #[tokio::test]

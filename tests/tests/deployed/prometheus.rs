@@ -188,9 +188,11 @@ async fn prometheus_sees_what_happened_through_restarts_and_an_emptied_redis() {
         let outcome = |name: &str| format!("webhook_deliveries_total{{job=\"{job}\", outcome=\"{name}\"}}");
         prometheus.until_is(&outcome("delivered"), 25.0).await;
         prometheus.until_is(&outcome("dead_lettered"), 5.0).await;
-        prometheus.until_is(&format!("webhook_dead_letters_total{{job=\"{job}\", reason=\"gone\"}}"), 5.0).await;
+        prometheus
+            .until_is(&format!("webhook_dead_letters_total{{job=\"{job}\", reason=\"gone\", kind=\"direct\"}}"), 5.0)
+            .await;
         prometheus.until_is(&format!("webhook_end_to_end_seconds_count{{job=\"{job}\"}}"), 25.0).await;
-        prometheus.until_is(&format!("circuit_breakers{{job=\"{job}\", state=\"open\"}}"), 1.0).await;
+        prometheus.until_is(&format!("circuit_breakers{{job=\"{job}\", state=\"open\", kind=\"direct\"}}"), 1.0).await;
         prometheus.until_is(&format!("circuit_breaker_state{{job=\"{job}\"}}"), 2.0).await;
     }
 

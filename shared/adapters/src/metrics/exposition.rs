@@ -5,15 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::breaker::{Breaker, State, shown_name, watched};
-use domain::outcome::Watched;
+use domain::breaker::{Breaker, State, shown_name};
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
 use futures_util::future::{join, join_all};
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
 use strum::IntoEnumIterator as _;
 
-use super::names::{self, FAMILIES, FUNCTIONS, Family, Kind};
+use super::names::{self, DeliveryKind, FAMILIES, FUNCTIONS, Family, Kind};
 use crate::aws::sqs::{Depth, Depths, QueueName};
 use crate::redis::info::Info;
 use crate::redis::query::{QueryError, Trip};
@@ -104,8 +103,14 @@ impl Snapshot {
             names::STATUSES_NOW => labelled(family, &view.statuses),
             names::REDIS_KEYS => labelled(family, &view.keys),
             names::BREAKERS => {
-                let count = |state| view.breakers.iter().filter(|(_, b)| b.seen_at(self.at) == state).count() as u64;
-                labelled(family, &State::iter().map(count).collect::<Vec<_>>())
+                let count = |state, kind| {
+                    let is_such = |(name, breaker): &&(String, Breaker)| {
+                        breaker.seen_at(self.at) == state && DeliveryKind::of_breaker(name) == kind
+                    };
+                    view.breakers.iter().filter(is_such).count() as u64
+                };
+                let counts = State::iter().flat_map(|state| DeliveryKind::iter().map(move |kind| count(state, kind)));
+                labelled(family, &counts.collect::<Vec<_>>())
             }
             names::BREAKER_STATE => self.breaker_lines(view),
             _ => match family.kind {
@@ -127,7 +132,7 @@ impl Snapshot {
         let line = |(to, breaker): &(String, Breaker)| {
             Some((series(names::BREAKER_STATE, &[("destination", &shown_name(to))]), level(breaker)?))
         };
-        let is_direct = |(name, _): &&(String, Breaker)| watched(name).0 == Watched::Origin;
+        let is_direct = |(name, _): &&(String, Breaker)| DeliveryKind::of_breaker(name) == DeliveryKind::Direct;
         view.breakers.iter().filter(is_direct).filter_map(line).take(MAX_BREAKERS).collect()
     }
 }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use domain::breaker::State;
+use domain::breaker::{State, watched};
+use domain::delivery::Delivery;
 use domain::endpoint::StateReason;
-use domain::outcome::ErrorClass;
+use domain::outcome::{ErrorClass, Watched};
 use domain::reason::Reason;
 use domain::status::Status;
 use metrics::{counter, histogram};
-use strum::{IntoStaticStr, VariantNames};
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
 use crate::aws::sqs::QueueName;
 
@@ -145,20 +146,30 @@ pub const FAMILIES: [Family; 40] = [
     family(
         DELIVERIES,
         Kind::Counter,
-        &[("outcome", DeliveryResult::VARIANTS)],
+        &[("outcome", DeliveryResult::VARIANTS), ("kind", DeliveryKind::VARIANTS)],
         "Messages of deliveries that were worked on, by what became of them.",
     ),
     family(
         ATTEMPTS,
         Kind::Counter,
-        &[("error_class", &CLASSES)],
+        &[("error_class", &CLASSES), ("kind", DeliveryKind::VARIANTS)],
         "Calls to receivers, by the class of their failure; none is success.",
     ),
     family(ATTEMPT_DURATION, Kind::Histogram(&ATTEMPT_S), &[], "How long calls to receivers took."),
     family(END_TO_END, Kind::Histogram(&END_TO_END_S), &[], "From a webhook's acceptance to its delivery."),
-    family(RETRIES, Kind::Counter, &[], "Attempts that failed and will be repeated."),
-    family(DEAD_LETTERS, Kind::Counter, &[("reason", Reason::VARIANTS)], "Dead letters filed in the archive."),
-    family(TRANSITIONS, Kind::Counter, &[("to", State::VARIANTS)], "Changes of circuit breakers, by their new state."),
+    family(RETRIES, Kind::Counter, &[("kind", DeliveryKind::VARIANTS)], "Attempts that failed and will be repeated."),
+    family(
+        DEAD_LETTERS,
+        Kind::Counter,
+        &[("reason", Reason::VARIANTS), ("kind", DeliveryKind::VARIANTS)],
+        "Dead letters filed in the archive. Those of events and of unreadable messages count as direct.",
+    ),
+    family(
+        TRANSITIONS,
+        Kind::Counter,
+        &[("to", State::VARIANTS), ("kind", DeliveryKind::VARIANTS)],
+        "Changes of circuit breakers, by their new state.",
+    ),
     family(HISTORY_ROWS, Kind::Counter, &[], "Rows of history that were to be written, at each try."),
     family(
         HISTORY_ROWS_REFUSED,
@@ -221,8 +232,8 @@ pub const FAMILIES: [Family; 40] = [
     family(
         BREAKERS,
         Kind::Gauge,
-        &[("state", State::VARIANTS)],
-        "Circuit breakers that changed within a day, by state.",
+        &[("state", State::VARIANTS), ("kind", DeliveryKind::VARIANTS)],
+        "Circuit breakers that changed within a day, by state. Those of hosts of endpoints count with endpoints.",
     ),
     family(
         QUEUE_MESSAGES,
@@ -260,6 +271,37 @@ impl DeliveryResult {
     }
 }
 
+/// What is delivered. Alarms that page watch what is direct: a customer's endpoint that fails is
+/// the customer's trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryKind {
+    /// A direct webhook.
+    Direct,
+    /// A delivery to an endpoint.
+    Endpoint,
+}
+
+impl DeliveryKind {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// The kind of a delivery.
+    pub fn of(delivery: &Delivery) -> Self {
+        if delivery.endpoint.is_some() { Self::Endpoint } else { Self::Direct }
+    }
+
+    /// The kind that a breaker of this name watches over.
+    pub fn of_breaker(name: &str) -> Self {
+        match watched(name).0 {
+            Watched::Origin => Self::Direct,
+            Watched::Endpoint | Watched::Host => Self::Endpoint,
+        }
+    }
+}
+
 /// Webhooks were accepted.
 pub fn enqueued(count: u64) {
     counter!(ENQUEUED).increment(count);
@@ -292,16 +334,17 @@ pub fn filter_too_costly() {
 }
 
 /// A message of a delivery was worked on.
-pub fn delivery(outcome: DeliveryResult) {
-    counter!(DELIVERIES, "outcome" => outcome.as_str()).increment(1);
+pub fn delivery(outcome: DeliveryResult, kind: DeliveryKind) {
+    counter!(DELIVERIES, "outcome" => outcome.as_str(), "kind" => kind.as_str()).increment(1);
     if outcome == DeliveryResult::Retried {
-        counter!(RETRIES).increment(1);
+        counter!(RETRIES, "kind" => kind.as_str()).increment(1);
     }
 }
 
 /// A receiver was called.
-pub fn attempt(class: Option<ErrorClass>, duration: Duration) {
-    counter!(ATTEMPTS, "error_class" => class.map_or("none", ErrorClass::as_str)).increment(1);
+pub fn attempt(class: Option<ErrorClass>, kind: DeliveryKind, duration: Duration) {
+    let class = class.map_or("none", ErrorClass::as_str);
+    counter!(ATTEMPTS, "error_class" => class, "kind" => kind.as_str()).increment(1);
     histogram!(ATTEMPT_DURATION).record(duration.as_secs_f64());
 }
 
@@ -311,13 +354,14 @@ pub fn end_to_end(duration: Duration) {
 }
 
 /// A dead letter was filed.
-pub fn dead_letter(reason: Reason) {
-    counter!(DEAD_LETTERS, "reason" => reason.as_str()).increment(1);
+pub fn dead_letter(reason: Reason, kind: DeliveryKind) {
+    counter!(DEAD_LETTERS, "reason" => reason.as_str(), "kind" => kind.as_str()).increment(1);
 }
 
-/// A circuit breaker changed.
-pub fn breaker_changed(to: State) {
-    counter!(TRANSITIONS, "to" => to.as_str()).increment(1);
+/// The circuit breaker of this name changed.
+pub fn breaker_changed(name: &str, to: State) {
+    let kind = DeliveryKind::of_breaker(name);
+    counter!(TRANSITIONS, "to" => to.as_str(), "kind" => kind.as_str()).increment(1);
 }
 
 /// Rows of history are to be written.
