@@ -39,6 +39,26 @@ impl HistoryModel {
         self.state.lock().unwrap().rows.values().cloned().collect()
     }
 
+    /// Shows every row of what endpoints are owed.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn each_owed(&self, look: impl FnMut(&Row)) {
+        let state = self.state.lock().unwrap();
+        let first = ("K#".to_owned(), String::new());
+        state.rows.range(first..).take_while(|((of, _), _)| of.starts_with("K#")).map(|(_, row)| row).for_each(look);
+    }
+
+    /// Whether anything is owed.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn owes(&self) -> bool {
+        let mut owes = false;
+        self.each_owed(|_| owes = true);
+        owes
+    }
+
     /// From now on it fails, or works again.
     ///
     /// # Panics

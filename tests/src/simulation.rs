@@ -11,6 +11,7 @@ mod history;
 mod marks;
 mod registry;
 mod starts;
+mod states;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -93,6 +94,8 @@ const ROUGH_STEPS: usize = 400;
 const LATER_STEPS: usize = 150;
 /// Most steps without faults.
 const CALM_STEPS: usize = 20_000;
+/// How often what is owed is looked at.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// How long after everything is finished clients post again: no record lives longer.
 const LONG_AFTER: Duration = Duration::from_secs(8 * 86_400);
 
@@ -257,6 +260,7 @@ impl Simulation {
             }
             self.trouble();
             self.trouble_registry().await;
+            self.tend_endpoints().await;
             self.act().await;
             self.check();
         }
@@ -264,9 +268,13 @@ impl Simulation {
         self.check_end();
     }
 
+    fn queues_are_empty(&self) -> bool {
+        QueueName::iter().all(|queue_name| self.queues.is_empty(queue_name))
+    }
+
     fn is_over(&self) -> bool {
-        let queued = QueueName::iter().any(|queue_name| !self.queues.is_empty(queue_name));
-        self.wanting.is_empty() && self.processes.is_empty() && !queued
+        let queued = !self.queues_are_empty();
+        self.wanting.is_empty() && self.processes.is_empty() && !queued && !self.history.owes()
     }
 
     fn calm_down(&mut self) {
@@ -345,6 +353,10 @@ impl Simulation {
                     self.start_client().await;
                 } else if !self.start_consumer_anywhere().await {
                     self.let_time_pass().await;
+                    if self.weather.is_calm() && self.queues_are_empty() && self.history.owes() {
+                        self.pass_by(A_DAY);
+                        self.look_at_what_is_owed().await;
+                    }
                 }
             }
             _ => {}
@@ -542,6 +554,12 @@ impl Simulation {
                 }
             });
         }
+        // What is owed is as good as queued.
+        self.history.each_owed(|row| {
+            if let Some(carried) = carried(&row.body) {
+                *queued.entry(carried).or_default() += 1;
+            }
+        });
         self.books.check(&queued, &Archive::of(&self.store));
         if let Some(fault) = self.books.fault() {
             panic!("{fault}");

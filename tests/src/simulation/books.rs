@@ -12,8 +12,10 @@ use adapters::redis::records;
 use adapters::redis::transport::Call;
 use bytes::Bytes;
 use domain::history::delivery::EndedDelivery;
+use domain::history::{Row, owed};
 use domain::identity::{delivery_id, event_record_id};
 use domain::message::Envelope;
+use domain::names::is_reserved_event_type;
 use domain::outcome::Answer;
 use domain::time::Millis;
 use fastrand::Rng;
@@ -143,6 +145,8 @@ struct KnownDelivery {
     /// Budgets that it may spend: one for each life and each redrive.
     budgets: u32,
     calls: u32,
+    /// How often a catch-up gave it a new budget. It is delivered once all the same.
+    caught_up: u32,
     /// Faults that may each cost one more call.
     excuses: u32,
     /// Whether an outcome of it reached neither Redis nor the queue.
@@ -167,6 +171,7 @@ impl KnownDelivery {
             got_by_then: 0,
             budgets: 0,
             calls: 0,
+            caught_up: 0,
             excuses: 0,
             unrecorded: false,
             unkept: false,
@@ -187,6 +192,8 @@ struct State {
     events: Events,
     tally: Tally,
     holding: BTreeMap<usize, Vec<Carried>>,
+    /// What the processes that fan out have sent of what endpoints were owed.
+    caught_up: BTreeMap<usize, BTreeSet<String>>,
     /// Processes whose probe is out, by breaker.
     probing: BTreeMap<String, BTreeSet<(usize, String)>>,
     fault: Option<String>,
@@ -273,6 +280,7 @@ impl Books {
             events,
             tally: Tally::new(),
             holding: BTreeMap::new(),
+            caught_up: BTreeMap::new(),
             probing: BTreeMap::new(),
             fault: None,
         };
@@ -478,6 +486,10 @@ impl Books {
     pub(crate) fn died(&self, process: usize) {
         let mut state = self.state.lock().unwrap();
         let held = state.holding.remove(&process).unwrap_or_default();
+        // Its rows may be there still, and are sent again.
+        let caught_up = state.caught_up.remove(&process).unwrap_or_default();
+        let sent = |delivery: &&mut KnownDelivery| caught_up.contains(&delivery.promise.id);
+        state.deliveries.values_mut().filter(sent).for_each(|delivery| delivery.excuses += 1);
         state.events.died(process);
         for carried in held {
             if let Carried::Delivery(delivery) = carried {
@@ -527,6 +539,20 @@ impl Books {
             promise.accepted = true;
             delivery.budgets += 1;
         }
+    }
+
+    /// History has rows of what endpoints are owed: each of those deliveries is as good as queued.
+    pub(crate) fn owed(&self, rows: &[Row]) {
+        for message in rows.iter().filter_map(|row| owed::message(row).ok()) {
+            let message = Outgoing::new(message.encode().unwrap_or_default(), String::new(), 0);
+            self.sent(QueueName::Delivery, &message);
+            self.count("owed");
+        }
+    }
+
+    /// A process fans out, or works on a job.
+    pub(crate) fn fans_out(&self, process: usize) {
+        self.state.lock().unwrap().caught_up.insert(process, BTreeSet::new());
     }
 
     /// A send failed, or seemed to fail.
@@ -585,9 +611,16 @@ impl Books {
                 if !(1..=900).contains(&message.delay_s) {
                     state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
                 }
+                state.catches_up(process, &envelope);
                 state.sends_again(envelope);
             }
             (QueueName::DeadLetter, _, _) => {}
+            (QueueName::Event, Envelope::Event(page), None) if is_reserved_event_type(&page.event.event_type) => {
+                *state.tally.entry("told").or_default() += 1;
+            }
+            (QueueName::Event, Envelope::Job(page), None) => {
+                *state.tally.entry(page.job.kind()).or_default() += 1;
+            }
             (QueueName::Event | QueueName::Delivery, envelope, _) => {
                 state.fault = Some(format!("{} has a message of another queue: {envelope:?}", queue_name.as_str()));
             }
@@ -659,6 +692,7 @@ impl Books {
     pub(crate) fn ended(&self, process: usize) {
         let mut state = self.state.lock().unwrap();
         state.holding.remove(&process);
+        state.caught_up.remove(&process);
         state.events.ended(process);
         for probing in state.probing.values_mut() {
             probing.retain(|(other, _)| *other != process);
@@ -835,7 +869,8 @@ impl Books {
         let state = self.state.lock().unwrap();
         for (name, delivery) in &state.deliveries {
             let forgotten = if delivery.is_removed { 3 } else { 1 };
-            let most = (if self.redis_is_sound { 4 } else { 40 } + delivery.excuses) * delivery.budgets * forgotten;
+            let budgets = delivery.budgets + delivery.caught_up;
+            let most = (if self.redis_is_sound { 4 } else { 40 } + delivery.excuses) * budgets * forgotten;
             assert!(delivery.calls <= most, "{name:?} was called {} times: {delivery:?}", delivery.calls);
             // A receiver that has it is called again only when a fault explains it.
             let known = self.redis_is_sound && !delivery.is_removed;
@@ -856,6 +891,16 @@ fn of_event(event: usize) -> RangeInclusive<DeliveryName> {
 }
 
 impl State {
+    /// What a process that fans out queues among retries is what an endpoint was owed.
+    fn catches_up(&mut self, process: usize, envelope: &Envelope) {
+        let (Some(sent), Envelope::Deliver(message)) = (self.caught_up.get_mut(&process), envelope) else { return };
+        sent.insert(message.delivery.id.clone());
+        let id = &message.delivery.id;
+        let begun = self.deliveries.values_mut().filter(|delivery| delivery.promise.id == *id);
+        begun.for_each(|delivery| delivery.caught_up += 1);
+        *self.tally.entry("caught up").or_default() += 1;
+    }
+
     /// Checks what is queued again.
     fn sends_again(&mut self, envelope: Envelope) {
         match &envelope {

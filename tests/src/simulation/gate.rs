@@ -351,6 +351,7 @@ impl HistoryWriter for Port {
         let mut refused = rows.split_off(taken);
         if !rows.is_empty() {
             refused.extend(self.history.write(rows.clone()).await);
+            self.books.owed(&rows);
             if self.gate.pass(self.number, Point::AfterRows).await == Permit::Fail {
                 refused.extend(rows);
             }

@@ -18,6 +18,13 @@ pub(super) struct Endpoint {
     presence: Presence,
 }
 
+impl Endpoint {
+    /// Whether the registry has it.
+    pub(super) fn presence(&self) -> Presence {
+        self.presence
+    }
+}
+
 impl Simulation {
     /// Makes all endpoints but the last, which somebody may make later.
     pub(super) async fn furnish(&mut self) {
@@ -101,7 +108,7 @@ impl Simulation {
         }
     }
 
-    async fn present_card(&self, n: usize) -> Card {
+    pub(super) async fn present_card(&self, n: usize) -> Card {
         let card = &self.endpoints[n].card;
         let key = EndpointKey { tenant: card.tenant.clone(), endpoint: card.id.clone() };
         let found = self.registry.cards(&[key], true).await.unwrap();
@@ -109,7 +116,7 @@ impl Simulation {
         Card::clone(card)
     }
 
-    async fn replace(&self, before: &Card, card: Card) {
+    pub(super) async fn replace(&self, before: &Card, card: Card) {
         assert_eq!(self.registry.replace(before, &card).await.unwrap(), Written::Done);
     }
 

@@ -213,6 +213,7 @@ impl Simulation {
         let records: Vec<fn_fanout::Received> = taken.iter().map(event).collect();
         let ends_at = self.clock.now().after(Duration::from_secs(60));
         let number = port.number;
+        self.books.fans_out(number);
         let task = port.lend(async move { Ended::Consumer(fanout.handle(&records, ends_at).await) });
         self.spawn(number, Kind::Consumer(QueueName::Event, taken), task).await;
     }

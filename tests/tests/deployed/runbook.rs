@@ -58,6 +58,9 @@ async fn every_command_of_the_runbook_works() {
         assert_eq!(api.post("/webhooks", body.to_string()).await.0, 202);
         api.until(id, status, patience).await;
     }
+    let endpoint = json!({"url": receiver.url("/endpoint"), "event_types": ["never.sent"]});
+    let (code, endpoint) = api.post("/tenants/acme/endpoints", endpoint.to_string()).await;
+    assert_eq!(code, 201, "{endpoint}");
     let event = json!({"event_type": "order.paid", "event_id": "order-1", "payload": 1});
     assert_eq!(api.post("/tenants/acme/events", event.to_string()).await.0, 202);
     let filed = async {
@@ -83,6 +86,7 @@ async fn every_command_of_the_runbook_works() {
             .env("DEAD_LETTER_ID", "gone")
             .env("TENANT", "acme")
             .env("EVENT_ID", "order-1")
+            .env("ENDPOINT_ID", endpoint["id"].as_str().unwrap())
             .env("RECEIVER_URL", receiver.origin())
             .output()
             .await
