@@ -50,7 +50,7 @@ pub(crate) fn card_secret(keys: &MasterKeys, card: &Card, text: &str, now: Milli
 
 /// Writes settings into a card.
 pub(crate) fn set(card: &mut Card, settings: Settings, keys: &MasterKeys) -> Result<(), SealError> {
-    let Settings { url, uid, description, event_types, filter, headers, retry_schedule, metadata } = settings;
+    let Settings { url, uid, description, event_types, filter, headers, retry_schedule, rate, metadata } = settings;
     let headers = headers.into_iter().map(|(name, setting)| {
         let header = match setting {
             HeaderSetting::Plain(value) => CardHeader::Plain(value),
@@ -64,7 +64,7 @@ pub(crate) fn set(card: &mut Card, settings: Settings, keys: &MasterKeys) -> Res
     card.headers = headers.collect::<Result<_, SealError>>()?;
     (card.url, card.uid, card.description) = (url, uid, description);
     (card.event_types, card.filter) = (event_types, filter);
-    (card.retry_schedule, card.metadata) = (retry_schedule, metadata);
+    (card.retry_schedule, card.rate, card.metadata) = (retry_schedule, rate, metadata);
     Ok(())
 }
 

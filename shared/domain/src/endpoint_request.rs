@@ -5,6 +5,7 @@ mod fields;
 mod headers;
 pub mod patch;
 pub mod settings;
+pub mod state;
 
 use std::time::Duration;
 
@@ -58,9 +59,11 @@ pub struct Test<'a> {
 /// # Errors
 /// Every fault of it.
 pub fn new_endpoint(raw: &RawValue, guard: &Guard) -> Result<NewEndpoint, Faults> {
-    let known = [fields::SETTINGS, fields::LATER, &["secret"]].concat();
+    let known = [fields::SETTINGS, &["secret", "state"]].concat();
     let mut reader = ObjectReader::open("", raw, &known, "an endpoint")?;
-    fields::refuse_later(&mut reader);
+    if reader.raw("state").is_some() {
+        reader.fault("state", "is not set here: a new endpoint is enabled; change it afterwards");
+    }
     reader.required("url");
     let url = fields::url(&mut reader, guard);
     let uid = fields::uid(&mut reader);
@@ -74,12 +77,13 @@ pub fn new_endpoint(raw: &RawValue, guard: &Guard) -> Result<NewEndpoint, Faults
     });
     let headers = headers.collect();
     let retry_schedule = fields::retry_schedule(&mut reader).unwrap_or_default();
+    let rate = fields::rate(&mut reader);
     let metadata = fields::metadata(&mut reader, false).unwrap_or_default();
     let metadata = metadata.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let secret = secret(&mut reader);
     match url {
         Some(url) if reader.is_sound() => Ok(NewEndpoint {
-            settings: Settings { url, uid, description, event_types, filter, headers, retry_schedule, metadata },
+            settings: Settings { url, uid, description, event_types, filter, headers, retry_schedule, rate, metadata },
             secret,
         }),
         _ => Err(reader.finish()),
@@ -154,6 +158,7 @@ fn secret(reader: &mut ObjectReader<'_>) -> Option<Confidential> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rate::Rate;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -167,7 +172,7 @@ mod tests {
     fn the_smallest_endpoint_is_a_url() {
         let NewEndpoint { settings, secret } = made(r#"{"url":"https://a.example/Hook"}"#).unwrap();
         assert_eq!((settings.url.as_str(), settings.retry_schedule.waits_s().len()), ("https://a.example/Hook", 7));
-        assert!(settings.uid.is_none() && settings.headers.is_empty() && secret.is_none());
+        assert!(settings.uid.is_none() && settings.headers.is_empty() && settings.rate.is_none() && secret.is_none());
     }
 
     #[test]
@@ -175,7 +180,7 @@ mod tests {
         let text = format!(
             r#"{{"url":"https://a.example/","uid":"order_1","description":"é","event_types":["a.b","c.*"],"filter":{{"payload": {{"a":[1.0]}}}},
                 "headers":{{"X-Team":"blue","Authorization":{{"value":"Bearer hush","sensitive":true}},"x-old":{{"value":"1"}}}},
-                "secret":"{SECRET}","retry_schedule_s":[],"metadata":{{"owner":"mara"}}}}"#
+                "secret":"{SECRET}","retry_schedule_s":[],"rate_per_s":0.5,"metadata":{{"owner":"mara"}}}}"#
         );
         let endpoint = made(&text).unwrap();
         let settings = &endpoint.settings;
@@ -188,6 +193,7 @@ mod tests {
         assert_eq!(settings.filter.as_ref().unwrap().as_str(), r#"{"payload": {"a":[1.0]}}"#);
         assert_eq!((settings.event_types.len(), settings.metadata["owner"].as_str()), (2, "mara"));
         assert!(settings.retry_schedule.waits_s().is_empty(), "one attempt");
+        assert_eq!(settings.rate, Rate::try_from(0.5).ok());
         assert_eq!(endpoint.secret.as_ref().unwrap().expose(), SECRET);
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush") && !shown.contains("whsec") && !shown.contains("blue"), "{shown}");
@@ -198,15 +204,15 @@ mod tests {
         let text = r#"{"url":"ftp://u:canary@a.example","uid":"can ary","description":7,"event_types":["canary!",1,"a","a"],
             "headers":{"Host":"canary","x-a":{"sensitive":true},"x-b":{"value":"é","colour":1},"X-C":"1","x-c":"2","x-d":null},
             "secret":"canary","retry_schedule_s":[0,"canary",5],"metadata":{"":"x","a":1,"b":null},
-            "filter":{"payload":{"a/b":["x",{"canary":1}]},"event_type":[]},"rate_per_s":1,"state":"paused","canaryfield":1}"#;
+            "filter":{"payload":{"a/b":["x",{"canary":1}]},"event_type":[]},"rate_per_s":"canary","state":"canary","catch_up":false,"canaryfield":1}"#;
         let raw: &RawValue = serde_json::from_str(text).unwrap();
         let faults = new_endpoint(raw, &Guard::default()).unwrap_err();
         let told: Vec<_> = faults.told().iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(
             told,
             [
+                "/catch_up",
                 "/canaryfield",
-                "/rate_per_s",
                 "/state",
                 "/url",
                 "/uid",
@@ -224,6 +230,7 @@ mod tests {
                 "/headers/x-a/value",
                 "/retry_schedule_s/0",
                 "/retry_schedule_s/1",
+                "/rate_per_s",
                 "/metadata/",
                 "/metadata/a",
                 "/metadata/b",
@@ -255,6 +262,11 @@ mod tests {
         assert!(with(&schedule(10)).is_ok());
         assert_eq!(with(&schedule(11)).unwrap_err(), ["/retry_schedule_s"], "more than a week");
         assert_eq!(with(&schedule(17)).unwrap_err(), ["/retry_schedule_s"]);
+        for (rate, fits) in
+            [("0.1", true), ("500", true), ("null", true), ("0", false), ("500.1", false), ("\"1\"", false)]
+        {
+            assert_eq!(with(&format!(r#""rate_per_s":{rate}"#)).is_ok(), fits, "{rate}");
+        }
         assert_eq!(with(&format!(r#""description":"{}""#, "x".repeat(513))).unwrap_err(), ["/description"]);
         assert_eq!(with(&format!(r#""metadata":{{"k":"{}"}}"#, "x".repeat(257))).unwrap_err(), ["/metadata/k"]);
     }

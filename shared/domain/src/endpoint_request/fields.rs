@@ -11,25 +11,15 @@ use crate::filter::{Filter, Pattern};
 use crate::json::{each_field, elements};
 use crate::names::{is_event_type_pattern, is_uid};
 use crate::object::{ObjectReader, parsed};
+use crate::rate::{NoRate, Rate};
 use crate::schedule::{MAX_WAIT_S, MAX_WAITS, RetrySchedule};
 use crate::webhook::read_url;
 
 /// What a client can set.
 pub(super) const SETTINGS: &[&str] =
-    &["url", "uid", "description", "event_types", "filter", "headers", "retry_schedule_s", "metadata"];
-/// What an endpoint will have. To ignore it now would promise what is not kept.
-pub(super) const LATER: &[&str] = &["rate_per_s", "state"];
+    &["url", "uid", "description", "event_types", "filter", "headers", "retry_schedule_s", "rate_per_s", "metadata"];
 /// Entries of an object that are looked at one by one. More are too many in any case.
 const MAX_VETTED: usize = 100;
-
-/// Refuses what an endpoint cannot have yet.
-pub(super) fn refuse_later(reader: &mut ObjectReader<'_>) {
-    for name in LATER {
-        if reader.raw(name).is_some() {
-            reader.fault(name, "is not available yet");
-        }
-    }
-}
 
 pub(super) fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
@@ -114,6 +104,11 @@ pub(super) fn retry_schedule(reader: &mut ObjectReader<'_>) -> Option<RetrySched
             None
         }
     }
+}
+
+pub(super) fn rate(reader: &mut ObjectReader<'_>) -> Option<Rate> {
+    // `null` is no rate, also where nothing is changed.
+    reader.optional("rate_per_s", parsed::<Option<Rate>>, &NoRate.to_string()).flatten()
 }
 
 /// The entries of `metadata`; `None` for one that is `null`, where `nulls` are allowed.

@@ -8,6 +8,7 @@ use url::Url;
 use super::fields;
 use super::headers::{self, HeaderChange};
 use super::settings::{Confidential, HeaderSetting, Settings};
+use super::state::StateRequest;
 use crate::address::Guard;
 use crate::destination::Destination;
 use crate::endpoint::{Card, CardHeader, MAX_METADATA};
@@ -15,6 +16,7 @@ use crate::fault::{Fault, Faults, pointer_token};
 use crate::filter::Pattern;
 use crate::headers::MAX_HEADERS;
 use crate::object::ObjectReader;
+use crate::rate::Rate;
 use crate::schedule::RetrySchedule;
 
 /// What becomes of a field.
@@ -72,7 +74,9 @@ pub struct Patch {
     filter: Change<Pattern>,
     headers: Change<BTreeMap<String, HeaderChange>>,
     retry_schedule: Change<RetrySchedule>,
+    rate: Change<Rate>,
     metadata: Change<BTreeMap<String, Option<String>>>,
+    state: Option<StateRequest>,
 }
 
 impl Patch {
@@ -81,9 +85,8 @@ impl Patch {
     /// # Errors
     /// Every fault of it.
     pub fn read(raw: &RawValue, guard: &Guard) -> Result<Self, Faults> {
-        let known = [fields::SETTINGS, fields::LATER, &["secret"]].concat();
+        let known = [fields::SETTINGS, StateRequest::FIELDS, &["secret"]].concat();
         let mut reader = ObjectReader::open("", raw, &known, "a change of an endpoint")?;
-        fields::refuse_later(&mut reader);
         if reader.raw("secret").is_some() {
             reader.fault("secret", "cannot be changed here; use rotate-secret");
         }
@@ -95,13 +98,20 @@ impl Patch {
             filter: Change::read(&mut reader, "filter", fields::filter),
             headers: Change::read(&mut reader, "headers", |reader| headers::read(reader, true)),
             retry_schedule: Change::read(&mut reader, "retry_schedule_s", fields::retry_schedule),
+            rate: Change::read(&mut reader, "rate_per_s", fields::rate),
             metadata: Change::read(&mut reader, "metadata", |reader| fields::metadata(reader, true)),
+            state: StateRequest::read(&mut reader),
         };
         let faults = reader.finish();
         if faults.is_empty() { Ok(patch) } else { Err(faults) }
     }
 
-    /// What the endpoint of this card becomes. Sensitive headers do not follow it to a new
+    /// The state that is asked for.
+    pub fn state(&self) -> Option<StateRequest> {
+        self.state
+    }
+
+    /// What the endpoint of this card becomes, but for its state. Sensitive headers do not follow it to a new
     /// origin, unless they are given again: else whoever may change a URL could collect
     /// them.
     ///
@@ -130,6 +140,7 @@ impl Patch {
             filter: self.filter.or_none(&card.filter),
             headers,
             retry_schedule: self.retry_schedule.or(&card.retry_schedule, RetrySchedule::default()),
+            rate: self.rate.or_none(&card.rate),
             metadata,
         })
     }
@@ -231,7 +242,7 @@ mod tests {
             ]),
             secrets: Vec::new(),
             retry_schedule: RetrySchedule::new(vec![1]).unwrap(),
-            rate: None,
+            rate: Rate::try_from(2.5).ok(),
             state: EndpointState::Enabled,
             state_reason: None,
             state_since: Millis(1),
@@ -260,7 +271,7 @@ mod tests {
         assert_eq!((same.uid.as_deref(), same.description.as_str(), same.metadata.len()), (Some("one"), "old", 2));
         assert!(matches!(same.headers["authorization"], HeaderSetting::Kept(_)));
         let bare = patched(
-            r#"{"uid":null,"description":null,"event_types":null,"filter":null,"headers":null,"retry_schedule_s":null,"metadata":null}"#,
+            r#"{"uid":null,"description":null,"event_types":null,"filter":null,"headers":null,"retry_schedule_s":null,"rate_per_s":null,"metadata":null}"#,
         )
         .unwrap();
         assert_eq!(bare.url, "https://a.example/");
@@ -268,6 +279,7 @@ mod tests {
         assert!(same.filter.is_some() && bare.filter.is_none());
         assert!(bare.headers.is_empty() && bare.metadata.is_empty());
         assert_eq!(bare.retry_schedule, RetrySchedule::default());
+        assert_eq!((same.rate, bare.rate), (Rate::try_from(2.5).ok(), None));
     }
 
     #[test]
@@ -316,8 +328,11 @@ mod tests {
     #[test]
     fn all_faults_of_a_change_are_named() {
         assert_eq!(
-            patched(r#"{"url":null,"secret":"x","filter":{"payload":[]},"uid":"a b","x":1}"#).unwrap_err(),
-            ["/x", "/secret", "/url", "/uid", "/filter/payload"]
+            patched(
+                r#"{"url":null,"secret":"x","filter":{"payload":[]},"uid":"a b","rate_per_s":501,"state":"disabled","catch_up":1,"x":1}"#
+            )
+            .unwrap_err(),
+            ["/x", "/secret", "/url", "/uid", "/filter/payload", "/rate_per_s", "/state", "/catch_up"]
         );
         let many = |n: usize| (0..n).map(|i| format!(r#""x-{i}":"v""#)).collect::<Vec<_>>().join(",");
         assert!(patched(&format!(r#"{{"headers":{{{}}}}}"#, many(18))).is_ok());

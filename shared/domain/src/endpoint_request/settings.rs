@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::filter::Pattern;
+use crate::rate::Rate;
 use crate::schedule::RetrySchedule;
 use crate::seal::Sealed;
 
@@ -74,6 +75,8 @@ pub struct Settings {
     pub headers: BTreeMap<String, HeaderSetting>,
     /// When failed deliveries are tried again.
     pub retry_schedule: RetrySchedule,
+    /// How many calls a second it takes; `None` for as many as there are.
+    pub rate: Option<Rate>,
     /// The client's own notes.
     pub metadata: BTreeMap<String, String>,
 }
