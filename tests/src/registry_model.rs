@@ -9,7 +9,7 @@ use adapters::registry::{
     RegistryError, Resealing, Tenant, TenantPage, TenantRevision, Written,
 };
 use async_trait::async_trait;
-use domain::endpoint::Card;
+use domain::endpoint::{Card, EndpointState};
 use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
 
@@ -37,6 +37,7 @@ struct Items {
 pub struct RegistryModel {
     items: Arc<Mutex<Items>>,
     away: Arc<Mutex<bool>>,
+    refuses_writes: Arc<Mutex<bool>>,
     reads: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
     overtakers: Arc<Mutex<usize>>,
@@ -44,6 +45,14 @@ pub struct RegistryModel {
 
 fn key(tenant: &str, name: &str) -> Key {
     (tenant.to_owned(), name.to_owned())
+}
+
+/// Counts an endpoint that leaves a state, and one that enters another.
+fn count(tenant: &mut Tenant, from: Option<EndpointState>, to: Option<EndpointState>) {
+    for (state, count) in [(EndpointState::Paused, &mut tenant.paused), (EndpointState::Disabled, &mut tenant.disabled)]
+    {
+        *count = (*count + u64::from(to == Some(state))).saturating_sub(u64::from(from == Some(state)));
+    }
 }
 
 fn card_key(card: &Card) -> Key {
@@ -91,6 +100,14 @@ impl RegistryModel {
     /// Never, unless another user of the model panicked.
     pub fn be_away(&self, away: bool) {
         *self.away.lock().unwrap() = away;
+    }
+
+    /// From now on it takes no change of a card, or takes them again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn refuse_writes(&self, refuses: bool) {
+        *self.refuses_writes.lock().unwrap() = refuses;
     }
 
     /// How often cards, or event types by their names, were asked for.
@@ -242,7 +259,8 @@ impl Registry for RegistryModel {
         if tenant.endpoints >= most || tenant.is_erasing {
             return Ok(Written::TooMany);
         }
-        let tenant = Tenant { revision: tenant.revision + 1, endpoints: tenant.endpoints + 1, ..tenant };
+        let mut tenant = Tenant { revision: tenant.revision + 1, endpoints: tenant.endpoints + 1, ..tenant };
+        count(&mut tenant, None, Some(card.state));
         items.unlisted.remove(&card.tenant);
         items.tenants.insert(card.tenant.clone(), tenant);
         items.put(card);
@@ -250,6 +268,9 @@ impl Registry for RegistryModel {
     }
 
     async fn replace(&self, before: &Card, card: &Card) -> Result<Written, RegistryError> {
+        if *self.refuses_writes.lock().unwrap() {
+            return Err(RegistryError::Write("the model takes no changes".into()));
+        }
         let mut items = self.items()?;
         self.overtaken(&mut items, &card_key(before))?;
         if !items.is_at(before)? {
@@ -263,7 +284,9 @@ impl Registry for RegistryModel {
             items.uids.remove(&uid);
         }
         if !before.fans_out_like(card) {
-            items.tenants.entry(card.tenant.clone()).or_default().revision += 1;
+            let tenant = items.tenants.entry(card.tenant.clone()).or_default();
+            tenant.revision += 1;
+            count(tenant, Some(before.state), Some(card.state));
         }
         items.put(card);
         Ok(Written::Done)
@@ -283,6 +306,7 @@ impl Registry for RegistryModel {
         items.tombstones.insert(card_key(card), now);
         let tenant = items.tenants.entry(card.tenant.clone()).or_default();
         (tenant.revision, tenant.endpoints) = (tenant.revision + 1, tenant.endpoints.saturating_sub(1));
+        count(tenant, Some(card.state), None);
         Ok(Written::Done)
     }
 
@@ -354,7 +378,7 @@ impl Registry for RegistryModel {
             && known.is_erasing
         {
             known.is_erasing = false;
-            known.endpoints = 0;
+            (known.endpoints, known.paused, known.disabled) = (0, 0, 0);
             known.revision += 1;
             items.unlisted.insert(tenant.to_owned());
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::endpoint::Card;
+use domain::endpoint::{Card, EndpointState};
 use domain::event_type::{Definition, EventType};
 use domain::time::Millis;
 use serde::{Deserialize, Serialize};
@@ -70,10 +70,25 @@ pub struct Tenant {
     pub revision: u64,
     /// How many endpoints it has.
     pub endpoints: u64,
+    /// How many of them are paused.
+    pub paused: u64,
+    /// How many of them are disabled.
+    pub disabled: u64,
     /// What was accepted until then is erased.
     pub erased_before: Option<Millis>,
     /// Whether that goes on still.
     pub is_erasing: bool,
+}
+
+impl Tenant {
+    /// How many endpoints are in a state.
+    pub fn in_state(&self, state: EndpointState) -> u64 {
+        match state {
+            EndpointState::Enabled => self.endpoints.saturating_sub(self.paused).saturating_sub(self.disabled),
+            EndpointState::Paused => self.paused,
+            EndpointState::Disabled => self.disabled,
+        }
+    }
 }
 
 /// What fan-out must know of a tenant.

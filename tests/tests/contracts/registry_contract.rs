@@ -17,6 +17,7 @@ use domain::filter::{Filter, Pattern};
 use domain::schedule::RetrySchedule;
 use domain::time::Millis;
 use futures_util::future::join_all;
+use strum::IntoEnumIterator as _;
 use tests::registry_model::RegistryModel;
 use tests::stack::Stack;
 
@@ -211,6 +212,55 @@ async fn the_revision_counts_what_matters_to_fan_out(registry: &impl Registry) {
             at.version
         );
     }
+}
+
+async fn states_are_counted_with_their_changes(registry: &impl Registry) {
+    use EndpointState::{Disabled, Enabled, Paused};
+    let by_state = async || {
+        let tenant = of_tenant(registry, "states").await;
+        let counts: Vec<u64> = EndpointState::iter().map(|state| tenant.in_state(state)).collect();
+        (counts, tenant.revision)
+    };
+    let mut cards = [card("states", 1, None), card("states", 2, Some("u")), card("states", 3, None)];
+    for card in &cards {
+        create(registry, card).await;
+    }
+    let steps = [
+        (0, Paused, [2, 1, 0]),
+        (1, Disabled, [1, 1, 1]),
+        (0, Disabled, [1, 0, 2]),
+        (1, Paused, [1, 1, 1]),
+        (1, Enabled, [2, 0, 1]),
+        (0, Enabled, [3, 0, 0]),
+        (2, Paused, [2, 1, 0]),
+        (1, Disabled, [1, 1, 1]),
+    ];
+    let mut revision = 3;
+    for (at, state, wanted) in steps {
+        let next = changed(&cards[at], |card| card.state = state);
+        assert_eq!(registry.replace(&cards[at], &next).await.unwrap(), Written::Done);
+        // It comes twice, and a change from an older version comes late.
+        assert_eq!(registry.replace(&cards[at], &next).await.unwrap(), Written::Done);
+        let late = changed(&cards[at], |card| (card.state, card.description) = (Paused, "late".into()));
+        assert_eq!(registry.replace(&cards[at], &late).await.unwrap(), Written::Changed);
+        cards[at] = next;
+        revision += 1;
+        assert_eq!(by_state().await, (wanted.to_vec(), revision), "{at} {state:?}");
+    }
+    // A change of something else, with the state as it is.
+    let other = changed(&cards[2], |card| card.event_types = vec!["a".into()]);
+    assert_eq!(registry.replace(&cards[2], &other).await.unwrap(), Written::Done);
+    assert_eq!(by_state().await, (vec![1, 1, 1], revision + 1));
+    assert_eq!(registry.delete(&other, NOW).await.unwrap(), Written::Done);
+    assert_eq!(registry.delete(&cards[1], NOW).await.unwrap(), Written::Done);
+    assert_eq!(by_state().await, (vec![1, 0, 0], revision + 3));
+
+    let paused = changed(&cards[0], |card| card.state = Paused);
+    assert_eq!(registry.replace(&cards[0], &paused).await.unwrap(), Written::Done);
+    registry.begin_erasing("states", NOW).await.unwrap();
+    registry.erase_part("states", NOW, None, NOW).await.unwrap();
+    registry.end_erasing("states", NOW).await.unwrap();
+    assert_eq!(by_state().await.0, [0, 0, 0]);
 }
 
 async fn lists_are_exact_by_any_page(registry: &impl Registry) {
@@ -420,6 +470,7 @@ async fn keeps_the_contract(registry: &impl Registry) {
     one_of_many_changes_wins(registry).await;
     a_tenant_has_so_many_endpoints(registry).await;
     the_revision_counts_what_matters_to_fan_out(registry).await;
+    states_are_counted_with_their_changes(registry).await;
     lists_are_exact_by_any_page(registry).await;
     many_cards_are_read_in_their_order(registry).await;
     a_tenant_is_erased_and_can_be_made_anew(registry).await;

@@ -87,7 +87,7 @@ impl Registry for RegistryTable {
     async fn create(&self, card: &Card, most: u64) -> Result<Written, RegistryError> {
         let mut steps = vec![self.put_card(card, Condition::Absent)?];
         steps.extend(self.take_uid(card)?);
-        steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Created { most })?));
+        steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Created { most, state: card.state })?));
         steps.push((Step::Directory, self.table.put(items::of_directory(&card.tenant), Condition::None)?));
         let failed = match self.table.transact(steps).await? {
             Ended::Done => return Ok(Written::Done),
@@ -111,7 +111,10 @@ impl Registry for RegistryTable {
             steps.extend(self.take_uid(card)?);
         }
         if !before.fans_out_like(card) {
-            steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Changed)?));
+            steps.push((
+                Step::Revision,
+                self.table.revision(&card.tenant, Revision::Changed { from: before.state, to: card.state })?,
+            ));
         }
         let failed = match self.table.transact(steps).await? {
             Ended::Done => return Ok(Written::Done),
@@ -129,7 +132,7 @@ impl Registry for RegistryTable {
         let mut steps = vec![(Step::Card, self.table.delete_item(key, Condition::Version(card.version))?)];
         steps.extend(self.free_uid(card)?);
         steps.push((Step::Tombstone, self.table.put(items::of_tombstone(card, now), Condition::None)?));
-        steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Deleted)?));
+        steps.push((Step::Revision, self.table.revision(&card.tenant, Revision::Deleted { state: card.state })?));
         match self.table.transact(steps).await? {
             Ended::Done => return Ok(Written::Done),
             Ended::Refused(_) => {}

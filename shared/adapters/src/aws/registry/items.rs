@@ -23,6 +23,8 @@ pub(super) const VERSION: &str = "version";
 pub(super) const ENDPOINT: &str = "endpoint";
 pub(super) const REVISION: &str = "revision";
 pub(super) const ENDPOINTS: &str = "endpoints";
+pub(super) const PAUSED: &str = "paused";
+pub(super) const DISABLED: &str = "disabled";
 pub(super) const DELETED_AT: &str = "deleted_at";
 pub(super) const TTL: &str = "ttl";
 pub(super) const RESEALING: &str = "resealing";
@@ -184,6 +186,8 @@ pub(super) fn tenant_in(item: &Item) -> Tenant {
     Tenant {
         revision: count(REVISION),
         endpoints: count(ENDPOINTS),
+        paused: count(PAUSED),
+        disabled: count(DISABLED),
         erased_before: number_in(item, ERASED_BEFORE).map(Millis),
         is_erasing: item.contains_key(ERASING),
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    CancellationReason, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    AttributeValue, CancellationReason, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
+use domain::endpoint::EndpointState;
 
 use super::items;
 use super::table::Table;
@@ -38,11 +39,11 @@ pub(super) enum Condition {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Revision {
     /// One endpoint more, of at most so many.
-    Created { most: u64 },
+    Created { most: u64, state: EndpointState },
     /// Another state, or other event types.
-    Changed,
+    Changed { from: EndpointState, to: EndpointState },
     /// One endpoint less.
-    Deleted,
+    Deleted { state: EndpointState },
 }
 
 /// What a step of a transaction changes.
@@ -68,6 +69,26 @@ pub(super) enum Ended {
 
 fn unbuilt(error: BuildError) -> RegistryError {
     RegistryError::Write(Box::new(error))
+}
+
+impl Revision {
+    /// What is added to which number of the item. Enabled endpoints are those that are neither
+    /// paused nor disabled, as all were when there were no other states.
+    fn additions(self) -> Vec<(&'static str, i64)> {
+        let (endpoints, from, to) = match self {
+            Self::Created { state, .. } => (1, None, Some(state)),
+            Self::Changed { from, to } => (0, Some(from), Some(to)),
+            Self::Deleted { state } => (-1, Some(state), None),
+        };
+        let change = |state| i64::from(to == Some(state)) - i64::from(from == Some(state));
+        let additions = [
+            (items::REVISION, 1),
+            (items::ENDPOINTS, endpoints),
+            (items::PAUSED, change(EndpointState::Paused)),
+            (items::DISABLED, change(EndpointState::Disabled)),
+        ];
+        additions.into_iter().filter(|(_, addend)| *addend != 0).collect()
+    }
 }
 
 /// A condition as DynamoDB reads it, and what it compares with.
@@ -108,30 +129,26 @@ impl Table {
         Ok(TransactWriteItem::builder().delete(delete.build().map_err(unbuilt)?).build())
     }
 
-    /// Raises a tenant's revision, and counts its endpoints.
+    /// Raises a tenant's revision, and counts its endpoints by state.
     pub(super) fn revision(&self, tenant: &str, change: Revision) -> Result<TransactWriteItem, RegistryError> {
-        let update = Update::builder()
-            .table_name(&self.name)
-            .set_key(Some(items::revision_key(tenant)))
-            .expression_attribute_names("#revision", items::REVISION)
-            .expression_attribute_values(":one", number(1));
-        let counted = |update: aws_sdk_dynamodb::types::builders::UpdateBuilder| {
-            update.expression_attribute_names("#endpoints", items::ENDPOINTS)
-        };
-        let update = match change {
-            Revision::Created { most } => counted(update)
-                .update_expression("ADD #revision :one, #endpoints :one")
+        let mut update = Update::builder().table_name(&self.name).set_key(Some(items::revision_key(tenant)));
+        let mut additions = Vec::new();
+        for (name, addend) in change.additions() {
+            additions.push(format!("#{name} :{name}"));
+            update = update
+                .expression_attribute_names(format!("#{name}"), name)
+                .expression_attribute_values(format!(":{name}"), AttributeValue::N(addend.to_string()));
+        }
+        update = update.update_expression(format!("ADD {}", additions.join(", ")));
+        if let Revision::Created { most, .. } = change {
+            update = update
                 // Nothing is made in a tenant that is being erased.
                 .condition_expression(
                     "(attribute_not_exists(#endpoints) OR #endpoints < :most) AND attribute_not_exists(#erasing)",
                 )
                 .expression_attribute_names("#erasing", items::ERASING)
-                .expression_attribute_values(":most", number(most)),
-            Revision::Changed => update.update_expression("ADD #revision :one"),
-            Revision::Deleted => counted(update)
-                .update_expression("ADD #revision :one, #endpoints :less")
-                .expression_attribute_values(":less", aws_sdk_dynamodb::types::AttributeValue::N("-1".to_owned())),
-        };
+                .expression_attribute_values(":most", number(most));
+        }
         Ok(TransactWriteItem::builder().update(update.build().map_err(unbuilt)?).build())
     }
 
@@ -204,6 +221,21 @@ mod tests {
         assert_eq!(refused(&names, &reasons).into_keys().collect::<Vec<_>>(), [Step::Uid]);
         assert!(refused(&names, &[reason("None"), reason("TransactionConflict"), reason("None")]).is_empty());
         assert!(is_passing(&reasons[2]) && !is_passing(&reasons[0]) && !is_passing(&reason("ValidationError")));
+    }
+
+    #[test]
+    fn endpoints_are_counted_by_state() {
+        use EndpointState::{Disabled, Enabled, Paused};
+        for (change, wanted) in [
+            (Revision::Created { most: 9, state: Enabled }, vec![("revision", 1), ("endpoints", 1)]),
+            (Revision::Changed { from: Enabled, to: Enabled }, vec![("revision", 1)]),
+            (Revision::Changed { from: Enabled, to: Paused }, vec![("revision", 1), ("paused", 1)]),
+            (Revision::Changed { from: Paused, to: Disabled }, vec![("revision", 1), ("paused", -1), ("disabled", 1)]),
+            (Revision::Changed { from: Disabled, to: Enabled }, vec![("revision", 1), ("disabled", -1)]),
+            (Revision::Deleted { state: Paused }, vec![("revision", 1), ("endpoints", -1), ("paused", -1)]),
+        ] {
+            assert_eq!(change.additions(), wanted, "{change:?}");
+        }
     }
 
     #[test]
