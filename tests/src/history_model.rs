@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use adapters::history::{Direction, History, HistoryError, HistoryWriter, MAX_READS, Part, RowKey, Slice};
+use adapters::history::{
+    Count, Direction, History, HistoryError, HistoryWriter, MAX_COUNTED, MAX_READS, Part, RowKey, Slice,
+};
 use async_trait::async_trait;
 use domain::history::Row;
 use domain::time::Millis;
@@ -189,6 +191,21 @@ impl History for HistoryModel {
             slice.rows.extend((part.with_ended || row.is_kept(now)).then(|| (*row).clone()));
         }
         Ok(slice)
+    }
+
+    async fn count(&self, partition: &str, limit: usize, now: Millis) -> Result<Count, HistoryError> {
+        let mut count = Count::default();
+        let mut part = Part { limit, ..Part::of(partition.to_owned()) };
+        for _ in 0..MAX_COUNTED {
+            let slice = self.part(&part, now).await?;
+            count.rows += slice.rows.len();
+            (count.is_more, part.after) = (slice.next.is_some(), slice.next);
+            part.limit = part.limit.saturating_sub(slice.rows.len());
+            if part.limit == 0 || !count.is_more {
+                break;
+            }
+        }
+        Ok(count)
     }
 
     async fn rows(&self, keys: &[RowKey], now: Millis) -> Result<Vec<Option<Row>>, HistoryError> {

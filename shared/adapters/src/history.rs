@@ -15,6 +15,10 @@ pub const MAX_WRITES: usize = 25;
 /// Most rows of one read by key.
 pub const MAX_READS: usize = 100;
 
+/// Most parts of a partition that are read to count its rows. A part has 1 MB at most, and is
+/// paid for as if its rows were read.
+pub const MAX_COUNTED: usize = 4;
+
 /// The key of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
@@ -75,6 +79,15 @@ pub struct Slice {
     /// The last place that was looked at, if the part goes on behind it. Everything up to it is
     /// in `rows`.
     pub next: Option<String>,
+}
+
+/// How many rows a partition has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Rows that were counted.
+    pub rows: usize,
+    /// Whether there may be more.
+    pub is_more: bool,
 }
 
 /// Why history did not do what it was asked.
@@ -145,6 +158,11 @@ pub trait History: HistoryWriter {
     /// Reads a part of a partition, as the table is now. A part may be cut short: then `next`
     /// says where it goes on.
     async fn part(&self, part: &Part, now: Millis) -> Result<Slice, HistoryError>;
+
+    /// Counts the rows of a partition, those that have ended left out. The counting stops after
+    /// `limit` rows or [`MAX_COUNTED`] parts of the partition, and may be a moment behind the
+    /// table.
+    async fn count(&self, partition: &str, limit: usize, now: Millis) -> Result<Count, HistoryError>;
 
     /// The rows at these keys as they are now, in their order, each named once.
     async fn rows(&self, keys: &[RowKey], now: Millis) -> Result<Vec<Option<Row>>, HistoryError>;

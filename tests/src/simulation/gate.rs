@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, Kept, Listed, Reserved, StoreError};
-use adapters::history::{History, HistoryError, HistoryWriter, Part, RowKey, Slice};
+use adapters::history::{Count, History, HistoryError, HistoryWriter, Part, RowKey, Slice};
 use adapters::receiver_client::{ReceiverCall, ReceiverClient};
 use adapters::redis::transport::{Call, RedisPort, Reply, Unavailable};
 use adapters::registry::{CardFound, CardLists, CardPage, Cards, EndpointKey, RegistryError, TenantRevision};
@@ -394,6 +394,10 @@ impl HistoryWriter for OfTheProcess {
 impl History for OfTheProcess {
     async fn part(&self, part: &Part, now: Millis) -> Result<Slice, HistoryError> {
         Self::port().history.part(part, now).await
+    }
+
+    async fn count(&self, partition: &str, limit: usize, now: Millis) -> Result<Count, HistoryError> {
+        Self::port().history.count(partition, limit, now).await
     }
 
     async fn rows(&self, keys: &[RowKey], now: Millis) -> Result<Vec<Option<Row>>, HistoryError> {

@@ -112,6 +112,20 @@ async fn keeps_the_contract(history: &impl History) {
     let keys = large.iter().map(|row| RowKey { partition: row.partition.clone(), place: row.place.clone() });
     assert_eq!(history.rows(&keys.collect::<Vec<_>>(), NOW).await.unwrap().into_iter().flatten().count(), 8);
 
+    // Rows are counted up to a limit, and in few reads; what has ended does not count.
+    let count = async |partition: &str, limit| {
+        let count = history.count(partition, limit, NOW).await.unwrap();
+        (count.rows, count.is_more)
+    };
+    assert_eq!(count("many", 1000).await, (60, false));
+    assert_eq!(count("many", 7).await, (7, true));
+    assert_eq!(count("large", 1000).await, (8, false));
+    assert_eq!((count("ended", 9).await, count("none", 9).await), ((1, false), (0, false)));
+    let larger: Vec<Row> = (0..30).map(|i| row("larger", &format!("{i:02}"), &"x".repeat(300_000))).collect();
+    assert_eq!(history.write(larger).await, []);
+    let (rows, is_more) = count("larger", 1000).await;
+    assert!((4..30).contains(&rows) && is_more, "{rows}");
+
     // The index has what says so.
     let indexed = |place: &str, event: &str| Row {
         by_event: Some(EventPlace { event: event.into(), place: format!("e{place}") }),

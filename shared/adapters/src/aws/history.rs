@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{DeleteRequest, KeysAndAttributes, PutRequest, Select, WriteRequest};
 use domain::history::{EventPlace, Row};
 use domain::time::Millis;
 use futures_util::future::join_all;
@@ -14,7 +14,9 @@ use futures_util::future::join_all;
 use super::account::Account;
 use super::attributes::{Item, number, number_in, text, text_in};
 use crate::BoxError;
-use crate::history::{Direction, History, HistoryError, HistoryWriter, MAX_READS, MAX_WRITES, Part, RowKey, Slice};
+use crate::history::{
+    Count, Direction, History, HistoryError, HistoryWriter, MAX_COUNTED, MAX_READS, MAX_WRITES, Part, RowKey, Slice,
+};
 use crate::telemetry::chain;
 
 const PK: &str = "pk";
@@ -259,6 +261,36 @@ impl History for HistoryTable {
             }
         }
         Ok(Slice { rows, next })
+    }
+
+    async fn count(&self, partition: &str, limit: usize, now: Millis) -> Result<Count, HistoryError> {
+        let mut count = Count::default();
+        let (mut left, mut start) = (limit, None);
+        for _ in 0..MAX_COUNTED {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .select(Select::Count)
+                .key_condition_expression("#pk = :partition")
+                .filter_expression("#ttl > :now")
+                .expression_attribute_names("#pk", PK)
+                .expression_attribute_names("#ttl", TTL)
+                .expression_attribute_values(":partition", text(partition))
+                .expression_attribute_values(":now", number(now.as_secs()))
+                .set_exclusive_start_key(start)
+                .limit(i32::try_from(left).unwrap_or(i32::MAX));
+            let answer = query.send().await.map_err(unread)?;
+            let number = |number: i32| usize::try_from(number).unwrap_or_default();
+            count.rows += number(answer.count());
+            left = left.saturating_sub(number(answer.scanned_count()));
+            start = answer.last_evaluated_key;
+            count.is_more = start.is_some();
+            if left == 0 || !count.is_more {
+                break;
+            }
+        }
+        Ok(count)
     }
 
     async fn rows(&self, keys: &[RowKey], now: Millis) -> Result<Vec<Option<Row>>, HistoryError> {
