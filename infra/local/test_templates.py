@@ -607,7 +607,7 @@ class Registry(unittest.TestCase):
 
 class History(unittest.TestCase):
     TABLE = f"arn:aws:dynamodb:{REGION}:123456789012:table/HistoryTable"
-    # Nobody else has the table.
+    # Those who write rows or go by their lives. `endpoints` only counts what is owed.
     USERS = {"deliver", "fanout", "archive", "operate"}
 
     def may(self, resource):
@@ -634,7 +634,7 @@ class History(unittest.TestCase):
         self.assertEqual(self.may(self.TABLE), {
             "Deliver": {"BatchWriteItem", "PutItem"}, "Archive": {"BatchWriteItem", "PutItem"},
             "Fanout": reads | {"BatchWriteItem", "PutItem", "UpdateItem", "DeleteItem"},
-            "Operate": reads | {"PutItem", "UpdateItem"},
+            "Operate": reads | {"PutItem", "UpdateItem"}, "Endpoints": {"Query"},
         })
         self.assertEqual(self.may(f"{self.TABLE}/index/by_event"), {"Fanout": {"Query"}, "Operate": {"Query"}})
 
@@ -646,9 +646,10 @@ class History(unittest.TestCase):
 
     def test_those_who_use_the_table_know_it_and_for_how_long(self):
         environments = dict(stack(HistoryDays="3").environments())
-        days = {name: it["HISTORY_DAYS"] for name, it in environments.items() if "HISTORY_TABLE" in it}
+        users = {name for name, it in environments.items() if "HISTORY_TABLE" in it}
+        self.assertEqual(users, self.USERS | {"endpoints"})
+        days = {name: it["HISTORY_DAYS"] for name, it in environments.items() if "HISTORY_DAYS" in it}
         self.assertEqual(days, dict.fromkeys(self.USERS, "3"))
-        self.assertEqual({name for name, it in environments.items() if "HISTORY_DAYS" in it}, self.USERS)
 
     def test_history_may_be_kept_for_no_day_and_for_a_month(self):
         template = parameters.load()
@@ -812,7 +813,7 @@ class Events(unittest.TestCase):
         self.assertEqual(environments["fanout"]["INGEST_QUEUE_ARN"], self.INGEST)
         sends = f"arn:aws:sqs:{REGION}:123456789012:EventQueue"
         may = {name for name in Registry.FUNCTIONS if allows(Registry().statements(name), "sqs:SendMessage", sends)}
-        self.assertEqual(may, {"Enqueue", "Fanout", "Operate"})
+        self.assertEqual(may, {"Enqueue", "Fanout", "Operate", "Endpoints"})
 
     def test_events_that_wait_are_told_and_page_later(self):
         alarms = made(nested("Alarms"), "AWS::CloudWatch::Alarm")

@@ -6,16 +6,23 @@ use std::time::Duration;
 use adapters::aws::master_keys::{MasterKeySource, MasterKeyring};
 use adapters::clock::Clock;
 use adapters::config::reader::Environment;
+use adapters::redis::breakers;
+use adapters::redis::transport::{Call, Redis, RedisPort, Reply, Unavailable};
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::breaker::BreakerPolicy;
+use domain::outcome::HealthSignal;
 use domain::seal::MasterKeys;
-use fn_endpoints::Endpoints;
 use fn_endpoints::config::Config;
+use fn_endpoints::{Clients, Endpoints};
 use http::{HeaderMap, HeaderValue};
 use lambda_http::{Body, Request};
 use serde_json::Value;
 
 use crate::contract;
+use crate::history_model::HistoryModel;
+use crate::redis_server::{RedisServer, Server as _};
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::SqsModel;
 use crate::world::{BEGINNING, MASTER_KEY, World, changed_settings};
@@ -71,25 +78,52 @@ pub struct EndpointsWorld {
     pub registry: RegistryModel,
     /// Its queues.
     pub queues: SqsModel,
+    /// Its history.
+    pub history: HistoryModel,
+    redis: Arc<dyn RedisPort>,
     endpoints: Endpoints,
 }
 
+/// A Redis that is away.
+struct NoRedis;
+
+#[async_trait]
+impl RedisPort for NoRedis {
+    async fn round_trip(&self, _calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+        Err(Unavailable::away())
+    }
+}
+
 impl EndpointsWorld {
-    /// A world with the template's defaults.
+    /// A world with the template's defaults, whose Redis is away.
     pub async fn new() -> Self {
         Self::with(&[]).await
     }
 
-    /// A world with other settings.
+    /// A world with other settings, whose Redis is away.
     ///
     /// # Panics
     /// When the settings are refused.
     pub async fn with(changes: &[(&'static str, &str)]) -> Self {
+        Self::build(changes, Arc::new(NoRedis), Clock::fixed(BEGINNING))
+    }
+
+    /// A world with the template's defaults and this Redis.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub fn on(redis: &RedisServer) -> Self {
         let clock = Clock::fixed(BEGINNING);
+        let redis = Redis::open(&redis.config(), clock.clone()).unwrap();
+        Self::build(&[], Arc::new(redis), clock)
+    }
+
+    fn build(changes: &[(&'static str, &str)], redis: Arc<dyn RedisPort>, clock: Clock) -> Self {
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
-        let registry = RegistryModel::default();
-        let endpoints = function(changes, &registry, &queues, &clock).await;
-        Self { clock, registry, queues, endpoints }
+        let (registry, history) = (RegistryModel::default(), HistoryModel::default());
+        let (config, keyring) = read(changes);
+        let endpoints = function(&config, keyring, (&registry, &history, &queues), &redis, &clock);
+        Self { clock, registry, queues, history, redis, endpoints }
     }
 
     /// The function beside the others: with their clock, registry, queues and master key.
@@ -98,8 +132,11 @@ impl EndpointsWorld {
     /// When the settings are refused.
     pub async fn beside(world: &World) -> Self {
         let (clock, registry, queues) = (world.clock.clone(), world.registry.clone(), world.queues.clone());
-        let endpoints = function(&[("MASTER_KEYS", MASTER_KEY)], &registry, &queues, &clock).await;
-        Self { clock, registry, queues, endpoints }
+        let history = world.history.clone();
+        let redis: Arc<dyn RedisPort> = Arc::new(Redis::open(&world.redis.config(), clock.clone()).unwrap());
+        let (config, keyring) = read(&[("MASTER_KEYS", MASTER_KEY)]);
+        let endpoints = function(&config, keyring, (&registry, &history, &queues), &redis, &clock);
+        Self { clock, registry, queues, history, redis, endpoints }
     }
 
     /// Replaces the function by one with other settings. Everything else stays.
@@ -107,7 +144,8 @@ impl EndpointsWorld {
     /// # Panics
     /// When the settings are refused.
     pub async fn configure(&mut self, changes: &[(&'static str, &str)]) {
-        self.endpoints = function(changes, &self.registry, &self.queues, &self.clock).await;
+        let (config, keyring) = read(changes);
+        self.rebuild(&config, keyring);
     }
 
     /// Replaces the function by one with these keys.
@@ -115,11 +153,12 @@ impl EndpointsWorld {
     /// # Panics
     /// Never.
     pub fn seal_with(&mut self, keyring: MasterKeyring) {
-        let own = settings();
-        let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let settings = changed_settings("redis://127.0.0.1:1", &own);
-        let config = Environment::of(settings).read(fn_endpoints::config::read).unwrap();
-        self.endpoints = sealing_with(&config, keyring, &self.registry, &self.queues, &self.clock);
+        self.rebuild(&read(&[]).0, keyring);
+    }
+
+    fn rebuild(&mut self, config: &Config, keyring: MasterKeyring) {
+        let models = (&self.registry, &self.history, &self.queues);
+        self.endpoints = function(config, keyring, models, &self.redis, &self.clock);
     }
 
     /// The master keys of the function's settings.
@@ -166,6 +205,28 @@ impl EndpointsWorld {
         self.ask("GET", path, "").await
     }
 
+    /// Changes an endpoint. Gives it as it is then.
+    ///
+    /// # Panics
+    /// When it is not changed.
+    pub async fn change(&self, path: &str, body: Value) -> Value {
+        let answer = self.ask("PATCH", path, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    /// Opens the circuit breaker of this name for a minute.
+    ///
+    /// # Panics
+    /// When Redis is away.
+    pub async fn open_breaker(&self, name: &str) {
+        let redis = self.redis.as_ref();
+        let policy = BreakerPolicy { failure_threshold: 1, reset_ms: 60_000, reset_max_ms: 900_000 };
+        let epoch = breakers::closed_epoch(name).run(redis).await.unwrap().unwrap_or_default();
+        let report = breakers::report(name, &format!("token-{epoch}"), epoch, &[HealthSignal::Unhealthy], &policy);
+        report.run(redis).await.unwrap();
+    }
+
     /// Makes an endpoint of `acme`. Gives the answer, and the path of the endpoint.
     ///
     /// # Panics
@@ -178,12 +239,8 @@ impl EndpointsWorld {
     }
 }
 
-async fn function(
-    changes: &[(&'static str, &str)],
-    registry: &RegistryModel,
-    queues: &SqsModel,
-    clock: &Clock,
-) -> Endpoints {
+/// The settings of the function with these changes, and its master keys.
+fn read(changes: &[(&'static str, &str)]) -> (Config, MasterKeyring) {
     let own = settings();
     let own: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut all = changed_settings("redis://127.0.0.1:1", &own);
@@ -193,15 +250,22 @@ async fn function(
     }
     let config = Environment::of(all).read(fn_endpoints::config::read).unwrap();
     let MasterKeySource::Given(keys) = config.master_keys.clone() else { panic!("the tests' keys are given") };
-    sealing_with(&config, MasterKeyring::given(keys), registry, queues, clock)
+    (config, MasterKeyring::given(keys))
 }
 
-fn sealing_with(
+fn function(
     config: &Config,
     keyring: MasterKeyring,
-    registry: &RegistryModel,
-    queues: &SqsModel,
+    (registry, history, queues): (&RegistryModel, &HistoryModel, &SqsModel),
+    redis: &Arc<dyn RedisPort>,
     clock: &Clock,
 ) -> Endpoints {
-    Endpoints::new(config, Arc::new(registry.clone()), keyring, Arc::new(queues.clone()), clock.clone())
+    let clients = Clients {
+        registry: Arc::new(registry.clone()),
+        keyring,
+        queue: Arc::new(queues.clone()),
+        redis: Arc::clone(redis),
+        history: Arc::new(history.clone()),
+    };
+    Endpoints::new(config, clients, clock.clone())
 }

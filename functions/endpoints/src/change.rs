@@ -3,6 +3,7 @@
 use adapters::http::answer::{self, Problem};
 use adapters::http::body;
 use adapters::registry::{EndpointKey, Written};
+use domain::endpoint::{Card, EndpointState};
 use domain::endpoint_request::patch::Patch;
 use lambda_http::Body;
 use lambda_http::http::{Response, StatusCode};
@@ -14,7 +15,9 @@ use crate::{Endpoints, TRIES, view};
 
 impl Endpoints {
     /// Changes an endpoint. A change that another one overtakes begins again, unless its
-    /// client named a version.
+    /// client named a version. The catch-up is queued before the card says that the endpoint
+    /// is enabled: a crash in between leaves a wake-up that does nothing. The other order could
+    /// leave an enabled endpoint that never gets what it is owed.
     pub(crate) async fn patch(
         &self,
         key: &EndpointKey,
@@ -24,23 +27,24 @@ impl Endpoints {
     ) -> Result<Response<String>, Problem> {
         let patch = Patch::read(body::json(body.as_ref())?, &self.rules.guard).map_err(Problem::invalid)?;
         self.keyring.refresh().await;
+        let mut is_woken = false;
         for _ in 0..TRIES {
             let before = self.card(key).await?;
             precondition.check(before.version)?;
-            let settings = patch.clone().apply(&before).map_err(Problem::invalid)?;
-            let now = self.clock.now();
-            let mut card = before.as_ref().clone();
-            sealing::set(&mut card, settings, &self.keyring.keys()).map_err(unsealed)?;
-            drop_expired(&mut card, now);
+            let card = self.changed(&before, &patch)?;
             let mut written = Written::Done;
             if card != *before {
-                (card.version, card.updated_at) = (before.version + 1, now);
                 fits(&card)?;
+                if !is_woken && wakes_catch_up(&before, &card) {
+                    self.wake_catch_up(key).await?;
+                    is_woken = true;
+                }
                 written = self.registry.replace(&before, &card).await.map_err(away)?;
             }
             match written {
                 Written::Done => {
-                    tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, version = card.version, "endpoint changed");
+                    tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, version = card.version, state = card.state.as_str(), "endpoint changed");
+                    self.tell_change(&before, &card).await;
                     let response = answer::json(StatusCode::OK, &view::card(&card), correlation_id);
                     return Ok(view::tagged(response, card.version));
                 }
@@ -52,16 +56,38 @@ impl Endpoints {
         Err(overtaken())
     }
 
-    /// Deletes an endpoint.
+    /// The card after a change; the same card if that changes nothing.
+    fn changed(&self, before: &Card, patch: &Patch) -> Result<Card, Problem> {
+        let settings = patch.clone().apply(before).map_err(Problem::invalid)?;
+        let now = self.clock.now();
+        let mut card = before.clone();
+        sealing::set(&mut card, settings, &self.keyring.keys()).map_err(unsealed)?;
+        drop_expired(&mut card, now);
+        if let Some(state) = patch.state() {
+            state.apply(&mut card, now);
+        }
+        if card != *before {
+            (card.version, card.updated_at) = (before.version + 1, now);
+        }
+        Ok(card)
+    }
+
+    /// Deletes an endpoint. The catch-up is queued first: it finds the tombstone, and ends what
+    /// is owed.
     pub(crate) async fn delete(
         &self,
         key: &EndpointKey,
         precondition: &Precondition,
         correlation_id: &str,
     ) -> Result<Response<String>, Problem> {
+        let mut is_woken = false;
         for _ in 0..TRIES {
             let card = self.card(key).await?;
             precondition.check(card.version)?;
+            if !is_woken {
+                self.wake_catch_up(key).await?;
+                is_woken = true;
+            }
             match self.registry.delete(&card, self.clock.now()).await.map_err(away)? {
                 Written::Done => {
                     tracing::warn!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "endpoint deleted");
@@ -72,4 +98,11 @@ impl Endpoints {
         }
         Err(overtaken())
     }
+}
+
+/// Whether a change is one that the catch-up must see: the endpoint takes what it is owed, or
+/// refuses it.
+fn wakes_catch_up(before: &Card, card: &Card) -> bool {
+    let is_enabled = card.state == EndpointState::Enabled && before.state != card.state;
+    is_enabled || before.owed_dropped_before != card.owed_dropped_before
 }

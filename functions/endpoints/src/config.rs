@@ -16,6 +16,8 @@ pub struct Config {
     pub queues: QueueUrls,
     /// The name of the registry's table.
     pub table: String,
+    /// The name of the table of history.
+    pub history_table: String,
     /// What the registry's secrets are sealed with.
     pub master_keys: MasterKeySource,
     /// What a URL, and the payload of a test, are judged by.
@@ -31,6 +33,15 @@ pub struct Config {
 pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
     let (account, queues) = (config::account(reader), config::queues(reader));
     let rules = Rules { max_payload_bytes: config::max_payload_bytes(reader), guard: config::guard(reader) };
-    let (table, max_endpoints) = (config::registry_table(reader), config::max_endpoints(reader));
-    Ok(Config { account, queues, table, master_keys: config::master_keys(reader)?, rules, max_endpoints })
+    let (table, history_table) = (config::registry_table(reader), config::history_table(reader));
+    let max_endpoints = config::max_endpoints(reader);
+    Ok(Config {
+        account,
+        queues,
+        table,
+        history_table,
+        master_keys: config::master_keys(reader)?,
+        rules,
+        max_endpoints,
+    })
 }

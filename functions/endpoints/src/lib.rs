@@ -7,6 +7,9 @@ pub mod config;
 mod change;
 mod create;
 mod event_types;
+mod health;
+mod live_state;
+mod owed;
 mod path;
 mod precondition;
 mod problems;
@@ -14,15 +17,19 @@ mod read;
 mod reseal;
 mod rotate;
 mod sealing;
+mod tenants;
 mod test_delivery;
 mod view;
+mod wake_up;
 
 use std::sync::Arc;
 
 use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
+use adapters::history::History;
 use adapters::http::answer::{self, Problem};
+use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use domain::webhook::Rules;
 use lambda_http::Request;
@@ -35,11 +42,27 @@ use crate::precondition::Precondition;
 /// How often a change is tried that other changes overtake.
 const TRIES: usize = 8;
 
+/// What `endpoints` works with.
+pub struct Clients {
+    /// The registry of endpoints and event types.
+    pub registry: Arc<dyn Registry>,
+    /// What secrets are sealed with.
+    pub keyring: MasterKeyring,
+    /// The queues.
+    pub queue: Arc<dyn Queue>,
+    /// Redis.
+    pub redis: Arc<dyn RedisPort>,
+    /// The table of history.
+    pub history: Arc<dyn History>,
+}
+
 /// The handler and what it works with.
 pub struct Endpoints {
     registry: Arc<dyn Registry>,
     keyring: MasterKeyring,
     queue: Arc<dyn Queue>,
+    redis: Arc<dyn RedisPort>,
+    history: Arc<dyn History>,
     clock: Clock,
     rules: Rules,
     max_endpoints: u64,
@@ -47,15 +70,10 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// A handler with these settings.
-    pub fn new(
-        config: &Config,
-        registry: Arc<dyn Registry>,
-        keyring: MasterKeyring,
-        queue: Arc<dyn Queue>,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
+        let Clients { registry, keyring, queue, redis, history } = clients;
         let (rules, max_endpoints) = (config.rules.clone(), config.max_endpoints);
-        Self { registry, keyring, queue, clock, rules, max_endpoints }
+        Self { registry, keyring, queue, redis, history, clock, rules, max_endpoints }
     }
 
     /// Answers one request.

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use adapters::aws::history::HistoryTable;
 use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
 use adapters::process::Process;
 use adapters::telemetry::chain;
-use fn_endpoints::{Endpoints, config};
+use fn_endpoints::{Clients, Endpoints, config};
 use lambda_http::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,9 +18,14 @@ async fn main() -> anyhow::Result<()> {
     let (config, clock) = (&process.config, process.clock.clone());
     let keyring = MasterKeyring::open(config.master_keys.clone(), clock.clone()).await;
     let keyring = keyring.inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
-    let registry = Arc::new(RegistryTable::new(&config.account, config.table.clone()));
-    let queue = Arc::new(Sqs::new(&config.account, config.queues.clone()));
-    let handler = &Endpoints::new(config, registry, keyring, queue, clock);
+    let clients = Clients {
+        registry: Arc::new(RegistryTable::new(&config.account, config.table.clone())),
+        keyring,
+        queue: Arc::new(Sqs::new(&config.account, config.queues.clone())),
+        redis: process.redis(),
+        history: Arc::new(HistoryTable::new(&config.account, config.history_table.clone())),
+    };
+    let handler = &Endpoints::new(config, clients, clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
     lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

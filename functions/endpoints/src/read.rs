@@ -1,4 +1,4 @@
-//! What is read: tenants, endpoints in lists and alone, and secrets.
+//! What is read of endpoints: alone, in lists, and their secrets.
 
 use std::sync::Arc;
 
@@ -6,13 +6,16 @@ use adapters::http::answer::{self, Problem};
 use adapters::http::query::QueryString;
 use adapters::registry::{CardFound, EndpointKey};
 use domain::cursor;
-use domain::endpoint::{Card, CardSecret, EndpointState};
-use domain::names::{is_endpoint_id, is_tenant_or_operator, is_uid};
+use domain::endpoint::{Card, CardSecret};
+use domain::names::{is_endpoint_id, is_uid};
 use domain::seal::OpenError;
+use futures_util::future::join;
 use lambda_http::http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::health::Health;
+use crate::owed::{CatchUp, Owed};
 use crate::problems::{away, closed, unknown};
 use crate::view::{CardView, Shown};
 use crate::{Endpoints, view};
@@ -29,6 +32,16 @@ pub(crate) const CURSOR: &str = "must be a `next_cursor` from an earlier respons
 struct Page<'a> {
     endpoints: Vec<CardView<'a>>,
     next_cursor: Option<String>,
+}
+
+/// An endpoint as its operator sees it. What cannot be read now is `null`.
+#[derive(Serialize)]
+struct Seen<'a> {
+    #[serde(flatten)]
+    card: CardView<'a>,
+    health: Option<Health>,
+    owed: Option<Owed>,
+    catch_up: CatchUp,
 }
 
 impl Endpoints {
@@ -51,9 +64,13 @@ impl Endpoints {
         }
     }
 
+    /// One endpoint, how its deliveries go and what it is owed.
     pub(crate) async fn endpoint(&self, key: &EndpointKey, correlation_id: &str) -> Result<Response<String>, Problem> {
         let card = self.card(key).await?;
-        Ok(view::tagged(answer::json(StatusCode::OK, &view::card(&card), correlation_id), card.version))
+        let (health, owed) = join(self.health(&card), self.owed(&card)).await;
+        let catch_up = CatchUp::of(&card, owed.as_ref());
+        let seen = Seen { card: view::card(&card), health, owed, catch_up };
+        Ok(view::tagged(answer::json(StatusCode::OK, &seen, correlation_id), card.version))
     }
 
     /// Every secret that signs now, newest first.
@@ -102,46 +119,5 @@ impl Endpoints {
             next_cursor: next.map(|after| cursor::after(&scope, &after)),
         };
         Ok(answer::json(StatusCode::OK, &page, correlation_id))
-    }
-
-    /// A page of the tenants.
-    pub(crate) async fn tenants(&self, query: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
-        let mut query = QueryString::of(query);
-        let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
-        let read = |text: &str| cursor::read(&["tenants"], text).filter(|after| is_tenant_or_operator(after));
-        let after = query.optional("cursor", read, CURSOR);
-        query.finish()?;
-        let page = self.registry.tenants(after.as_deref(), limit).await.map_err(away)?;
-        let tenants: Vec<Value> = page.tenants.iter().map(|tenant| json!({ "tenant": tenant })).collect();
-        let next = page.next.map(|after| cursor::after(&["tenants"], &after));
-        Ok(answer::json(StatusCode::OK, &json!({ "tenants": tenants, "next_cursor": next }), correlation_id))
-    }
-
-    /// Refuses changes of a tenant that is being erased.
-    pub(crate) async fn refuse_erasing(&self, tenant: &str) -> Result<(), Problem> {
-        let known = self.registry.tenant(tenant).await.map_err(away)?;
-        if known.is_some_and(|known| known.is_erasing) {
-            return Err(Problem::conflict("The tenant is being erased. Try again when that is done."));
-        }
-        Ok(())
-    }
-
-    /// One tenant.
-    pub(crate) async fn tenant(&self, tenant: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
-        let unknown =
-            || Problem::not_found("There is no tenant of this name. A tenant exists once it has an endpoint.");
-        let known = self.registry.tenant(tenant).await.map_err(away)?.ok_or_else(unknown)?;
-        let state = EndpointState::Enabled.as_str();
-        let mut body = json!({
-            "tenant": tenant,
-            "endpoints": known.endpoints,
-            // There is no other state yet.
-            "by_state": { state: known.endpoints },
-            "revision": known.revision,
-        });
-        if let Some(before) = known.erased_before {
-            body["erasing"] = json!({ "before": before.to_string(), "done": !known.is_erasing });
-        }
-        Ok(answer::json(StatusCode::OK, &body, correlation_id))
     }
 }

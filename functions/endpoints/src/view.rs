@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::endpoint::{Card, CardHeader, EndpointState};
+use domain::endpoint::{Card, CardHeader, EndpointState, StateReason};
+use domain::rate::Rate;
 use domain::signature::SigningSecret;
 use domain::time::Millis;
 use lambda_http::http::Response;
@@ -29,8 +30,14 @@ pub(crate) struct CardView<'a> {
     filter: Option<&'a RawValue>,
     headers: BTreeMap<&'a str, Value>,
     retry_schedule_s: &'a [u32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<Rate>,
     state: EndpointState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_reason: Option<StateReason>,
     state_since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owed_dropped_before: Option<String>,
     metadata: &'a BTreeMap<String, String>,
     created_at: String,
     updated_at: String,
@@ -62,8 +69,11 @@ pub(crate) fn card(card: &Card) -> CardView<'_> {
         filter: card.filter.as_ref().and_then(|filter| serde_json::from_str(filter.as_str()).ok()),
         headers: headers.collect(),
         retry_schedule_s: card.retry_schedule.waits_s(),
+        rate_per_s: card.rate,
         state: card.state,
+        state_reason: card.state_reason,
         state_since: card.state_since.to_string(),
+        owed_dropped_before: card.owed_dropped_before.map(|at| at.to_string()),
         metadata: &card.metadata,
         created_at: card.created_at.to_string(),
         updated_at: card.updated_at.to_string(),

@@ -125,9 +125,14 @@ pub fn dead_letter_life(reader: &mut Reader<'_>) -> Duration {
     reader.seconds("TTL_DEAD_LETTER_S", 86_400..=31_536_000)
 }
 
+/// The name of the table of history.
+pub fn history_table(reader: &mut Reader<'_>) -> String {
+    reader.required("HISTORY_TABLE").to_owned()
+}
+
 /// Where the history is kept, and for how long.
 pub fn history(reader: &mut Reader<'_>) -> HistoryConfig {
-    let table = reader.required("HISTORY_TABLE").to_owned();
+    let table = history_table(reader);
     let days = reader.number("HISTORY_DAYS", 0..=30);
     HistoryConfig { table, life: (days > 0).then(|| Duration::from_secs(days * 86_400)) }
 }

@@ -195,7 +195,15 @@ async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
         until("delivered", || get(&delivery).1["status"] == "delivered").await;
     }
     events_of_other_systems(stack, &receiver, made["id"].as_str().unwrap()).await;
-    assert_eq!(get(&endpoint).0, 200);
+    // endpoints reads Redis and history, and sends to the queue of events before it enables one.
+    for state in ["paused", "enabled"] {
+        let change = json!({ "state": state }).to_string();
+        assert_eq!(call(stack, operator, "PATCH", &endpoint, Some(&change)).0, 200, "{state}");
+        let (code, tenant) = get("/tenants/acme");
+        assert!(code == 200 && tenant["owed"].is_object(), "{tenant}");
+    }
+    let (code, seen) = get(&endpoint);
+    assert!(code == 200 && seen["health"].is_object() && seen["owed"].is_object(), "{seen}");
     assert_eq!(get("/tenants/acme/endpoints").0, 200);
     assert_eq!(get("/tenants").0, 200);
     assert_eq!(get("/tenants/acme").0, 200);
