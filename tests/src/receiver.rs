@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adapters::aws::account::Account;
 use adapters::config;
@@ -35,6 +35,8 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// Its body, byte for byte.
     pub body: Bytes,
+    /// When it had arrived.
+    pub at: Instant,
 }
 
 impl Arrival {
@@ -168,7 +170,13 @@ impl Receiver {
             let mut state = self.state.lock().unwrap();
             let of_path =
                 state.by_path.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, reply)| reply.clone());
-            state.arrivals.push(Arrival { path, version: parts.version, headers: parts.headers, body });
+            state.arrivals.push(Arrival {
+                path,
+                version: parts.version,
+                headers: parts.headers,
+                body,
+                at: Instant::now(),
+            });
             let scripted = state.script.pop_front().or(of_path);
             scripted.or_else(|| state.otherwise.clone()).unwrap_or_else(|| 200.into())
         };

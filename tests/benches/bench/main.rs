@@ -19,6 +19,7 @@ mod events;
 mod figures;
 mod first_connection;
 mod history;
+mod isolation;
 mod outcomes;
 mod scale;
 mod stage;
@@ -33,7 +34,8 @@ use crate::figures::Figures;
 use crate::stage::Stage;
 
 /// What can be measured alone.
-const PARTS: [&str; 8] = ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "history", "scale"];
+const PARTS: [&str; 9] =
+    ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "history", "isolation", "scale"];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -66,6 +68,9 @@ async fn main() {
     }
     if wanted("history") {
         history::measure(&stage, &mut figures).await;
+    }
+    if wanted("isolation") {
+        isolation::measure(&stage, &mut figures).await;
     }
     if wanted("scale") {
         scale::measure(&stage, &mut figures).await;
