@@ -34,7 +34,8 @@ const LAYER: Duration = Duration::from_secs(3600);
 const QUIET_MS: u64 = 30_000;
 /// What is further ahead than this was written by another clock.
 const PLAUSIBLE: Duration = MAX_BLOCK.saturating_mul(2);
-/// How long a key is kept beyond what matters of it, so that answers are remembered.
+/// How long a key is kept beyond its block and its advice: longer than the slowest bucket takes to
+/// fill (30 s), and than a command may be sent again.
 const SPARE_MS: u64 = 60_000;
 
 /// An answer to whoever asked for calls.
@@ -199,17 +200,11 @@ impl RateState {
         Millis(next_us.div_ceil(1000))
     }
 
-    /// How long the state must be kept from `now` on: until it is as good as new, and a little
-    /// longer.
+    /// How long the state is kept from `now` on: until it is as good as new.
     pub fn life(&self, now: Millis) -> Duration {
         let learned = self.blocked_until.map(|until| until.after(LEARNING));
-        let rate = limit(self.own, self.blocked_until, now).unwrap_or(Rate::HIGHEST);
-        let full = self.bucket.map(|bucket| {
-            let missing = burst(rate).saturating_sub(bucket.calls);
-            Millis(bucket.counted_at.0 + missing.div_ceil(u64::from(rate.per_1000_s())))
-        });
         let advised = self.advised_until_us.map(|until_us| Millis(until_us.div_ceil(1000)));
-        let until = [learned, full, advised].into_iter().flatten().max().unwrap_or(now);
+        let until = [learned, advised].into_iter().flatten().max().unwrap_or(now);
         now.until(until) + Duration::from_millis(SPARE_MS)
     }
 }

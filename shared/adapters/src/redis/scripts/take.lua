@@ -81,7 +81,6 @@ redis.call('HSET', key, 'calls', text_of(calls), 'counted_at', text_of(counted),
 if advised then redis.call('HSET', key, 'advised_until_us', text_of(advised)) end
 if not advised and found[5] then redis.call('HDEL', key, 'advised_until_us') end
 if not blocked and found[6] then redis.call('HDEL', key, 'blocked_until') end
-local until_full, until_unlimited = counted + math.ceil((full - calls) / rate), blocked and blocked + 360000 or now
-local until_new = math.max(now, until_full, until_unlimited, advised and math.ceil(advised / 1000) or now)
+local until_new = math.max(now, blocked and blocked + 360000 or 0, advised and math.ceil(advised / 1000) or 0)
 redis.call('PEXPIRE', key, text_of(until_new - now + 60000))
 return answer
