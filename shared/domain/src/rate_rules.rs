@@ -6,12 +6,14 @@
 //! gets an *advice*, a time behind those that were advised before it. The last advice is only a
 //! number, so a delivery that never comes back blocks nobody.
 //!
-//! Three rules are there because SQS delays are whole seconds and messages come in lumps:
+//! Four rules are there because SQS delays are whole seconds, so messages come back in lumps:
 //!
 //! * A server second grants at most a tenth more than the burst. The bucket alone would grant
 //!   twice the burst in a second that follows a quiet one.
-//! * Advice is spread at seventeen sixteenths of the emission interval. What comes late or is
-//!   refused once more finds room in the sixteenth that is left.
+//! * A second's worth is advised to each server second, and no more. Otherwise two lumps could come in one
+//!   second, and the limit of that second would refuse the later one once more.
+//! * Advice is spread at thirty-three thirty-seconds of the emission interval. What comes late or
+//!   was refused once more finds room in what is left.
 //! * Where advice would be too far ahead, it goes on an hour earlier, in a second layer. Without
 //!   layers, all that is beyond the limit would come back at one time.
 
@@ -30,6 +32,8 @@ const MIN_BURST: u64 = 3;
 const CALL: u64 = 1_000_000;
 /// How far advice steps back when it is too far ahead.
 const LAYER: Duration = Duration::from_secs(3600);
+/// How long it takes until what is refused is sent to the queue, and later until what was received asks, in ms.
+const SENDING_MS: u64 = 25;
 /// When a bucket was full for this long, nobody waits, whatever was advised.
 const QUIET_MS: u64 = 30_000;
 /// What is further ahead than this was written by another clock.
@@ -65,6 +69,17 @@ pub struct Second {
     pub granted: u64,
 }
 
+/// What was advised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advised {
+    /// The last time, in microseconds.
+    pub until_us: u64,
+    /// The last second in which somebody is to ask again, since the epoch; 0 if it is not known.
+    pub at_s: u64,
+    /// How many are to ask in it.
+    pub asking: u64,
+}
+
 /// An endpoint's limit, `rate:<endpoint>` in Redis. One that is not there is as good as new.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateState {
@@ -72,8 +87,8 @@ pub struct RateState {
     pub bucket: Option<Bucket>,
     /// The last second in which calls were granted.
     pub second: Option<Second>,
-    /// The last time that was advised, in microseconds.
-    pub advised_until_us: Option<u64>,
+    /// What was advised last.
+    pub advised: Option<Advised>,
     /// Until when nothing is granted.
     pub blocked_until: Option<Millis>,
     /// The card's rate when calls were last asked for.
@@ -126,7 +141,7 @@ fn burst(rate: Rate) -> u64 {
 /// From one advice to the next, in microseconds.
 fn step_us(rate: Rate) -> u64 {
     let interval = 1_000_000_000u64.div_ceil(u64::from(rate.per_1000_s()));
-    interval + interval / 16
+    interval + interval / 32
 }
 
 impl RateState {
@@ -152,7 +167,7 @@ impl RateState {
         let full_after_ms = full.saturating_sub(calls).div_ceil(per_ms);
         let plausible_us = now.after(MAX_ADVICE + PLAUSIBLE).0 * 1000;
         let is_quiet = passed_ms >= full_after_ms + QUIET_MS;
-        self.advised_until_us = self.advised_until_us.filter(|until_us| !is_quiet && *until_us <= plausible_us);
+        self.advised = self.advised.filter(|advised| !is_quiet && advised.until_us <= plausible_us);
         let calls = calls.saturating_add(passed_ms.saturating_mul(per_ms)).min(full);
         self.bucket = Some(Bucket { calls, counted_at: counted_at.max(now) });
     }
@@ -161,11 +176,12 @@ impl RateState {
     /// shrinks when the rate rises.
     fn take_over(&mut self, now: Millis, own: Option<Rate>) {
         if own != self.own {
-            self.advised_until_us = match (self.own, own, self.advised_until_us) {
-                (Some(before), Some(after), Some(until_us)) => {
+            self.advised = match (self.own, own, self.advised) {
+                (Some(before), Some(after), Some(advised)) => {
                     let now_us = now.0 * 1000;
-                    let ahead_us = until_us.saturating_sub(now_us).min(whole_ms(MAX_ADVICE) * 1000);
-                    Some(now_us + ahead_us * u64::from(before.per_1000_s()) / u64::from(after.per_1000_s()))
+                    let ahead_us = advised.until_us.saturating_sub(now_us).min(whole_ms(MAX_ADVICE) * 1000);
+                    let ahead_us = ahead_us * u64::from(before.per_1000_s()) / u64::from(after.per_1000_s());
+                    Some(Advised { until_us: now_us + ahead_us, at_s: 0, asking: 0 })
                 }
                 (None, _, _) | (_, None, _) | (_, _, None) => None,
             };
@@ -191,19 +207,39 @@ impl RateState {
     /// The next time behind those that were advised, a block and now.
     fn advise(&mut self, now: Millis) -> Millis {
         let begin = self.blocked_until.map_or(now, |until| until.max(now));
-        let behind_us = self.advised_until_us.unwrap_or_default().max(begin.0 * 1000);
+        let behind_us = self.advised.map_or(0, |advised| advised.until_us).max(begin.0 * 1000);
         let rate = limit(self.own, self.blocked_until, Millis(behind_us / 1000)).unwrap_or(Rate::HIGHEST);
-        let next_us = behind_us + step_us(rate);
+        let advised = self.in_its_second(now, behind_us + step_us(rate), burst(rate) / CALL);
         let last_us = now.after(MAX_ADVICE).0 * 1000;
-        let next_us = if next_us > last_us { last_us - whole_ms(LAYER) * 1000 } else { next_us };
-        self.advised_until_us = Some(next_us);
-        Millis(next_us.div_ceil(1000))
+        let advised = if advised.until_us > last_us {
+            Advised { until_us: last_us - whole_ms(LAYER) * 1000, at_s: 0, asking: 0 }
+        } else {
+            advised
+        };
+        self.advised = Some(advised);
+        Millis(advised.until_us.div_ceil(1000))
+    }
+
+    /// An advice at this time, or later if it would come before the last one or in a second in
+    /// which `most` are to ask already. The wait for it is in whole seconds.
+    fn in_its_second(&self, now: Millis, until_us: u64, most: u64) -> Advised {
+        let wait_s = until_us.div_ceil(1000).saturating_sub(now.0).div_ceil(1000).max(1);
+        let sent_s = (now.0 + SENDING_MS) / 1000;
+        let (at_s, asking) = match self.advised {
+            Some(last) if last.at_s >= sent_s + wait_s && last.asking < most => (last.at_s, last.asking + 1),
+            Some(last) if last.at_s >= sent_s + wait_s => (last.at_s + 1, 1),
+            Some(_) | None => (sent_s + wait_s, 1),
+        };
+        // Rounded up, this is the wait until then, even if it begins a little later.
+        let later_us = (now.0 + (at_s - sent_s - 1) * 1000 + SENDING_MS) * 1000;
+        let until_us = if at_s > sent_s + wait_s { until_us.max(later_us) } else { until_us };
+        Advised { until_us, at_s, asking }
     }
 
     /// How long the state is kept from `now` on: until it is as good as new.
     pub fn life(&self, now: Millis) -> Duration {
         let learned = self.blocked_until.map(|until| until.after(LEARNING));
-        let advised = self.advised_until_us.map(|until_us| Millis(until_us.div_ceil(1000)));
+        let advised = self.advised.map(|advised| Millis(advised.until_us.div_ceil(1000)));
         let until = [learned, advised].into_iter().flatten().max().unwrap_or(now);
         now.until(until) + Duration::from_millis(SPARE_MS)
     }

@@ -31,6 +31,7 @@ mod master_keys;
 mod metrics;
 mod operating;
 mod rates;
+mod rates_model;
 mod recording;
 mod redis_recovery;
 mod redriving;

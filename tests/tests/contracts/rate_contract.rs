@@ -136,7 +136,7 @@ fn rust_and_lua_agree_on_random_histories() {
                     prop_assert!(left <= life && left + 5000 > life, "step {}: {:?}: {} {}", step, act, left, life);
                 }
                 let is_blocked = spec.blocked_until.is_some_and(|until| until > now);
-                let is_far = spec.advised_until_us.is_some_and(|until| until > (now.0 + 10_800_000) * 1000);
+                let is_far = spec.advised.is_some_and(|advised| advised.until_us > (now.0 + 10_800_000) * 1000);
                 *reached.borrow_mut().entry((is_blocked, is_far)).or_insert(0) += 1;
             }
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::rate::{Rate, RateSeen};
-use domain::rate_rules::{Bucket, REMEMBERED, RateState, Second, Taken};
+use domain::rate_rules::{Advised, Bucket, REMEMBERED, RateState, Second, Taken};
 use domain::time::{Millis, whole_ms};
 use redis::FromRedisValue as _;
 
@@ -71,6 +71,8 @@ mod field {
     pub(crate) const SECOND: &str = "second";
     pub(crate) const GRANTED: &str = "granted";
     pub(crate) const ADVISED_UNTIL_US: &str = "advised_until_us";
+    pub(crate) const ADVISED_SECOND: &str = "advised_second";
+    pub(crate) const ASKING: &str = "asking";
     pub(crate) const BLOCKED_UNTIL: &str = "blocked_until";
     pub(crate) const RATE: &str = "rate";
     pub(crate) const ANSWERS: &str = "answers";
@@ -81,12 +83,13 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> RateState {
     let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
     let bucket = number(field::CALLS).zip(number(field::COUNTED_AT));
     let second = number(field::SECOND).zip(number(field::GRANTED));
+    let advised = number(field::ADVISED_UNTIL_US).zip(number(field::ADVISED_SECOND)).zip(number(field::ASKING));
     let own = number(field::RATE).and_then(|rate| u32::try_from(rate).ok());
     let answers = fields.get(field::ANSWERS).into_iter().flat_map(|answers| answers.split_whitespace());
     RateState {
         bucket: bucket.map(|(calls, counted_at)| Bucket { calls, counted_at: Millis(counted_at) }),
         second: second.map(|(at_s, granted)| Second { at_s, granted }),
-        advised_until_us: number(field::ADVISED_UNTIL_US),
+        advised: advised.map(|((until_us, at_s), asking)| Advised { until_us, at_s, asking }),
         blocked_until: number(field::BLOCKED_UNTIL).map(Millis),
         own: own.and_then(|rate| Rate::from_per_1000_s(rate).ok()),
         answers: answers.filter_map(answer).collect(),

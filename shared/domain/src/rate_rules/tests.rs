@@ -78,11 +78,11 @@ fn the_slowest_rate_delivers_once_in_ten_seconds() {
 fn advice_is_spread_behind_earlier_advice_and_not_before_the_next_call() {
     let mut state = RateState::default();
     let first = ask(&mut state, BEGIN, 5, rate(1.0));
-    assert_eq!((first.granted, first.advice), (3, [1063, 2125].map(|ms| Millis(BEGIN.0 + ms)).to_vec()));
+    assert_eq!((first.granted, first.advice), (3, [1032, 2063].map(|ms| Millis(BEGIN.0 + ms)).to_vec()));
     let second = ask(&mut state, Millis(BEGIN.0 + 500), 1, rate(1.0));
-    assert_eq!((second.granted, second.advice), (0, vec![Millis(BEGIN.0 + 3188)]));
+    assert_eq!((second.granted, second.advice), (0, vec![Millis(BEGIN.0 + 3094)]));
     let later = ask(&mut state, Millis(BEGIN.0 + 5000), 4, rate(1.0));
-    assert_eq!((later.granted, later.advice), (3, vec![Millis(BEGIN.0 + 6063)]));
+    assert_eq!((later.granted, later.advice), (3, vec![Millis(BEGIN.0 + 6032)]));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn advice_is_four_hours_ahead_at_most_and_goes_on_in_layers() {
     let ahead: Vec<Duration> =
         (0..4000).flat_map(|_| ask(&mut state, BEGIN, 10, rate(1.0)).advice).map(|at| BEGIN.until(at)).collect();
     assert_eq!(ahead.iter().max().copied().map(|most| most.as_secs().div_ceil(60)), Some(240));
-    // 14,400 s are one layer of 17 slots in 18 s, and every further layer is an hour.
+    // The first layer takes four hours, and every further one an hour.
     let in_last_hour = ahead.iter().filter(|ahead| **ahead > 3 * HOUR).count();
     assert!((26_000..30_000).contains(&in_last_hour), "{in_last_hour}");
 }
@@ -107,7 +107,7 @@ fn a_full_bucket_that_stays_full_begins_advice_anew() {
     let answer = ask(&mut early, Millis(BEGIN.0 + 32_999), 4, rate(1.0));
     assert_eq!((answer.granted, answer.advice[0] > BEGIN.after(2 * HOUR)), (3, true));
     let now = Millis(BEGIN.0 + 33_000);
-    assert_eq!(ask(&mut state, now, 4, rate(1.0)), Taken { granted: 3, advice: vec![Millis(now.0 + 1063)] });
+    assert_eq!(ask(&mut state, now, 4, rate(1.0)), Taken { granted: 3, advice: vec![Millis(now.0 + 1032)] });
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn during_a_block_nothing_goes_and_after_it_single_calls() {
     assert_eq!(until, BEGIN.after(Duration::from_secs(60)));
     let answer = take(&mut state, BEGIN, "t", 3, None);
     // At ten a second.
-    assert_eq!((answer.granted, answer.advice), (0, [107, 213, 319].map(|ms| Millis(until.0 + ms)).to_vec()));
+    assert_eq!((answer.granted, answer.advice), (0, [104, 207, 310].map(|ms| Millis(until.0 + ms)).to_vec()));
     assert_eq!(take(&mut state, Millis(until.0 - 1), "u", 1, None).granted, 0);
     assert_eq!(take(&mut state, Millis(until.0 + 99), "v", 1, None).granted, 0);
     assert_eq!(take(&mut state, Millis(until.0 + 300), "w", 5, None).granted, 3);
@@ -143,8 +143,8 @@ fn during_a_block_nothing_goes_and_after_it_single_calls() {
 fn advice_after_a_block_follows_the_rate_as_it_doubles() {
     let mut state = RateState::default();
     let until = block(&mut state, BEGIN, "b", Duration::from_secs(60));
-    // In six minutes, the rates of 10 to 320 calls a second have room for 35,576 calls.
-    let last = (0..3557).map(|n| *take(&mut state, BEGIN, &format!("t{n}"), 10, None).advice.last().unwrap()).max();
+    // In six minutes, the rates of 10 to 320 calls a second have room for 36,650 calls.
+    let last = (0..3660).map(|n| *take(&mut state, BEGIN, &format!("t{n}"), 10, None).advice.last().unwrap()).max();
     let after = until.until(last.unwrap());
     assert!((Duration::from_secs(355)..=LEARNING).contains(&after), "{after:?}");
 }
@@ -166,7 +166,7 @@ fn a_state_of_another_clock_does_not_hold_anybody_for_ever() {
     block(&mut state, years, "a", HOUR);
     let _ = take(&mut state, years, "b", 10, rate(1.0));
     let answer = take(&mut state, BEGIN, "c", 10, rate(1.0));
-    assert_eq!((answer.granted, answer.advice[0]), (3, Millis(BEGIN.0 + 1063)));
+    assert_eq!((answer.granted, answer.advice[0]), (3, Millis(BEGIN.0 + 1032)));
 }
 
 /// A question: ms since the one before, calls wanted, and whether it is sent again at once.
