@@ -540,7 +540,7 @@ class Registry(unittest.TestCase):
         rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect")}
         expected = {
             "Enqueue": {"dynamodb:BatchGetItem"}, "Deliver": {"dynamodb:BatchGetItem"},
-            # It deletes the endpoints of a tenant that is erased.
+            # It disables endpoints, and deletes those of a tenant that is erased.
             "Fanout": reads | writes, "Endpoints": reads | writes,
             # It marks a tenant as erased.
             "Operate": reads | {"dynamodb:UpdateItem"},
@@ -650,6 +650,21 @@ class History(unittest.TestCase):
         self.assertEqual(users, self.USERS | {"endpoints"})
         days = {name: it["HISTORY_DAYS"] for name, it in environments.items() if "HISTORY_DAYS" in it}
         self.assertEqual(days, dict.fromkeys(self.USERS, "3"))
+
+    def test_those_who_keep_or_end_what_is_owed_know_for_how_long(self):
+        environments = dict(stack(OwedDays="3", DisableAfterH="24").environments())
+        of = lambda name: {function: it[name] for function, it in environments.items() if name in it}
+        self.assertEqual(of("OWED_DAYS"), dict.fromkeys({"deliver", "fanout", "cleanup"}, "3"))
+        self.assertEqual(of("DISABLE_AFTER_H"), dict.fromkeys({"deliver", "fanout"}, "24"))
+
+    def test_only_a_bus_that_is_named_may_be_told(self):
+        bus = lambda name: f"arn:aws:events:{REGION}:123456789012:event-bus/{name}"
+        may = lambda name, **values: {function for function in Registry.FUNCTIONS
+                                      if allows(Registry().statements(function, **values), "events:PutEvents", bus(name))}
+        self.assertEqual(may("ops"), set())
+        self.assertEqual(may("ops", NotifyBusName="ops"), {"Fanout"})
+        self.assertEqual(may("other", NotifyBusName="ops"), set())
+        self.assertEqual(dict(stack(NotifyBusName="ops").environments())["fanout"]["NOTIFY_BUS"], "ops")
 
     def test_history_may_be_kept_for_no_day_and_for_a_month(self):
         template = parameters.load()
@@ -813,7 +828,7 @@ class Events(unittest.TestCase):
         self.assertEqual(environments["fanout"]["INGEST_QUEUE_ARN"], self.INGEST)
         sends = f"arn:aws:sqs:{REGION}:123456789012:EventQueue"
         may = {name for name in Registry.FUNCTIONS if allows(Registry().statements(name), "sqs:SendMessage", sends)}
-        self.assertEqual(may, {"Enqueue", "Fanout", "Operate", "Endpoints"})
+        self.assertEqual(may, {"Enqueue", "Fanout", "Operate", "Endpoints", "Deliver", "Cleanup"})
 
     def test_events_that_wait_are_told_and_page_later(self):
         alarms = made(nested("Alarms"), "AWS::CloudWatch::Alarm")

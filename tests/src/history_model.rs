@@ -28,6 +28,8 @@ pub struct HistoryModel {
 struct State {
     rows: BTreeMap<(String, String), Row>,
     is_away: bool,
+    /// It takes no row whose partition begins so.
+    refused: Option<String>,
     writes: usize,
     reads: usize,
 }
@@ -67,6 +69,14 @@ impl HistoryModel {
     /// Never, unless another user of the model panicked.
     pub fn be_away(&self, away: bool) {
         self.state.lock().unwrap().is_away = away;
+    }
+
+    /// From now on it takes no row whose partition begins so, or all rows again.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn refuse(&self, prefix: Option<&str>) {
+        self.state.lock().unwrap().refused = prefix.map(str::to_owned);
     }
 
     /// How many calls wrote rows, and how many read some.
@@ -133,9 +143,13 @@ impl HistoryWriter for HistoryModel {
             return Vec::new();
         }
         let Ok(mut state) = self.writing() else { return rows };
-        let (fitting, large): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| bytes(row) <= MAX_ROW);
-        state.rows.extend(fitting.iter().map(|row| (key(row), stored(row))));
-        large
+        let refused = state.refused.clone();
+        let is_taken = |row: &Row| {
+            bytes(row) <= MAX_ROW && refused.as_ref().is_none_or(|prefix| !row.partition.starts_with(prefix))
+        };
+        let (taken, refused): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_taken);
+        state.rows.extend(taken.iter().map(|row| (key(row), stored(row))));
+        refused
     }
 
     async fn add(&self, row: &Row) -> Result<bool, HistoryError> {

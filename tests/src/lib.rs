@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in tests a surprise ends the test")]
 
 pub mod binary;
+pub mod bus_model;
 pub mod client;
 pub mod contract;
 pub mod endpoints;

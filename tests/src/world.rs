@@ -35,6 +35,7 @@ use lambda_http::{Body, Request};
 use serde_json::Value;
 use strum::IntoEnumIterator as _;
 
+use crate::bus_model::BusModel;
 use crate::contract;
 use crate::endpoints::TENANT;
 use crate::history_model::HistoryModel;
@@ -213,6 +214,8 @@ pub struct World {
     pub registry: RegistryModel,
     /// Its history.
     pub history: HistoryModel,
+    /// The bus that is told of its endpoints.
+    pub bus: BusModel,
     counted_redis: Arc<CountedRedis>,
     leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
@@ -253,7 +256,7 @@ impl World {
         let queue: Arc<dyn Queue> = Arc::new(queues.clone());
         let store = StoreModel::default();
         let registry = RegistryModel::default();
-        let history = HistoryModel::default();
+        let (history, bus) = (HistoryModel::default(), BusModel::default());
         let inner = Redis::open(redis, clock.clone()).unwrap();
         let counted_redis = Arc::new(CountedRedis { inner, round_trips: AtomicUsize::new(0) });
         let redis: Arc<dyn RedisPort> = Arc::clone(&counted_redis) as _;
@@ -283,6 +286,7 @@ impl World {
                     registry: Arc::new(registry.clone()),
                     store: Arc::new(store.clone()),
                     history: Arc::new(history.clone()),
+                    bus: Some(Arc::new(bus.clone())),
                 },
                 clock.clone(),
             ),
@@ -307,13 +311,13 @@ impl World {
                 fn_operate::Clients {
                     redis: Arc::clone(&redis),
                     store: Arc::new(store.clone()),
-                    queue,
+                    queue: Arc::clone(&queue),
                     history: Arc::new(history.clone()),
                     registry: Arc::new(registry.clone()),
                 },
                 clock.clone(),
             ),
-            cleanup: Cleanup::new(&cleanup, Arc::clone(&redis), clock.clone()),
+            cleanup: Cleanup::new(&cleanup, Arc::clone(&redis), Arc::clone(&queue), clock.clone()),
             metrics: Metrics::new(
                 Arc::clone(&redis),
                 Some(Arc::new(queues.clone())),
@@ -327,6 +331,7 @@ impl World {
             store,
             registry,
             history,
+            bus,
             counted_redis,
             queues,
             clock,
@@ -344,6 +349,11 @@ impl World {
     /// Round trips to Redis so far.
     pub fn redis_round_trips(&self) -> usize {
         self.counted_redis.round_trips.load(Ordering::SeqCst)
+    }
+
+    /// The way to Redis that the functions use.
+    pub fn redis_port(&self) -> &dyn RedisPort {
+        self.counted_redis.as_ref()
     }
 
     /// Posts text: the status code and the answer.
@@ -432,6 +442,11 @@ impl World {
         let response = self.metrics.handle(request).await;
         assert_eq!(response.status(), 200);
         response.into_body()
+    }
+
+    /// Runs the daily cleanup, as its schedule does. Says whether it did everything.
+    pub async fn daily_cleanup_succeeds(&self) -> bool {
+        self.cleanup.daily().await.1
     }
 
     /// Runs the daily cleanup, as its schedule does. Gives its report.
@@ -531,6 +546,7 @@ impl World {
             registry: Arc::new(self.registry.clone()),
             store: Arc::new(self.store.clone()),
             history: Arc::new(self.history.clone()),
+            bus: Some(Arc::new(self.bus.clone())),
         };
         self.fanout = Fanout::new(&config, clients, self.clock.clone());
     }

@@ -1,7 +1,7 @@
 //! Removes what is no longer wanted and repairs what went wrong: by
 //! `POST /webhook-cleanup` and once a day. Work is bounded and goes on where it
 //! ended. Removing a record never stops a delivery: of an unfinished one only the
-//! view is removed.
+//! view is removed. Once a day it also has `fanout` end what endpoints were owed for too long.
 
 pub mod config;
 
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapters::aws::sqs::{Outgoing, Queue, QueueName};
 use adapters::clock::Clock;
 use adapters::http::answer::{self, Problem};
 use adapters::http::query::QueryString;
@@ -17,10 +18,11 @@ use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
+use domain::job::JobPage;
 use domain::place::Place;
 use domain::record::{Record, Removal};
 use domain::status::{Lifetimes, Status};
-use domain::time::Millis;
+use domain::time::{Millis, whole_ms};
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt as _};
@@ -87,14 +89,16 @@ enum Need<'a> {
 /// The handler and what it works with.
 pub struct Cleanup {
     redis: Arc<dyn RedisPort>,
+    queue: Arc<dyn Queue>,
     clock: Clock,
     lifetimes: Lifetimes,
+    owed_life: Duration,
 }
 
 impl Cleanup {
     /// A handler with these settings.
-    pub fn new(config: &Config, redis: Arc<dyn RedisPort>, clock: Clock) -> Self {
-        Self { redis, clock, lifetimes: config.lives.records }
+    pub fn new(config: &Config, redis: Arc<dyn RedisPort>, queue: Arc<dyn Queue>, clock: Clock) -> Self {
+        Self { redis, queue, clock, lifetimes: config.lives.records, owed_life: config.owed_life }
     }
 
     /// Answers one request, or does the daily work if the event is not a request.
@@ -111,11 +115,12 @@ impl Cleanup {
         }
     }
 
-    /// Repairs indexes and TTLs, and deletes nothing that its TTL has not.
-    /// Returns whether it finished.
+    /// Queues the end of what was owed for too long, repairs indexes and TTLs, and deletes
+    /// nothing that its TTL has not. Returns whether it finished.
     pub async fn daily(&self) -> (CleanupReport, bool) {
         let now = self.clock.now();
         let mut report = CleanupReport { complete: true, ..CleanupReport::default() };
+        let is_queued = self.expire_owed(now).await;
         let mut error = None;
         for (kind, ends_at) in Kind::ALL.into_iter().zip([now.after(SCHEDULE_TIME / 2), now.after(SCHEDULE_TIME)]) {
             let plan = Plan { kind, walk: Status::iter().collect(), remove: Vec::new(), before: now, dry_run: false };
@@ -128,7 +133,21 @@ impl Cleanup {
             None => tracing::info!(report = %shown, "daily cleanup"),
             Some(ref error) => tracing::error!(report = %shown, error = %chain(error), "daily cleanup ended early"),
         }
-        (report, error.is_none())
+        (report, error.is_none() && is_queued)
+    }
+
+    /// Queues the walk that ends what endpoints were owed for too long. All of one day are one.
+    /// Says whether the queue has it.
+    async fn expire_owed(&self, now: Millis) -> bool {
+        let before = Millis(now.0.saturating_sub(whole_ms(self.owed_life)));
+        let page = JobPage::expiry(before, now);
+        let Ok(body) = page.encode() else { return false };
+        let message = Outgoing::new(body, page.tenant, 0);
+        let sent = self.queue.send(QueueName::Event, vec![message]).await;
+        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
+            tracing::error!(code = error.code(), error = %chain(error), "the end of what is owed for too long is not queued");
+        }
+        sent.iter().all(Result::is_ok)
     }
 
     async fn clean(&self, query: &str) -> Result<CleanupReport, Problem> {
@@ -141,7 +160,7 @@ impl Cleanup {
         query.finish()?;
         let now = self.clock.now();
         let age = Duration::from_secs(86_400) * u32::try_from(days).unwrap_or(u32::MAX);
-        let before = Millis(now.0.saturating_sub(domain::time::whole_ms(age)));
+        let before = Millis(now.0.saturating_sub(whole_ms(age)));
         let plan = Plan {
             kind: Kind::Webhooks,
             walk: status.map_or(Status::iter().collect(), |status| vec![status]),
@@ -282,7 +301,7 @@ impl Cleanup {
             Need::Life(record) => Work::of(trip.add(records::set_missing_ttl(id, record, now, self.lifetimes))),
             Need::Removal(_) => Work::of(trip.add(records::remove(id, plan.before).map(|done| done != Removal::Kept))),
             Need::Abandonment => {
-                let before = Millis(now.0.saturating_sub(domain::time::whole_ms(LONG_PAST)));
+                let before = Millis(now.0.saturating_sub(whole_ms(LONG_PAST)));
                 Work::of(trip.add(records::abandon(id, before, self.lifetimes)))
             }
         }

@@ -40,8 +40,10 @@ pub(crate) async fn claim(context: &Context, read: Read, ends_at: Millis, decide
     for (record, work) in due {
         let (id, new_record) = (work.record_id(), work.new_record());
         let wish = Claim { token: token(), hop: work.hop(), lease_ms, new_record };
-        let grant = trip.add(records::claim(&id, &wish, context.lifetimes));
-        let claim = HeldClaim { id, token: wish.token, hop: wish.hop, new_record: wish.new_record, is_known: false };
+        let lifetimes = context.lifetimes_of(&work);
+        let grant = trip.add(records::claim(&id, &wish, lifetimes));
+        let Claim { token, hop, new_record, .. } = wish;
+        let claim = HeldClaim { id, token, hop, new_record, lifetimes, is_known: false };
         wanted.push((grant, Claimed { record, work, claim, revision: None }));
     }
     let waiting: Vec<_> = waiting.into_iter().map(|(record, work)| (record, ask_of(&mut trip, &work), work)).collect();

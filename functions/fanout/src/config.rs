@@ -41,6 +41,12 @@ pub struct Config {
     pub dead_letter_life: Duration,
     /// Where the history is kept, and for how long.
     pub history: HistoryConfig,
+    /// How long deliveries are owed to endpoints that do not take them now.
+    pub owed_life: Duration,
+    /// After how long an endpoint is disabled that only fails.
+    pub disable_after: Duration,
+    /// The EventBridge bus that is told of endpoints, if there is one.
+    pub notify_bus: Option<String>,
     /// How long deliveries and records live.
     pub lives: Lives,
     /// What ends a page.
@@ -72,6 +78,9 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         dead_letter_table: config::dead_letter_table(reader),
         dead_letter_life: config::dead_letter_life(reader),
         history: config::history(reader),
+        owed_life: config::owed_life(reader),
+        disable_after: config::disable_after(reader),
+        notify_bus: config::notify_bus(reader),
         lives: config::lives(reader),
         pages: PageLimits::default(),
         ingest,

@@ -8,13 +8,17 @@ use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::DeadLetterStore;
 use adapters::history::History;
+use adapters::notify_bus::Bus;
+use adapters::owed::{OweError, Owing};
 use adapters::redis::query::{Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use adapters::telemetry::chain;
 use domain::ingest::IngestRules;
+use domain::message::Message;
 use domain::status::Lifetimes;
-use domain::time::Millis;
+use domain::time::{Millis, whole_ms};
+use domain::work::Work;
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, PageLimits};
@@ -27,7 +31,11 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Most calls of SQS at a time. Each carries a megabyte at most, so this bounds memory.
 const MOST_SENDS: usize = 8;
 
-/// Most pages of replays at a time. Each holds some payloads.
+/// How long the record of a job stays that begins by itself every minute: longer than its
+/// messages may come again.
+pub(crate) const BRIEF_LIFE: Duration = Duration::from_secs(3600);
+
+/// Most pages of replays and catch-ups at a time. Each holds some payloads.
 const MOST_REPLAYS: usize = 2;
 
 /// Bytes of a payload that take one share.
@@ -55,6 +63,8 @@ pub struct Clients {
     pub store: Arc<dyn DeadLetterStore>,
     /// The table of history.
     pub history: Arc<dyn History>,
+    /// The bus that is told of endpoints, if there is one.
+    pub bus: Option<Arc<dyn Bus>>,
 }
 
 /// Clients and settings.
@@ -68,6 +78,12 @@ pub(crate) struct Context {
     pub(crate) history: Arc<dyn History>,
     /// How long history keeps events and deliveries; `None` if it keeps none.
     pub(crate) history_life: Option<Duration>,
+    /// The bus that is told of endpoints, if there is one.
+    pub(crate) bus: Option<Arc<dyn Bus>>,
+    /// How long deliveries are owed.
+    pub(crate) owed_life: Duration,
+    /// How long Redis knows what state an endpoint is in.
+    pub(crate) state_life: Duration,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) pages: PageLimits,
     pub(crate) ingest: IngestRules,
@@ -76,14 +92,15 @@ pub(crate) struct Context {
     pub(crate) acceptor: Acceptor,
     /// The memory for payloads that are asked about, in shares.
     pub(crate) payloads: Semaphore,
-    /// Pages of replays that are worked on at a time.
+    /// Pages of replays and catch-ups that are worked on at a time.
     pub(crate) replays: Semaphore,
+    owing: Owing,
     sends: Semaphore,
 }
 
 impl Context {
     pub(crate) fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
-        let Clients { queue, redis, subscriptions, registry, store, history } = clients;
+        let Clients { queue, redis, subscriptions, registry, store, history, bus } = clients;
         let (lifetimes, pages) = (config.lives.records, config.pages);
         let (ingest, ingest_queue) = (config.ingest.clone(), config.ingest_queue.clone());
         let acceptor = Acceptor::new(Arc::clone(&queue), Arc::clone(&redis), lifetimes);
@@ -98,6 +115,9 @@ impl Context {
             store,
             history,
             history_life,
+            bus,
+            owed_life: config.owed_life,
+            state_life: config.disable_after * 2,
             lifetimes,
             pages,
             ingest,
@@ -105,6 +125,7 @@ impl Context {
             acceptor,
             payloads,
             replays: Semaphore::new(MOST_REPLAYS),
+            owing: Owing::new(config.owed_life),
             sends,
         }
     }
@@ -112,6 +133,15 @@ impl Context {
     /// How long an invocation that ends at `ends_at` can still live.
     pub(crate) fn lease(&self, ends_at: Millis) -> Duration {
         self.clock.now().until(ends_at) + GRACE
+    }
+
+    /// How long the record of this work lives.
+    pub(crate) fn lifetimes_of(&self, work: &Work) -> Lifetimes {
+        let event_ms = match work {
+            Work::Job(page) if page.job.is_brief() => whole_ms(BRIEF_LIFE).min(self.lifetimes.event_ms),
+            Work::Job(_) | Work::Event(_) | Work::Delivery(_) => self.lifetimes.event_ms,
+        };
+        Lifetimes { event_ms, ..self.lifetimes }
     }
 
     /// One round trip; no replies if Redis is away.
@@ -130,6 +160,14 @@ impl Context {
         // Nothing closes it.
         let _permit = self.sends.acquire().await.ok();
         self.queue.send(queue_name, messages).await
+    }
+
+    /// Keeps deliveries as owed, when their turn has come: they carry payloads, as calls of SQS
+    /// do.
+    pub(crate) async fn owe(&self, messages: &[Message]) -> Vec<Result<(), OweError>> {
+        // Nothing closes it.
+        let _permit = self.sends.acquire().await.ok();
+        self.owing.owe(self.history.as_ref(), self.queue.as_ref(), messages, self.clock.now()).await
     }
 }
 

@@ -4,6 +4,7 @@ use domain::event::EventPage;
 use domain::job::JobPage;
 use domain::reason::Reason;
 use domain::record::{Ending, NewRecord, Settlement};
+use domain::status::Lifetimes;
 use domain::time::Millis;
 use domain::work::Work;
 
@@ -15,6 +16,8 @@ pub(crate) struct HeldClaim {
     pub(crate) token: String,
     pub(crate) hop: u32,
     pub(crate) new_record: NewRecord,
+    /// How long its record lives.
+    pub(crate) lifetimes: Lifetimes,
     /// Whether Redis has it.
     pub(crate) is_known: bool,
 }
@@ -46,6 +49,9 @@ pub(crate) enum Decision {
     FannedOut { claim: HeldClaim, page: Box<EventPage>, matched: u32 },
     /// A job is done.
     JobDone { claim: HeldClaim, page: Box<JobPage> },
+    /// A job had nothing to do yet. Its record is deleted, so that the next one of its name is
+    /// worked on.
+    JobIdle(HeldClaim),
     /// The dead-letter queue gets it.
     GiveUp { claim: HeldClaim, work: Work, reason: Reason, error: &'static str },
     /// Its id belongs to another body: the dead-letter queue gets it.
@@ -67,6 +73,7 @@ impl Decision {
     pub(crate) fn not_queued(self) -> Self {
         match self {
             Self::Release(claim)
+            | Self::JobIdle(claim)
             | Self::Continue { claim, .. }
             | Self::FannedOut { claim, .. }
             | Self::JobDone { claim, .. }
@@ -90,6 +97,7 @@ impl Decision {
             | Self::Continue { .. }
             | Self::FannedOut { .. }
             | Self::JobDone { .. }
+            | Self::JobIdle(_)
             | Self::GiveUp { .. }
             | Self::ReusedId(_)
             | Self::Malformed { .. } => false,
@@ -110,6 +118,7 @@ impl Decision {
             Self::Release(claim) => claim.is_known.then_some((claim, Ending::Released)),
             Self::Superseded
             | Self::Erased { .. }
+            | Self::JobIdle(_)
             | Self::Keep
             | Self::Wait(_)
             | Self::ReusedId(_)

@@ -3,6 +3,7 @@
 //! second time begins, and no message of it is left in a queue.
 
 mod event;
+mod owed;
 mod tenant;
 
 use std::time::Duration;

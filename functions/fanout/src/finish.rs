@@ -120,7 +120,8 @@ fn outgoing(decision: &Decision, now: Millis) -> Option<Result<(QueueName, Outgo
         | Decision::Keep
         | Decision::Release(_)
         | Decision::FannedOut { .. }
-        | Decision::JobDone { .. } => return None,
+        | Decision::JobDone { .. }
+        | Decision::JobIdle(_) => return None,
     })
 }
 
@@ -149,12 +150,15 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
     let mut settled = Vec::new();
     for (claim, ending) in decided.iter().filter_map(|next| next.decision.ending()) {
         let settlement = claim.settlement(ending);
-        let ticket = trip.add(records::settle(&claim.id, &claim.new_record, &settlement, context.lifetimes));
+        let ticket = trip.add(records::settle(&claim.id, &claim.new_record, &settlement, claim.lifetimes));
         settled.push((claim, settlement, ticket));
     }
     for next in decided {
         if let Decision::Erased { id, accepted_at } = &next.decision {
             drop(trip.add(marks::discard(id, *accepted_at)));
+        }
+        if let Decision::JobIdle(claim) = &next.decision {
+            drop(trip.add(marks::discard(&claim.id, claim.new_record.accepted_at)));
         }
     }
     if trip.is_empty() {

@@ -8,6 +8,8 @@ use domain::time::Millis;
 pub(crate) enum JobProgress {
     /// Nothing is left.
     Done,
+    /// There is nothing to do yet, and whoever changes that says so.
+    Idle,
     /// The next page goes on from there, not earlier than `due`.
     Continues { job: Job, due: Millis },
     /// Something is away: the same page comes again later.

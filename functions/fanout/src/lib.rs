@@ -1,24 +1,31 @@
 //! Consumes events and jobs: read → claim → keep → fan out → finish. An event becomes a row of
-//! history; a page of it becomes deliveries, and a continuation carries the rest of it on. Jobs
-//! have pages, too. Nothing that was queued is lost when this process ends: the page comes
-//! back, and `claim` drops what was done twice.
+//! history; a page of it becomes deliveries, which are queued or owed, and a continuation
+//! carries the rest of it on. Jobs have pages, too. Nothing that was queued is lost when this
+//! process ends: the page comes back, and `claim` drops what was done twice.
 
 pub mod config;
 
+mod announce;
+mod catch_up;
 mod claim;
 mod context;
 mod decision;
 mod erase;
 mod event;
+mod expire;
 mod finish;
+mod group;
 mod ingest;
 mod job_progress;
 mod jobs;
 mod kept;
+mod notice;
+mod owed;
 mod page;
 mod read;
 mod replay;
 mod subscriptions;
+mod turn;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -134,10 +141,20 @@ async fn event(
     stop_at: Millis,
 ) -> Decision {
     let progress = match revision {
-        Some(known) => fan_out(context, &page, known.revision, stop_at).await,
+        Some(known) => fan_out(context, &page, known.revision, claim.is_known, stop_at).await,
         None => Progress::failed(&page, "the registry of endpoints cannot be read"),
     };
-    let Progress { after, matched, is_complete, failure, .. } = progress;
+    let Progress { after, matched, owed, is_complete, failure, .. } = progress;
+    if owed > 0 {
+        let event = &page.event;
+        tracing::info!(
+            tenant = %event.tenant,
+            event_id = %event.id,
+            correlation_id = %event.correlation_id,
+            owed,
+            "deliveries of an event are owed"
+        );
+    }
     let matched_so_far = page.matched.saturating_add(matched);
     if is_complete {
         return Decision::FannedOut { claim, page, matched: matched_so_far };
@@ -164,6 +181,7 @@ async fn event(
 async fn job(context: &Context, page: Box<JobPage>, claim: HeldClaim, stop_at: Millis) -> Decision {
     let (successor, ending) = match jobs::work_on(context, &page, stop_at).await {
         JobProgress::Done => return Decision::JobDone { claim, page },
+        JobProgress::Idle => return Decision::JobIdle(claim),
         JobProgress::Continues { job, due } => (page.continued(job, due), Ending::Continued { matched: 0 }),
         JobProgress::Waits(why) => {
             let due = context.clock.now().after(wait(page.waited));

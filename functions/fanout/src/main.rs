@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adapters::aws::dynamodb::Table;
+use adapters::aws::event_bridge::EventBus;
 use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
@@ -16,6 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let (config, clock) = (&process.config, process.clock.clone());
     let account = &config.account;
     let registry = Arc::new(RegistryTable::new(account, config.registry_table.clone()));
+    let bus = config.notify_bus.clone().map(|name| Arc::new(EventBus::new(account, name)) as _);
     let clients = Clients {
         queue: Arc::new(Sqs::new(account, config.queues.clone())),
         redis: process.redis(),
@@ -23,6 +25,7 @@ async fn main() -> anyhow::Result<()> {
         registry,
         store: Arc::new(Table::new(account, config.dead_letter_table.clone(), config.dead_letter_life.as_secs())),
         history: Arc::new(HistoryTable::new(account, config.history.table.clone())),
+        bus,
     };
     let fanout = &Fanout::new(config, clients, clock);
     let handler = service_fn(|event: LambdaEvent<Event>| process.observe(fanout.answer(event)));

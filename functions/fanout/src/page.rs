@@ -1,9 +1,9 @@
-//! One page of an event: its endpoints are matched, and deliveries queued for those that want
-//! it. A page is bounded by cards, bytes and time.
+//! One page of an event: its endpoints are matched, and those that want it have their deliveries
+//! queued, or kept as owed. A page is bounded by cards, bytes and time.
 
 use std::sync::LazyLock;
 
-use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName};
+use adapters::aws::sqs::Outgoing;
 use adapters::metrics;
 use adapters::telemetry::chain;
 use domain::event::EventPage;
@@ -14,10 +14,11 @@ use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use serde_json::value::RawValue;
 
 use crate::context::{Context, share};
+use crate::group::{Group, Next, Sent};
 
-/// Calls of SQS that a page has under way, at most.
+/// Groups of deliveries that a page has under way, at most.
 const MOST_AHEAD: usize = 4;
-/// Bytes that a page has under way before it waits for the first call.
+/// Bytes that a page has under way before it waits for the first group.
 const BYTES_AHEAD: usize = 1_000_000;
 
 /// Cards that are looked at before others have their turn.
@@ -28,23 +29,16 @@ const CARDS_AT_ONCE: usize = 8;
 pub(crate) struct Progress {
     /// The last endpoint that is done with; every one before it is, too.
     pub(crate) after: Option<String>,
-    /// How many endpoints have their deliveries.
+    /// How many endpoints have their deliveries, or are owed them.
     pub(crate) matched: u32,
+    /// How many of them are owed theirs.
+    pub(crate) owed: u32,
     /// Whether all endpoints of the tenant are done with.
     pub(crate) is_complete: bool,
     /// Why it stopped before its end, if something failed.
     pub(crate) failure: Option<&'static str>,
-    /// Whether a group was not queued.
+    /// Whether a group was not done.
     is_refused: bool,
-}
-
-/// Deliveries that go in one call, and the endpoint that is done with when the queue has
-/// them.
-#[derive(Default)]
-struct Group {
-    messages: Vec<Outgoing>,
-    bytes: usize,
-    last: Option<String>,
 }
 
 /// What limits a page.
@@ -61,8 +55,15 @@ impl Budget {
 }
 
 /// Works on a page until `stop_at` at the latest. What it has done is done in the order of
-/// the endpoints, so that its continuation can go on.
-pub(crate) async fn fan_out(context: &Context, page: &EventPage, revision: u64, stop_at: Millis) -> Progress {
+/// the endpoints, so that its continuation can go on. `is_known` says whether Redis has the claim
+/// on it.
+pub(crate) async fn fan_out(
+    context: &Context,
+    page: &EventPage,
+    revision: u64,
+    is_known: bool,
+    stop_at: Millis,
+) -> Progress {
     let event = &page.event;
     let mut progress = Progress { after: page.after.clone(), ..Progress::default() };
     let Ok(payload) = serde_json::from_slice::<&RawValue>(&event.payload) else {
@@ -99,16 +100,14 @@ pub(crate) async fn fan_out(context: &Context, page: &EventPage, revision: u64, 
                 tokio::task::yield_now().await;
             }
             if wants(subscription, page, || &asked)
-                && let Some(message) = delivery(subscription, page, now)
+                && let Some(next) = delivery(subscription, page, now)
             {
-                let bytes = message.bytes();
-                if group.messages.len() == MAX_ENTRIES || group.bytes + bytes > MAX_BATCH_BYTES {
+                if !group.has_room(&next) {
                     bytes_ahead += group.bytes;
-                    sending.push_back(send(context, std::mem::take(&mut group)));
+                    sending.push_back(std::mem::take(&mut group).send(context, event, is_known));
                 }
-                budget.bytes = budget.bytes.saturating_sub(bytes);
-                group.bytes += bytes;
-                group.messages.push(message);
+                budget.bytes = budget.bytes.saturating_sub(next.bytes());
+                group.push(next);
             }
             group.last = Some(subscription.endpoint.clone());
             while sending.len() >= MOST_AHEAD || bytes_ahead > BYTES_AHEAD {
@@ -130,13 +129,13 @@ pub(crate) async fn fan_out(context: &Context, page: &EventPage, revision: u64, 
         }
     }
     if !progress.is_refused {
-        sending.push_back(send(context, group));
+        sending.push_back(group.send(context, event, is_known));
     }
     while let Some(sent) = sending.next().await {
         progress.note(Some(sent));
     }
     progress.is_complete &= progress.failure.is_none();
-    metrics::event_deliveries(u64::from(progress.matched));
+    metrics::event_deliveries(u64::from(progress.matched - progress.owed));
     progress
 }
 
@@ -162,37 +161,19 @@ fn wants<'e, 'p: 'e>(
     }
 }
 
-/// The message of an event's delivery, for a queue in which tenants are equals.
-fn delivery(subscription: &Subscription, page: &EventPage, now: Millis) -> Option<Outgoing> {
+/// The message of an event's delivery, for a queue in which tenants are equals, or as it is owed.
+fn delivery(subscription: &Subscription, page: &EventPage, now: Millis) -> Option<Next> {
     let message = subscription.delivery(&page.event, now);
+    if subscription.is_owed() {
+        return Some(Next::Owed(Box::new(message)));
+    }
     match message.encode() {
-        Ok(body) => Some(Outgoing::new(body, page.event.tenant.clone(), 0)),
+        Ok(body) => Some(Next::Queued(Outgoing::new(body, page.event.tenant.clone(), 0))),
         Err(error) => {
             tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
             None
         }
     }
-}
-
-/// What became of a group.
-struct Sent {
-    is_queued: bool,
-    /// How many got their delivery, if it is queued.
-    count: u32,
-    bytes: usize,
-    last: Option<String>,
-}
-
-/// Sends a group.
-async fn send(context: &Context, group: Group) -> Sent {
-    let Group { messages, bytes, last } = group;
-    let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-    let mut is_queued = true;
-    for error in context.send(QueueName::Delivery, messages).await.into_iter().filter_map(Result::err) {
-        tracing::error!(code = error.code(), error = %chain(&error), "a delivery of an event is not queued");
-        is_queued = false;
-    }
-    Sent { is_queued, count, bytes, last }
 }
 
 impl Progress {
@@ -201,17 +182,18 @@ impl Progress {
         Self { after: page.after.clone(), failure: Some(why), ..Self::default() }
     }
 
-    /// Notes what became of the next group. After the first that is not queued, none counts: a
+    /// Notes what became of the next group. After the first that is not done, none counts: a
     /// continuation goes on where that one began.
     fn note(&mut self, sent: Option<Sent>) {
-        let Some(Sent { is_queued, count, last, .. }) = sent else { return };
-        if !is_queued {
-            self.failure = Some("the queue did not take its deliveries");
+        let Some(Sent { failure, queued, owed, last, .. }) = sent else { return };
+        if failure.is_some() {
+            self.failure = failure;
             self.is_refused = true;
         }
         if !self.is_refused {
             self.after = last.or_else(|| self.after.take());
-            self.matched += count;
+            self.matched += queued + owed;
+            self.owed += owed;
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct RowKey {
     pub place: String,
 }
 
+impl RowKey {
+    /// The key of this row.
+    pub fn of(row: &Row) -> Self {
+        Self { partition: row.partition.clone(), place: row.place.clone() }
+    }
+}
+
 /// Which way to walk through a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -59,9 +59,12 @@ pub struct ExpireJob {
     /// The tenant that the walk has come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The last endpoint of that tenant that is done with.
+    /// The last endpoint of that tenant that is done with, or the one that it has come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// The row of that endpoint that it has come to, if it is not done with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// Deliveries that it has ended.
     #[serde(default)]
     pub expired: u64,
@@ -218,7 +221,7 @@ impl JobPage {
     /// the same work.
     pub fn expiry(before: Millis, now: Millis) -> Self {
         let day = names::day(now);
-        let job = Job::Expire(ExpireJob { before, tenant: None, endpoint: None, expired: 0 });
+        let job = Job::Expire(ExpireJob { before, tenant: None, endpoint: None, place: None, expired: 0 });
         let begins_at = Millis(now.0 - now.0 % whole_ms(names::DAY));
         Self::begun(OPERATOR, format!("ex_{day}"), job, begins_at, Millis(0))
     }

@@ -100,7 +100,7 @@ impl Simulation {
     async fn start_cleanup(&mut self) {
         let port = Arc::new(self.port());
         let config = self.environment.read(fn_cleanup::config::read).unwrap();
-        let cleanup = Cleanup::new(&config, Arc::clone(&port) as _, self.clock.clone());
+        let cleanup = Cleanup::new(&config, Arc::clone(&port) as _, Arc::new(OfTheProcess), self.clock.clone());
         let request = post("/webhook-cleanup?older_than_days=0", String::new());
         let task = async move { Ended::Operator(cleanup.handle(request).await.status().as_u16()) };
         self.spawn(port.number, Kind::Cleanup, task).await;
@@ -246,6 +246,7 @@ impl Simulation {
             registry: Arc::new(self.registry.clone()),
             store: Arc::new(self.store.clone()),
             history: Arc::new(OfTheProcess),
+            bus: None,
         };
         Arc::new(Fanout::new(&config, clients, self.clock.clone()))
     }

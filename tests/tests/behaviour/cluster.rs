@@ -58,6 +58,7 @@ async fn walk(world: &World) {
     let (_, cleaned) = world.post("/webhook-cleanup?status=delivered", "").await;
     assert_eq!((&cleaned["deleted"], &cleaned["complete"]), (&json!(31), &json!(true)));
     assert_eq!(world.daily_cleanup().await["complete"], true);
+    world.settle().await;
 }
 
 #[tokio::test]

@@ -260,6 +260,7 @@ async fn the_daily_cleanup_deletes_nothing_and_repairs_what_is_wrong() {
     assert_eq!(world.status("late").await["status"], "retrying", "its deadline passed less than an hour ago");
     assert_eq!(ids(&ok(&world, "/webhook-statuses?status=failed").await), ["lost", "f-2", "f-0"]);
     assert_eq!(world.daily_cleanup().await["outcome_unknown"], 0);
+    world.settle().await;
 }
 
 #[tokio::test]

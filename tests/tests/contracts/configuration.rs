@@ -99,6 +99,10 @@ fn each_setting_has_bounds() {
         ("HISTORY_TABLE", " "),
         ("HISTORY_DAYS", "31"),
         ("HISTORY_DAYS", "-1"),
+        ("OWED_DAYS", "0"),
+        ("OWED_DAYS", "91"),
+        ("DISABLE_AFTER_H", "0"),
+        ("DISABLE_AFTER_H", "721"),
     ] {
         assert_eq!(faults_with(&[(name, value)]), [name], "{value}");
     }
@@ -141,6 +145,21 @@ fn history_lives_for_days_or_there_is_none() {
     };
     assert_eq!(lives("7"), [Some(Duration::from_secs(604_800)); 4]);
     assert_eq!(lives("0"), [None; 4]);
+}
+
+#[test]
+fn what_is_owed_lives_as_long_everywhere_and_a_bus_is_told_only_where_there_is_one() {
+    let with = |days: &str, bus: &str| {
+        let environment = environment(&[("OWED_DAYS", days), ("NOTIFY_BUS", bus)]);
+        let fanout = read(&environment, fn_fanout::config::read).unwrap().1;
+        let deliver = read(&environment, fn_deliver::config::read).unwrap().1;
+        let cleanup = read(&environment, fn_cleanup::config::read).unwrap().1;
+        assert_eq!((fanout.owed_life, fanout.owed_life), (deliver.owed_life, cleanup.owed_life));
+        assert_eq!(fanout.disable_after, deliver.disable_after);
+        (fanout.owed_life.as_secs() / 86_400, fanout.notify_bus)
+    };
+    assert_eq!(with("14", ""), (14, None));
+    assert_eq!(with("90", "ops"), (90, Some("ops".to_owned())));
 }
 
 #[test]

@@ -141,6 +141,8 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
         "events_",
         "deliveries_",
         "history_",
+        "owed_",
+        "endpoints_",
         "replay_",
     ];
     let mut count = 0;
@@ -154,8 +156,9 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
 }
 
 /// What each function may do, and the call in the code that needs it.
-const USED: [(&str, &str); 14] = [
+const USED: [(&str, &str); 15] = [
     ("sqs:SendMessage", "send_message_batch()"),
+    ("events:PutEvents", "put_events()"),
     ("sqs:GetQueueAttributes", "get_queue_attributes()"),
     ("dynamodb:PutItem", "put_item()"),
     ("dynamodb:GetItem", "get_item()"),
@@ -189,7 +192,8 @@ fn no_permission_is_given_that_nothing_uses() {
     }
     let by_lambda =
         ["logs:CreateLogStream", "xray:PutTelemetryRecords", "sts:AssumeRole", "kms:Decrypt", "kms:GenerateDataKey"];
-    let services = ["sqs:", "dynamodb:", "secretsmanager:", "logs:", "xray:", "kms:", "sts:", "iam:", "s3:", "lambda:"];
+    let services =
+        ["sqs:", "dynamodb:", "secretsmanager:", "logs:", "xray:", "kms:", "sts:", "iam:", "s3:", "lambda:", "events:"];
     let mut count = 0;
     // What conditions compare is no action.
     let compared = ["kms:ViaService", "lambda:SourceFunctionArn"];
@@ -240,6 +244,8 @@ fn each_function_may_do_what_it_does_and_no_more() {
         may("fanout"),
         [
             "sqs:SendMessage",
+            // Only with a bus.
+            "events:PutEvents",
             "sqs:GetQueueAttributes",
             "dynamodb:PutItem",
             "dynamodb:GetItem",
@@ -300,7 +306,7 @@ fn each_function_may_do_what_it_does_and_no_more() {
     );
     assert_eq!(may("health"), ["sqs:GetQueueAttributes", "dynamodb:GetItem"]);
     assert_eq!(may("metrics"), ["sqs:GetQueueAttributes"]);
-    assert_eq!(may("cleanup"), [""; 0]);
+    assert_eq!(may("cleanup"), ["sqs:SendMessage"]);
 }
 
 #[test]

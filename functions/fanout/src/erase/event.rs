@@ -25,6 +25,8 @@ const LETTERS: usize = 20;
 enum Stage {
     /// The event's own rows.
     Payloads,
+    /// What endpoints are owed of it.
+    Owed,
     /// The dead letters of the event and of its deliveries.
     DeadLetters,
     /// The rows of its deliveries, and their records.
@@ -36,7 +38,8 @@ enum Stage {
 impl Stage {
     fn next(self) -> Option<Self> {
         match self {
-            Self::Payloads => Some(Self::DeadLetters),
+            Self::Payloads => Some(Self::Owed),
+            Self::Owed => Some(Self::DeadLetters),
             Self::DeadLetters => Some(Self::Deliveries),
             Self::Deliveries => Some(Self::Records),
             Self::Records => None,
@@ -68,6 +71,7 @@ pub(super) async fn sweep(
         let from = after.take();
         after = match stage {
             Stage::Payloads => payloads(context, of, from).await?,
+            Stage::Owed => super::owed::sweep(context, (of.tenant, of.event_id), of.before, from, until).await?,
             Stage::DeadLetters => dead_letters_of(context, of, from).await?,
             Stage::Deliveries => deliveries(context, of, from).await?,
             Stage::Records => records_of(context, of, from).await?,
@@ -176,7 +180,7 @@ pub(super) async fn delete_dead_letters(
             context.store.delete(id).await?;
         }
         dead_letters::remove(id).run(context.redis.as_ref()).await?;
-        Ok(Some(key(pointer)))
+        Ok(Some(RowKey::of(pointer)))
     });
     let deleted: Vec<Option<RowKey>> = try_join_all(deleting).await.map_err(|error: EraseError| error)?;
     let keys: Vec<RowKey> = deleted.into_iter().flatten().collect();
@@ -186,11 +190,6 @@ pub(super) async fn delete_dead_letters(
     Ok(())
 }
 
-/// The key of a row.
-pub(super) fn key(row: &Row) -> RowKey {
-    RowKey { partition: row.partition.clone(), place: row.place.clone() }
-}
-
 /// Writes rows in the place of what was there, and deletes those that cannot be read.
 async fn replace(context: &Context, rows: Vec<Row>, unreadable: &[Row]) -> Result<(), EraseError> {
     if !unreadable.is_empty() {
@@ -198,7 +197,7 @@ async fn replace(context: &Context, rows: Vec<Row>, unreadable: &[Row]) -> Resul
             rows = unreadable.len(),
             "rows of history that cannot be read are deleted: they are to be erased"
         );
-        context.history.delete(&unreadable.iter().map(key).collect::<Vec<_>>()).await?;
+        context.history.delete(&unreadable.iter().map(RowKey::of).collect::<Vec<_>>()).await?;
     }
     if rows.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use domain::time::{Millis, whole_ms};
 use futures_util::future::try_join_all;
 use strum::{EnumString, IntoStaticStr};
 
-use super::event::{delete_dead_letters, key};
+use super::event::delete_dead_letters;
 use super::{EraseError, Sweep, Until};
 use crate::context::Context;
 
@@ -32,7 +32,7 @@ const LETTERS: usize = 20;
 #[derive(Clone, Copy, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
 enum Stage {
-    /// The endpoints and the history of their deliveries.
+    /// The endpoints, what they are owed, and the history of their deliveries.
     Endpoints,
     /// The events, by day.
     Events,
@@ -123,7 +123,7 @@ pub(super) async fn end(context: &Context, tenant: &str, before: Millis) -> Resu
     Ok(())
 }
 
-/// Erases a part of the endpoints, and the history of their deliveries.
+/// Erases a part of the endpoints, what they are owed, and the history of their deliveries.
 async fn endpoints(
     context: &Context,
     tenant: &str,
@@ -136,7 +136,7 @@ async fn endpoints(
     let oldest = Millis(now.0.saturating_sub(whole_ms(LONGEST_LIFE + LONGEST_DELIVERY)));
     for endpoint in &part.endpoints {
         waiting::remove_all(endpoint).run(context.redis.as_ref()).await?;
-        let mut partitions = Vec::new();
+        let mut partitions = vec![names::owed(tenant, endpoint)];
         for day in names::days(oldest, before) {
             partitions.extend((0..names::SHARDS).map(|shard| names::deliveries(tenant, endpoint, &day, shard)));
         }
@@ -175,7 +175,7 @@ async fn events(
                 partition: names::event(tenant, event_id),
                 place: names::sortable(accepted_at),
             }));
-            lines.push(key(row));
+            lines.push(RowKey::of(row));
         }
         context.history.delete(&payloads).await?;
         context.history.delete(&lines).await?;
@@ -208,7 +208,7 @@ async fn replays(context: &Context, tenant: &str, before: Millis, after: Option<
         let replay = serde_json::from_str::<Replay>(&row.body);
         replay.map_or(true, |replay| replay.created_at <= before)
     };
-    let keys: Vec<RowKey> = slice.rows.iter().filter(is_older).map(key).collect();
+    let keys: Vec<RowKey> = slice.rows.iter().filter(is_older).map(RowKey::of).collect();
     context.history.delete(&keys).await?;
     Ok(slice.next.into())
 }
@@ -224,7 +224,7 @@ async fn delete_all(
     let mut part = Part { limit: ROWS, with_ended: true, ..Part::of(partition) };
     loop {
         let slice = context.history.part(&part, context.clock.now()).await?;
-        let keys: Vec<RowKey> = slice.rows.iter().filter(|row| is_before(row, before)).map(key).collect();
+        let keys: Vec<RowKey> = slice.rows.iter().filter(|row| is_before(row, before)).map(RowKey::of).collect();
         if !keys.is_empty() {
             context.history.delete(&keys).await?;
         }

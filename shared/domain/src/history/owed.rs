@@ -41,7 +41,14 @@ pub struct Owed {
 /// Only when its payload is not JSON text.
 pub fn row(message: &Message, now: Millis, life: Duration) -> Result<Option<Row>, serde_json::Error> {
     let Some(target) = &message.delivery.endpoint else { return Ok(None) };
-    let place = names::owed_place(message.delivery.accepted_at, &target.event_id, target.life.as_deref(), message.hop);
+    let delivery = &message.delivery;
+    let place = names::owed_place(
+        delivery.accepted_at,
+        &target.event_id,
+        target.life.as_deref(),
+        message.hop,
+        &delivery.body_hash,
+    );
     let body = Body { owed_since: now, message: RawValue::from_string(message.encode()?)? };
     Ok(Some(Row {
         partition: names::owed(&target.tenant, &target.endpoint),
