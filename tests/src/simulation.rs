@@ -354,8 +354,11 @@ impl Simulation {
                 } else if !self.start_consumer_anywhere().await {
                     self.let_time_pass().await;
                     if self.weather.is_calm() && self.queues_are_empty() && self.history.owes() {
-                        self.pass_by(A_DAY);
-                        self.look_at_what_is_owed().await;
+                        self.enable_all().await;
+                        if self.queues_are_empty() {
+                            self.pass_by(A_DAY);
+                            self.look_at_what_is_owed().await;
+                        }
                     }
                 }
             }

@@ -192,6 +192,8 @@ struct State {
     events: Events,
     tally: Tally,
     holding: BTreeMap<usize, Vec<Carried>>,
+    /// Deliveries that were owed, and of which history says that they are not sent any more.
+    given_up: BTreeSet<String>,
     /// What the processes that fan out have sent of what endpoints were owed.
     caught_up: BTreeMap<usize, BTreeSet<String>>,
     /// Processes whose probe is out, by breaker.
@@ -280,6 +282,7 @@ impl Books {
             events,
             tally: Tally::new(),
             holding: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             caught_up: BTreeMap::new(),
             probing: BTreeMap::new(),
             fault: None,
@@ -541,8 +544,17 @@ impl Books {
         }
     }
 
-    /// History has rows of what endpoints are owed: each of those deliveries is as good as queued.
-    pub(crate) fn owed(&self, rows: &[Row]) {
+    /// History has rows of what endpoints are owed: each of those deliveries is as good as queued. It
+    /// also says which of them are not sent any more.
+    pub(crate) fn owed(&self, process: usize, rows: &[Row]) {
+        let mut state = self.state.lock().unwrap();
+        if state.caught_up.contains_key(&process) {
+            let ended = rows.iter().filter_map(|row| serde_json::from_str::<EndedDelivery>(&row.body).ok());
+            let given_up: Vec<String> = ended.map(|ended| ended.delivery_id()).collect();
+            *state.tally.entry("owed and given up").or_default() += given_up.len() as u64;
+            state.given_up.extend(given_up);
+        }
+        drop(state);
         for message in rows.iter().filter_map(|row| owed::message(row).ok()) {
             let message = Outgoing::new(message.encode().unwrap_or_default(), String::new(), 0);
             self.sent(QueueName::Delivery, &message);
@@ -770,7 +782,9 @@ impl Books {
         for (name, delivery) in &state.deliveries {
             let carried = Carried::Delivery(*name);
             let is_open = delivery.promise.holds() && !delivery.is_got();
-            let is_kept = queued.contains_key(&carried) || archive.has(carried, delivery.promise.posted_at);
+            let is_kept = queued.contains_key(&carried)
+                || archive.has(carried, delivery.promise.posted_at)
+                || state.given_up.contains(&delivery.promise.id);
             assert!(!is_open || is_kept, "{name:?} is lost: {delivery:?}");
         }
         let mut held: BTreeMap<usize, usize> = BTreeMap::new();
@@ -798,9 +812,10 @@ impl Books {
     pub(crate) fn check_status(&self, name: DeliveryName, status: Option<&str>, archive: &Archive) {
         let state = self.state.lock().unwrap();
         let delivery = &state.deliveries[&name];
-        let archived = archive.has(Carried::Delivery(name), delivery.promise.posted_at);
+        let given_up = state.given_up.contains(&delivery.promise.id);
+        let archived = archive.has(Carried::Delivery(name), delivery.promise.posted_at) || given_up;
         // A duplicate of an earlier life may come after an operator has removed the record.
-        let failed_once = archive.has(Carried::Delivery(name), BEGINNING);
+        let failed_once = archive.has(Carried::Delivery(name), BEGINNING) || given_up;
         let truth = match status {
             _ if !state.is_alone(&delivery.promise.id) => true,
             Some("delivered") => delivery.got > 0,

@@ -351,7 +351,7 @@ impl HistoryWriter for Port {
         let mut refused = rows.split_off(taken);
         if !rows.is_empty() {
             refused.extend(self.history.write(rows.clone()).await);
-            self.books.owed(&rows);
+            self.books.owed(self.number, &rows);
             if self.gate.pass(self.number, Point::AfterRows).await == Permit::Fail {
                 refused.extend(rows);
             }

@@ -82,6 +82,7 @@ impl Simulation {
             (5, Presence::There) if self.rng.bool() => {
                 self.books.count("endpoint deleted");
                 let card = self.present_card(n).await;
+                self.wake_up(&card.id).await;
                 assert_eq!(self.registry.delete(&card, self.clock.now()).await.unwrap(), Written::Done);
                 self.becomes(n, Presence::Deleted);
             }

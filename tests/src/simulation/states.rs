@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use adapters::aws::sqs::{Outgoing, Queue as _, QueueName};
+use adapters::aws::sqs::{Outgoing, Queue as _, QueueName, delay_s};
 use adapters::redis::live_states;
 use domain::endpoint::{Card, EndpointState, StateReason};
 use domain::job::JobPage;
+use domain::time::Millis;
 
 use super::Simulation;
 use super::books::ENDPOINTS;
@@ -15,6 +16,8 @@ use crate::endpoints::TENANT;
 
 /// How far ahead the wake-up of a catch-up is queued, before its endpoint is enabled.
 const AHEAD: Duration = Duration::from_secs(60);
+/// Wake-ups of one minute are the same work.
+const MINUTE_MS: u64 = 60_000;
 /// How long Redis keeps a state.
 const LIFE: Duration = Duration::from_secs(10 * 86_400);
 
@@ -41,18 +44,38 @@ impl Simulation {
                 let reason = Some(StateReason::Asked);
                 self.change_state(&before, EndpointState::Paused, reason).await;
             }
-            EndpointState::Paused | EndpointState::Disabled => {
-                self.books.count(if before.state == EndpointState::Paused { "resumed" } else { "enabled again" });
-                // First of all, so that nothing is forgotten that is owed.
-                let page = JobPage::wake_up(TENANT, &before.id, self.clock.now().after(AHEAD));
-                let message = Outgoing::new(page.encode().unwrap(), TENANT.to_owned(), 60);
-                assert!(self.queues.send(QueueName::Event, vec![message]).await.iter().all(Result::is_ok));
-                if self.chance(self.weather.crash) {
-                    return self.books.count("died before enabling");
+            EndpointState::Paused | EndpointState::Disabled => self.enable(&before).await,
+        }
+    }
+
+    /// Somebody enables every endpoint that is there.
+    pub(super) async fn enable_all(&mut self) {
+        for n in 0..ENDPOINTS {
+            if self.endpoints[n].presence() == Presence::There {
+                let before = self.present_card(n).await;
+                if before.state != EndpointState::Enabled {
+                    self.enable(&before).await;
                 }
-                self.change_state(&before, EndpointState::Enabled, None).await;
             }
         }
+    }
+
+    async fn enable(&mut self, before: &Card) {
+        self.books.count(if before.state == EndpointState::Paused { "resumed" } else { "enabled again" });
+        // First of all, so that nothing is forgotten that is owed.
+        self.wake_up(&before.id).await;
+        if self.chance(self.weather.crash) {
+            return self.books.count("died before enabling");
+        }
+        self.change_state(before, EndpointState::Enabled, None).await;
+    }
+
+    /// Queues the wake-up of an endpoint's catch-up.
+    pub(super) async fn wake_up(&self, endpoint: &str) {
+        let due = Millis(self.clock.now().after(AHEAD).0.div_ceil(MINUTE_MS) * MINUTE_MS);
+        let page = JobPage::wake_up(TENANT, endpoint, due);
+        let message = Outgoing::new(page.encode().unwrap(), TENANT.to_owned(), delay_s(self.clock.now(), due));
+        assert!(self.queues.send(QueueName::Event, vec![message]).await.iter().all(Result::is_ok));
     }
 
     async fn change_state(&mut self, before: &Card, state: EndpointState, state_reason: Option<StateReason>) {
@@ -71,7 +94,7 @@ impl Simulation {
     /// endpoint that nobody woke up.
     pub(super) async fn look_at_what_is_owed(&mut self) {
         let now = self.clock.now();
-        let page = JobPage::expiry(domain::time::Millis(0), now);
+        let page = JobPage::expiry(Millis(0), now);
         let message = Outgoing::new(page.encode().unwrap(), TENANT.to_owned(), 0);
         assert!(self.queues.send(QueueName::Event, vec![message]).await.iter().all(Result::is_ok));
         self.books.count("looked at what is owed");

@@ -96,10 +96,11 @@ async fn every_answer_but_a_2xx_and_a_410_follows_the_schedule() {
 #[tokio::test]
 async fn a_410_and_a_spent_schedule_are_dead_letters_that_name_the_endpoint() {
     let world = World::new().await;
-    let mut card = card(1, &world.receiver.url("/"), world.clock.now());
-    card.retry_schedule = RetrySchedule::new(vec![1, 2]).unwrap();
-    let card = register(&world, card).await;
-    for (event, code, reason, calls) in [("gone", 410u16, "gone", 1), ("spent", 500, "retries_exhausted", 3)] {
+    for (n, event, code, reason, calls) in [(1, "gone", 410u16, "gone", 1), (2, "spent", 500, "retries_exhausted", 3)] {
+        // The one that is gone is disabled.
+        let mut card = card(n, &world.receiver.url("/"), world.clock.now());
+        card.retry_schedule = RetrySchedule::new(vec![1, 2]).unwrap();
+        let card = register(&world, card).await;
         let before = world.receiver.count();
         world.receiver.always(code);
         put(&world, &card, event);
@@ -130,7 +131,9 @@ async fn a_mended_url_helps_what_already_waits_and_what_was_given_up() {
     assert_eq!((world.receiver.count(), other.count()), (1, 1));
     assert_eq!(delivery(&world, &mended, "waits").await["status"], "delivered");
 
-    other.always(410u16);
+    let mended = change(&world, &mended, |card| card.retry_schedule = RetrySchedule::new(vec![]).unwrap()).await;
+    world.clock.advance(Duration::from_secs(30));
+    other.always(404u16);
     put(&world, &mended, "dead");
     world.settle().await;
     assert_eq!(world.file().await, (1, 0));
@@ -447,6 +450,7 @@ async fn the_daily_cleanup_writes_off_what_was_never_heard_of_again() {
     let report = world.daily_cleanup().await;
     assert_eq!((&report["outcome_unknown"], &report["complete"]), (&json!(1), &json!(true)));
     assert_eq!(delivery(&world, &card, "lost").await["error"], "outcome unknown");
+    world.settle().await;
 }
 
 #[tokio::test]

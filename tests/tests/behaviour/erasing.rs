@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adapters::aws::sqs::QueueName;
 use adapters::registry::{CardFound, Cards as _, EndpointKey};
-use domain::endpoint::Card;
+use domain::endpoint::{Card, EndpointState};
 use domain::history::event::KeptEvent;
 use domain::schedule::RetrySchedule;
 use http::Method;
@@ -38,13 +38,15 @@ fn queued(world: &World) -> String {
 }
 
 /// An event of which one delivery was made, one failed for good, one waits for hours, and each
-/// receiver said the payload back.
+/// receiver said the payload back. A paused endpoint is owed a fourth one.
 async fn event_with_three_ends(world: &World, event: &str) -> [Card; 3] {
     let now = world.clock.now();
     let echo = |code: u16| Reply { body: format!("got {CANARY}"), ..code.into() };
     world.receiver.always_below("/1", echo(200));
     world.receiver.always_below("/2", echo(410));
     world.receiver.always_below("/3", echo(503));
+    let paused = card(9, &world.receiver.url("/9"), now);
+    register(world, Card { state: EndpointState::Paused, ..paused }).await;
     let mut cards = Vec::new();
     for n in 1..=3 {
         let card = register(world, card(n, &world.receiver.url(&format!("/{n}")), now)).await;
@@ -89,6 +91,8 @@ async fn an_erased_event_is_found_nowhere() {
     world.step(QueueName::Delivery).await;
     let calls = world.receiver.count();
     assert!(kept(&world).contains(CANARY) && queued(&world).contains(CANARY));
+    let owed = |world: &World| world.history.all().iter().filter(|row| row.partition.starts_with("K#")).count();
+    assert_eq!(owed(&world), 3, "two to the endpoint that is paused, and one to the endpoint that is gone");
 
     let (code, answer) = delete(&world, "/tenants/acme/events/order-1/payload").await;
     assert_eq!((code, &answer["event_id"]), (202, &json!("order-1")), "{answer}");
@@ -96,6 +100,7 @@ async fn an_erased_event_is_found_nowhere() {
     world.fan_out().await;
     let rows = format!("{:?}", world.history.all());
     assert!(!rows.contains(CANARY) && rows.contains("stays-here"));
+    assert_eq!(owed(&world), 2);
     let row = world.history.all().into_iter().find(|row| row.partition == "I#acme#order-1").unwrap();
     let event: KeptEvent = serde_json::from_str(&row.body).unwrap();
     assert!(event.erased_at.is_some() && event.event_type == "order.paid", "it is known that there was one");

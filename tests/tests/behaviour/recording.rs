@@ -176,7 +176,8 @@ async fn a_repeated_end_does_not_change_what_is_kept() {
 #[tokio::test]
 async fn two_different_ends_of_one_delivery_are_both_kept_and_it_counts_as_delivered() {
     let mut world = World::new().await;
-    world.leaves([QueueName::DeadLetter, QueueName::Retry]);
+    // The notice of the one that was given up waits, too.
+    world.leaves([QueueName::DeadLetter, QueueName::Retry, QueueName::Event]);
     let card = endpoint(&world).await;
     put(&world, &card, "order-1");
     let body = world.queues.all(QueueName::Delivery)[0].body.clone();

@@ -60,6 +60,11 @@ fn in_calm_weather_nothing_is_called_twice() {
             "continuation",
             "delivery of an event",
             "event fanned out",
+            "notice",
+            "told",
+            "owed",
+            "enabled again",
+            "caught up",
         ],
     );
     // Some clients ask for a deadline that has passed when they come, or for the id of another.
@@ -122,6 +127,18 @@ fn crashes_duplicates_and_lost_answers_lose_nothing() {
             "delivery of an event",
             "event redriven",
             "event fanned out",
+            "paused",
+            "resumed",
+            "enabled again",
+            "died before enabling",
+            "state not told to Redis",
+            "owed",
+            "caught up",
+            "owed and given up",
+            "catch_up",
+            "notice",
+            "told",
+            "looked at what is owed",
         ],
     );
 }
