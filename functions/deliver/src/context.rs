@@ -23,7 +23,7 @@ use domain::status::Lifetimes;
 use domain::time::Millis;
 
 use crate::cards::CardCache;
-use crate::notices::Told;
+use crate::told::Told;
 
 /// How long Redis is left alone after a failure; doubled by every further one.
 const SHORTEST_AWAY: Duration = Duration::from_secs(1);

@@ -27,6 +27,7 @@ mod questions;
 mod read;
 mod recent;
 mod route;
+mod told;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ use crate::config::{BOOKKEEPING, Config};
 use crate::context::{Batch, Batches, Context, RedisHealth};
 use crate::finish::finish;
 use crate::limit::limit;
-use crate::notices::Told;
 use crate::read::read;
+use crate::told::Told;
 
 pub use crate::cards::CardCache;
 pub use crate::event::{Event, Received};

@@ -1,10 +1,6 @@
 //! What is told of endpoints: that one must be disabled, and that a delivery was given up. Each
 //! process tells the same only once a minute, and the queue's consumer tells it once in all.
 
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use adapters::aws::sqs::{Outgoing, QueueName};
 use adapters::telemetry::chain;
 use domain::endpoint::StateReason;
@@ -14,37 +10,10 @@ use domain::names::is_reserved_event_type;
 use domain::next_step::GivenUp;
 use domain::outcome::Outcome;
 use domain::time::Millis;
-use lru::LruCache;
 
 use crate::context::Context;
 use crate::decision::{Decided, Decision};
 use crate::live::Failing;
-
-/// How often one thing is told of an endpoint.
-const PAUSE: Duration = Duration::from_secs(60);
-/// Notices that a process remembers. One that is forgotten is told again, and that does no harm.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-
-/// What this process has told lately.
-pub(crate) struct Told(Mutex<LruCache<String, Millis>>);
-
-impl Default for Told {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
-    }
-}
-
-impl Told {
-    /// Whether this was not told a moment ago.
-    fn is_new(&self, id: &str, now: Millis) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(id).is_none_or(|at| now >= at.after(PAUSE))
-    }
-
-    fn remember(&self, id: String, now: Millis) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(id, now);
-    }
-}
 
 /// Tells what was decided: deliveries that were given up, and receivers that are gone. What
 /// the queue does not take is told by the next one.

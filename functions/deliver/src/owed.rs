@@ -34,19 +34,15 @@ pub(crate) async fn keep(context: &Context, decided: &mut [Decided]) {
 /// A delivery that cannot be kept as owed now waits. Its deadline does not end it, so beyond that
 /// its message stays where it is.
 fn wait(context: &Context, next: &mut Decided) {
-    let now = context.clock.now();
-    match std::mem::replace(&mut next.decision, Decision::Keep) {
-        Decision::Owe { claim, message, .. } => {
-            let wait = context.parking.wait(Duration::ZERO, false, message.parked, fastrand::f64());
-            let due = now.after(wait);
-            if due >= message.delivery.deadline {
-                next.decision = Decision::Release(claim);
-                return;
-            }
-            let error = "waiting: what its endpoint is owed cannot be kept now".to_owned();
-            let ending = Ending::Parked { error, next_attempt_at: due };
-            next.decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending, to: None };
-        }
-        other => next.decision = other,
-    }
+    let Decision::Owe { claim, message, .. } = &next.decision else { return };
+    let claim = claim.clone();
+    let wait = context.parking.wait(Duration::ZERO, false, message.parked, fastrand::f64());
+    let due = context.clock.now().after(wait);
+    next.decision = if due < message.delivery.deadline {
+        let error = "waiting: what its endpoint is owed cannot be kept now".to_owned();
+        let ending = Ending::Parked { error, next_attempt_at: due };
+        Decision::Park { claim, successor: Box::new(message.parked(due)), ending, to: None }
+    } else {
+        Decision::Release(claim)
+    };
 }

@@ -177,7 +177,8 @@ fn questions() -> impl Strategy<Value = Vec<(u64, u32, bool)>> {
 proptest! {
     #[test]
     fn no_window_has_more_than_the_burst_and_its_rate(thousandths in 100u32..=500_000, questions in questions()) {
-        let own = Some(Rate::from_per_1000_s(thousandths).unwrap());
+        let rate = Rate::from_per_1000_s(thousandths).unwrap();
+        let own = Some(rate);
         let (mut state, mut now, mut grants) = (RateState::default(), BEGIN, Vec::new());
         for (pause, wanted, again) in questions {
             now = Millis(now.0 + pause);
@@ -195,19 +196,20 @@ proptest! {
             let mut sum = 0;
             for (end, granted) in &grants[n..] {
                 sum += granted;
-                prop_assert!(sum <= burst(own.unwrap()) + (end - begin) * u64::from(thousandths));
+                prop_assert!(sum <= burst(rate) + (end - begin) * u64::from(thousandths));
             }
         }
     }
 
     #[test]
     fn no_second_grants_more_than_a_tenth_above_the_burst(thousandths in 100u32..=500_000, questions in questions()) {
-        let own = Some(Rate::from_per_1000_s(thousandths).unwrap());
+        let rate = Rate::from_per_1000_s(thousandths).unwrap();
+        let own = Some(rate);
         let (mut state, mut now, mut seconds) = (RateState::default(), BEGIN, std::collections::BTreeMap::new());
         for (pause, wanted, _) in questions {
             now = Millis(now.0 + pause);
             *seconds.entry(now.as_secs()).or_insert(0) += u64::from(ask(&mut state, now, wanted, own).granted);
         }
-        prop_assert!(seconds.values().all(|granted| granted * CALL * 10 <= burst(own.unwrap()) * 11));
+        prop_assert!(seconds.values().all(|granted| granted * CALL * 10 <= burst(rate) * 11));
     }
 }
