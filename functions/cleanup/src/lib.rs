@@ -282,7 +282,9 @@ impl Cleanup {
             needs.push(Need::Life(record));
         }
         let unfinished = matches!(record.status, Status::Pending | Status::Retrying);
-        if unfinished && record.details.expires_at.after(LONG_PAST) < now {
+        // What an endpoint is owed waits for longer than its deadline.
+        let waits = record.next_attempt_at.is_some_and(|at| at > now);
+        if unfinished && !waits && record.details.expires_at.after(LONG_PAST) < now {
             needs.push(Need::Abandonment);
         }
         needs

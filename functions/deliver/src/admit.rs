@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use adapters::aws::sqs::{QueueName, is_far};
 use adapters::metrics;
 use adapters::redis::breakers;
 use adapters::redis::query::Trip;
@@ -134,10 +135,11 @@ fn short_path(url: Option<&Url>) -> String {
 }
 
 fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration, first: bool) -> Decided {
-    let Asking { claimed: Claimed { record, message, destination, claim, .. }, passes } = refused;
+    let Asking { claimed: Claimed { record, message, destination, claim, is_among_slow, .. }, passes } = refused;
     let wait = context.parking.wait(wait, first, message.parked, fastrand::f64());
     // At its deadline it comes back all the same, and expires.
-    let due = context.clock.now().after(wait).min(message.delivery.deadline);
+    let now = context.clock.now();
+    let due = now.after(wait).min(message.delivery.deadline);
     tracing::info!(
         correlation_id = %message.delivery.correlation_id,
         webhook_id = %claim.id,
@@ -153,7 +155,9 @@ fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration
         Watched::Host => "waiting: the host of its endpoint takes no connections, and its circuit breaker is open",
     };
     let ending = Ending::Parked { error: error.to_owned(), next_attempt_at: due };
-    let decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending, to: None };
+    // It would only move back.
+    let to = (is_among_slow && !is_far(now, due)).then_some(QueueName::Slow);
+    let decision = Decision::Park { claim, successor: Box::new(message.parked(due)), ending, to };
     let reports = passes.into_iter().map(HeldPass::unused).collect();
     Decided { reports, ..Decided::new(record, decision) }
 }

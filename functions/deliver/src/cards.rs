@@ -96,6 +96,7 @@ impl CardCache {
             Err(_) => "no answer in time".to_owned(),
         };
         *lock(&self.away_until) = now.after(AWAY);
+        metrics::card_unusable();
         tracing::error!(
             error = why,
             "the registry of endpoints is away; cards of up to 15 minutes ago serve, other deliveries wait"
@@ -141,7 +142,10 @@ impl CardCache {
                 metrics::card_unusable();
                 CardSeen::Unknown("the card of its endpoint cannot be read")
             }
-            CardFound::Missing => CardSeen::Unknown("the registry does not know its endpoint"),
+            CardFound::Missing => {
+                metrics::card_unusable();
+                CardSeen::Unknown("the registry does not know its endpoint")
+            }
         }
     }
 

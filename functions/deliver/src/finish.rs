@@ -21,17 +21,18 @@ pub(crate) async fn finish(context: &Context, batch: &mut Batch, mut decided: Ve
     history::write_late(context, &mut decided).await;
     owed::keep(context, &mut decided).await;
     outbox::send(context, &mut decided).await;
-    notices::tell_decided(context, &decided, context.clock.now()).await;
     decided.iter().for_each(|next| count(context, batch.kind(next.record), &next.decision));
     let rows = history::rows(context, &decided);
-    let (recorded, refused) =
-        tokio::join!(bookkeeping::record(context, batch, &decided), history::write(context, rows));
+    let (recorded, refused, ()) = tokio::join!(
+        bookkeeping::record(context, batch, &decided),
+        history::write(context, rows),
+        notices::tell_decided(context, &decided, context.clock.now())
+    );
     let Recorded { mut late, missed, failing } = recorded;
     let refused = refused.into_iter().chain(history::add(context, missed).await).collect();
     let now = context.clock.now();
     late.extend(LateOutcomes::of_rows(refused, now).into_iter().map(|rows| rows.delayed(now)));
-    outbox::queue_late_outcomes(context, late).await;
-    notices::tell_failing(context, failing, now).await;
+    tokio::join!(outbox::queue_late_outcomes(context, late), notices::tell_failing(context, failing, now));
     decided.iter().filter(|next| next.decision.keeps()).map(|next| next.record).collect()
 }
 

@@ -42,7 +42,9 @@ pub(crate) struct Failing {
 /// Adds to a round trip what is to be noted of receivers.
 pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: Millis) -> Notes {
     let mut by_receiver: BTreeMap<&str, Calls<'_>> = BTreeMap::new();
-    for call in decided.iter().filter_map(|next| next.call.as_ref()) {
+    // A fault of our own says nothing of a receiver.
+    let calls = decided.iter().filter_map(|next| next.call.as_ref());
+    for call in calls.filter(|call| call.outcome != Outcome::Faulted) {
         let Call { receiver, outcome, ms, block } = call;
         if let (Some(block), Some(_)) = (block, &receiver.endpoint) {
             drop(trip.add(rates::block(&receiver.name, &token(), *block)));

@@ -44,7 +44,7 @@ impl Endpoints {
             match written {
                 Written::Done => {
                     tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, version = card.version, state = card.state.as_str(), "endpoint changed");
-                    self.tell_change(&before, &card).await;
+                    self.tell_change(&before, &card, patch.state().is_some()).await;
                     let response = answer::json(StatusCode::OK, &view::card(&card), correlation_id);
                     return Ok(view::tagged(response, card.version));
                 }

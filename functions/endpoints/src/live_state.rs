@@ -17,9 +17,11 @@ const LIFE: Duration = Duration::from_secs(10 * 86_400);
 impl Endpoints {
     /// Tells Redis of another state or URL, in one round trip. An endpoint that is enabled or
     /// moves begins anew: its breaker is closed, and it is not failing.
-    pub(crate) async fn tell_change(&self, before: &Card, card: &Card) {
+    ///
+    /// Whoever asks for the state that it has is heard, too: Redis may not have been told before.
+    pub(crate) async fn tell_change(&self, before: &Card, card: &Card, is_asked: bool) {
         let (has_moved, is_other) = (before.url != card.url, before.state != card.state);
-        if !has_moved && !is_other {
+        if !has_moved && !is_other && !is_asked {
             return;
         }
         let fresh_start = has_moved || card.state == EndpointState::Enabled;

@@ -5,6 +5,8 @@
 use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName, delay_s, retry_group};
 use adapters::history::{Part, RowKey};
 use adapters::metrics;
+use adapters::redis::query::Trip;
+use adapters::redis::records;
 use adapters::registry::{CardFound, EndpointKey};
 use adapters::telemetry::chain;
 use domain::endpoint::{Card, EndpointState};
@@ -157,10 +159,23 @@ impl Run<'_> {
         }
         owed::end(self.context, &ended).await?;
         let queued = self.queue(&wanted).await;
+        self.note_queued(&wanted, &queued).await;
         self.has_moved |= !queued.is_empty();
         self.job.queued += queued.len() as u64;
         owed::delete(self.context, &queued).await?;
         if queued.len() < wanted.len() { Err(Stopped::Refused) } else { Ok(next) }
+    }
+
+    /// Gives a record to each delivery that has none, so that it is known before it is attempted: a
+    /// replay of what is missing would send it as well.
+    async fn note_queued(&self, wanted: &[&OwedRow], queued: &[RowKey]) {
+        let mut trip = Trip::default();
+        for row in wanted.iter().filter(|row| queued.contains(&row.key())) {
+            let message = row.message();
+            let noted = records::confirm(&message.delivery.id, &message.new_record(), self.context.lifetimes);
+            drop(trip.add(noted));
+        }
+        drop(self.context.round_trip(trip).await);
     }
 
     /// Why a delivery is not sent any more, if it is not.

@@ -82,6 +82,8 @@ pub(crate) enum EraseError {
 
 /// Works on a page until `stop_at` at the latest.
 pub(crate) async fn work_on(context: &Context, page: &JobPage, job: &EraseJob, stop_at: Millis) -> JobProgress {
+    // A page holds rows of some endpoints at a time. Nothing closes it.
+    let _permit = context.replays.acquire().await.ok();
     let position = job.position.as_deref();
     let until = Until { clock: &context.clock, stop_at };
     let swept = match &job.event_id {

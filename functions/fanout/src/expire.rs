@@ -20,7 +20,7 @@ use crate::job_progress::JobProgress;
 use crate::owed::{self, OwedError, OwedRow};
 
 /// How far ahead a catch-up is woken up.
-const WAKE_UP: Duration = Duration::from_secs(120);
+const WAKE_UP: Duration = Duration::from_secs(190);
 /// Tenants that are read at a time.
 const TENANTS: usize = 100;
 /// Endpoints that are asked about at a time.
@@ -124,8 +124,14 @@ impl Walk<'_> {
             let asked = endpoints.iter().map(|endpoint| self.has_old_rows(tenant, endpoint));
             let has_rows = try_join_all(asked).await?;
             for (endpoint, has_rows) in endpoints.into_iter().zip(has_rows) {
-                if has_rows && !self.rows(tenant, &endpoint, None).await? {
-                    return Ok(false);
+                match if has_rows { self.rows(tenant, &endpoint, None).await } else { Ok(true) } {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    // One record that cannot be read must not stop the walk for everybody.
+                    Err(ExpireError::Owed(OwedError::Reply(error))) => {
+                        tracing::error!(tenant, endpoint_id = %endpoint, error = %chain(&error), "what an endpoint is owed is passed over");
+                    }
+                    Err(error) => return Err(error),
                 }
                 self.job.endpoint = Some(endpoint);
             }

@@ -1,8 +1,11 @@
 //! Deliveries of one event that are done with together: those that the queue must have, and
 //! those that are owed.
 
-use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName};
+use std::time::Duration;
+
+use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName, delay_s, retry_group};
 use adapters::history::{MAX_WRITES, RowKey};
+use adapters::owed::OweError;
 use adapters::telemetry::chain;
 use domain::event::Event;
 use domain::history::event::KeptEvent;
@@ -15,6 +18,9 @@ use crate::context::Context;
 const MESSAGE_BYTES: usize = 1000;
 
 /// Why a group is not done.
+/// When `deliver` first tries to keep what the table did not take here.
+const LATER: Duration = Duration::from_secs(30);
+
 const NOT_QUEUED: &str = "the queue did not take its deliveries";
 const NOT_OWED: &str = "its deliveries to endpoints that are not enabled cannot be kept as owed";
 
@@ -108,7 +114,13 @@ async fn owe(context: &Context, event: &Event, owed: &[Message], is_known: bool)
         return true;
     }
     let mut is_owed = true;
-    for error in context.owe(owed).await.into_iter().filter_map(Result::err) {
+    let mut refused = Vec::new();
+    for (message, result) in owed.iter().zip(context.owe(owed).await) {
+        let Err(error) = result else { continue };
+        if matches!(error, OweError::NotWritten) {
+            refused.push(message);
+            continue;
+        }
         tracing::error!(
             tenant = %event.tenant,
             event_id = %event.id,
@@ -118,7 +130,30 @@ async fn owe(context: &Context, event: &Event, owed: &[Message], is_known: bool)
         );
         is_owed = false;
     }
-    is_owed
+    is_owed && queue_instead(context, &refused).await
+}
+
+/// Queues deliveries whose rows the table did not take: `deliver` keeps them as owed when it does.
+/// Otherwise one endpoint that is owed much would hold up all others of its tenant.
+async fn queue_instead(context: &Context, refused: &[&Message]) -> bool {
+    if refused.is_empty() {
+        return true;
+    }
+    tracing::warn!(deliveries = refused.len(), "history takes no rows of what is owed; they are queued instead");
+    let now = context.clock.now();
+    let due = now.after(LATER);
+    let mut messages = Vec::with_capacity(refused.len());
+    for message in refused {
+        let message = Message { not_before: due, ..(*message).clone() };
+        match message.encode() {
+            Ok(body) => messages.push(Outgoing::new(body, retry_group(&message.delivery), delay_s(now, due))),
+            Err(error) => {
+                tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
+                return false;
+            }
+        }
+    }
+    context.send(QueueName::Retry, messages).await.iter().all(Result::is_ok)
 }
 
 /// Whether the row of an event says that it was erased. If history does not answer, it does not

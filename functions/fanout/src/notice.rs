@@ -23,6 +23,8 @@ const TRIES: u32 = 5;
 
 const REGISTRY_AWAY: &str = "the registry of endpoints cannot be read or changed";
 const NO_CARD: &str = "the endpoint has no card that can be read";
+/// How often the notice of a delivery that was given up waits.
+const MOST_WAITS: u32 = 5;
 const OVERTAKEN: &str = "others changed the endpoint again and again";
 
 /// Works on a notice.
@@ -41,7 +43,20 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, notice: &Notice) 
     };
     match told {
         Ok(()) => JobProgress::Done,
+        Err(why) if is_late(page, notice) => {
+            tracing::error!(job_id = %page.id, why, outcome = "untold", "nobody is told of a delivery that was given up; its dead letter tells of it");
+            JobProgress::Done
+        }
         Err(why) => JobProgress::Waits(why),
+    }
+}
+
+/// Whether a notice has waited too often. There is one for each minute and endpoint that fails, so
+/// a bus that is gone would fill the queue of events with them.
+fn is_late(page: &JobPage, notice: &Notice) -> bool {
+    match notice.what {
+        Noticed::MustDisable { .. } => false,
+        Noticed::DeliveryFailed { .. } => page.waited >= MOST_WAITS,
     }
 }
 
@@ -56,7 +71,7 @@ async fn disabled(
     if tenant(context, page).await?.is_erasing {
         return Ok(None);
     }
-    let Some(card) = disable(context, page, endpoint, reason, version).await? else { return Ok(None) };
+    let Some(card) = disable(context, page, endpoint, (reason, version), failing_since).await? else { return Ok(None) };
     // Cards that others know are 30 s old at most, so nothing waits for Redis.
     let state = live_states::set_state(endpoint, card.version, card.state, false, context.state_life);
     if let Err(error) = state.run(context.redis.as_ref()).await {
@@ -81,15 +96,17 @@ async fn disable(
     context: &Context,
     page: &JobPage,
     endpoint: &str,
-    reason: StateReason,
-    version: u64,
+    (reason, version): (StateReason, u64),
+    failing_since: Millis,
 ) -> Result<Option<Card>, &'static str> {
     for _ in 0..TRIES {
         let Some(card) = card(context, page, endpoint).await? else { return Ok(None) };
         if card.disabled_by.as_ref() == Some(&page.id) {
             return Ok(Some(card));
         }
-        if card.state != EndpointState::Enabled || card.version != version {
+        // Since it was enabled, it has not failed for so long: Redis may not have heard of that.
+        let is_older = reason == StateReason::Failing && failing_since < card.state_since;
+        if card.state != EndpointState::Enabled || card.version != version || is_older {
             tracing::info!(endpoint_id = endpoint, version, is = card.version, "a notice is outdated");
             return Ok(None);
         }

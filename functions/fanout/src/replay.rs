@@ -6,11 +6,12 @@ mod run;
 mod sift;
 mod walk;
 
-use adapters::history::HistoryError;
+use adapters::history::{HistoryError, Part};
 use adapters::metrics;
 use adapters::registry::{CardFound, EndpointKey};
 use adapters::replays::{self, Changed};
 use adapters::telemetry::chain;
+use domain::history::names;
 use domain::history::replay::{Replay, ReplayJob, ReplayState, Wanted};
 use domain::job::{Job, JobPage};
 use domain::retry::REQUEUE_FLOOR;
@@ -26,6 +27,7 @@ use crate::job_progress::JobProgress;
 const MOST_EARLIER: usize = 10;
 
 const REGISTRY_AWAY: &str = "the registry of endpoints cannot be read";
+const OWED: &str = "the endpoint is owed deliveries, and gets them first";
 const UNKNOWN: &str = "it cannot be read what the endpoint wants";
 
 /// Works on a page until `stop_at` at the latest.
@@ -45,6 +47,9 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, job: &ReplayJob, 
         Ok(None) => return end(context, page).await,
         Err(why) => return JobProgress::Waits(why),
     };
+    if let Some(why) = owes(context, page, job, now).await {
+        return JobProgress::Waits(why);
+    }
     let earlier = match earlier(context, page, job, now).await {
         Ok(earlier) => earlier,
         Err(error) => {
@@ -83,6 +88,24 @@ fn carried_on(found: Option<Replay>, now: Millis) -> JobProgress {
     match found.filter(|replay| !replay.is_over()) {
         Some(replay) => JobProgress::Continues { job: Job::Replay(replay.job()), due: now.after(REQUEUE_FLOOR) },
         None => JobProgress::Done,
+    }
+}
+
+/// Why a replay of what is missing has to wait: what the endpoint is owed is not missing, and its
+/// catch-up comes first.
+async fn owes(context: &Context, page: &JobPage, job: &ReplayJob, now: Millis) -> Option<&'static str> {
+    match job.request.what {
+        Wanted::Failed => return None,
+        Wanted::Missing => {}
+    }
+    let part = Part { limit: 1, ..Part::of(names::owed(&page.tenant, &job.request.endpoint)) };
+    match context.history.part(&part, now).await {
+        Ok(slice) if slice.rows.is_empty() => None,
+        Ok(_) => Some(OWED),
+        Err(error) => {
+            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+            Some(HISTORY_AWAY)
+        }
     }
 }
 

@@ -220,8 +220,9 @@ pub fn lives(reader: &mut Reader<'_>) -> Lives {
 pub fn receiver_client(reader: &mut Reader<'_>) -> ReceiverClientConfig {
     let timeout = reader.milliseconds("DELIVERY_TIMEOUT_MS", 100..=300_000);
     let connect_timeout = reader.milliseconds("CONNECT_TIMEOUT_MS", 50..=60_000);
-    if connect_timeout > timeout {
-        reader.fault("CONNECT_TIMEOUT_MS", "must not be longer than DELIVERY_TIMEOUT_MS");
+    // Otherwise nobody could tell a host that takes no connections from one that does not answer.
+    if connect_timeout >= timeout {
+        reader.fault("CONNECT_TIMEOUT_MS", "must be shorter than DELIVERY_TIMEOUT_MS");
     }
     let extra_roots_pem = reader.optional("RECEIVER_CA_PEM").map(str::to_owned);
     if extra_roots_pem.as_ref().is_some_and(|pem| certificates(pem).is_none()) {

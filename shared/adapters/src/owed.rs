@@ -3,7 +3,7 @@
 //!
 //! Whoever finds that an endpoint is paused or disabled may be late: it may be enabled a moment
 //! later. The catch-up that the wake-up begins finds the row then. A minute's rows need one
-//! wake-up, because it comes two minutes later.
+//! wake-up, because it comes three minutes later.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,9 @@ use crate::metrics;
 use crate::telemetry::chain;
 
 /// How far ahead a catch-up is woken up. Whoever enables the endpoint meanwhile has done so by
-/// then.
-const AHEAD: Duration = Duration::from_secs(120);
+/// then. The wake-up of a minute may begin a minute before this one is due, and a row may be
+/// written a minute after it was queued: there is a minute left for everything that is late.
+const AHEAD: Duration = Duration::from_secs(190);
 /// How often the catch-up of one endpoint is woken up at most, by one process.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How long the table has to take rows. What is not taken by then is not owed.

@@ -83,10 +83,13 @@ impl Summary {
     }
 }
 
-/// Writes a change of the card. Says whether it is news: only a higher version is. `fresh_start`
+/// Writes a change of the card. Says whether it is news: only a higher version is, unless the
+/// change before is too old to count. `fresh_start`
 /// forgets the failures, because the endpoint was enabled or has a new URL.
 pub fn set_state(live: &mut LiveState, now: Millis, version: u64, state: EndpointState, fresh_start: bool) -> bool {
-    if live.change.is_some_and(|change| change.version >= version) {
+    // A change that is old enough not to count any more may be of a registry that was restored.
+    let counts = |change: &Change| now < change.at.after(OVERRULES);
+    if live.change.filter(counts).is_some_and(|change| change.version >= version) {
         return false;
     }
     live.change = Some(Change { version, state, at: now });

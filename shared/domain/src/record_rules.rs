@@ -135,6 +135,11 @@ pub fn claim(record: &mut Option<Record>, now: Millis, claim: &Claim) -> Grant {
         found.status = Status::waiting(claim.new_record.attempts);
         found.updated_at = now;
         found.hop = claim.hop;
+    } else if found.claimed != Some(claim.hop) && found.status != Status::Failed {
+        // What was owed comes with a new budget and deadline.
+        found.details.expires_at = claim.new_record.expires_at;
+        found.details.attempts = claim.new_record.attempts;
+        found.status = Status::waiting(claim.new_record.attempts);
     }
     if found.unknown {
         found.unknown = false;
@@ -320,7 +325,9 @@ pub fn remove(record: &mut Option<Record>, now: Millis, before: Millis) -> Remov
 pub fn abandon(record: &mut Option<Record>, now: Millis, before: Millis) -> bool {
     let Some(found) = record else { return false };
     let unfinished = matches!(found.status, Status::Pending | Status::Retrying);
-    if !unfinished || !found.is_shown() || found.details.expires_at >= before || found.is_leased(now) {
+    // What an endpoint is owed waits for longer than its deadline.
+    let waits = found.next_attempt_at.is_some_and(|at| at > now);
+    if !unfinished || !found.is_shown() || found.details.expires_at >= before || found.is_leased(now) || waits {
         return false;
     }
     found.status = Status::Failed;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use domain::endpoint::EndpointState;
-use domain::live_state::{Called, Change, LiveState, REMEMBERED, Summary};
+use domain::live_state::{Called, Change, LiveState, OVERRULES, REMEMBERED, Summary};
 use domain::time::{Millis, whole_ms};
 use redis::FromRedisValue as _;
 
@@ -22,7 +22,12 @@ pub fn key(of: &str) -> String {
 
 /// `domain::live_state::set_state`: says whether it is news. `life` is how long the state is kept.
 pub fn set_state(endpoint: &str, version: u64, state: EndpointState, fresh_start: bool, life: Duration) -> Query<bool> {
-    let args = Args::new().with(version).with(state.as_str()).with(u8::from(fresh_start)).with(whole_ms(life));
+    let args = Args::new()
+        .with(version)
+        .with(state.as_str())
+        .with(u8::from(fresh_start))
+        .with(whole_ms(life))
+        .with(whole_ms(OVERRULES));
     let call = Call::Script { script: &SET_STATE, key: key(endpoint), args };
     Query::one("set state", call, |value| match words(value)?.first()?.as_str() {
         "0" => Some(false),

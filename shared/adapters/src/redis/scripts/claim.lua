@@ -61,6 +61,9 @@ if hop > at_hop then
   -- A redrive begins anew.
   if status == 'failed' then redis.call('HDEL', key, 'error', 'error_class') end
   redis.call('HSET', key, 'expires_at', expires_at, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
+elseif status and status ~= 'failed' and tonumber(found[8] or -1) ~= hop then
+  -- What was owed comes with a new budget and deadline.
+  redis.call('HSET', key, 'expires_at', expires_at, 'attempts', attempts, 'status', waiting)
 end
 if found[9] and hop == at_hop then
   redis.call('HSET', key, 'status', tonumber(redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
