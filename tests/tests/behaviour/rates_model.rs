@@ -321,10 +321,10 @@ fn five_thousand_at_once_go_at_fifty_a_second() {
 }
 
 #[test]
-fn slow_receivers_make_one_in_a_thousand_ask_a_fourth_time() {
+fn slow_receivers_make_hardly_any_delivery_ask_a_fourth_time() {
     // Consumers that are busy ask late, so lumps come together that should not.
     let figures = flood(5..=150);
     assert!(figures.most_in_a_second <= 55, "{}", figures.most_in_a_second);
     assert!(figures.longest <= 1.1, "{}", figures.longest);
-    assert!(figures.more_than[1] <= SEEDS * 5, "{:?}", figures.more_than);
+    assert!(figures.more_than[1] <= SEEDS, "{:?}", figures.more_than);
 }
