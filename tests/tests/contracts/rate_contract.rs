@@ -22,11 +22,12 @@ const RATES: [u32; 9] = [0, 100, 333, 1000, 3_001, 50_000, 333_333, 499_999, 500
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// Asks so often, each time with a token of its own.
+    /// Asks so often, with such a pause, each time with a token of its own.
     Take {
         wanted: u32,
         rate: usize,
         times: u8,
+        pause_ms: u64,
     },
     /// Sends the question of so many steps ago again.
     Again {
@@ -42,10 +43,10 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Act> {
-    let rate = prop_oneof![3 => Just(3usize), 1 => 0..RATES.len()];
+    let rate = prop_oneof![2 => Just(3usize), 2 => Just(5usize), 1 => 0..RATES.len()];
     prop_oneof![
-        20 => (1u32..=10, rate, prop_oneof![4 => Just(1u8), 1 => 1u8..25])
-            .prop_map(|(wanted, rate, times)| Act::Take { wanted, rate, times }),
+        20 => (1u32..=10, rate, prop_oneof![3 => Just(1u8), 1 => 1u8..40], prop_oneof![Just(0u64), 0u64..150])
+            .prop_map(|(wanted, rate, times, pause_ms)| Act::Take { wanted, rate, times, pause_ms }),
         5 => (1usize..20).prop_map(|steps| Act::Again { steps }),
         2 => (any::<u8>(), prop_oneof![1u64..60, 0u64..5000]).prop_map(|(token, wait_s)| Act::Block { token, wait_s }),
         16 => prop_oneof![0u64..1500, 0u64..90_000, 0u64..8_000_000].prop_map(Act::Wait),
@@ -74,11 +75,15 @@ impl Both<'_> {
 
     async fn apply(&mut self, act: &Act) -> (String, String) {
         match act {
-            Act::Take { wanted, rate, times } => {
+            Act::Take { wanted, rate, times, pause_ms } => {
                 let own = Rate::from_per_1000_s(RATES[*rate]).ok();
                 let mut answers = (String::new(), String::new());
                 for _ in 0..*times {
                     answers = self.take(format!("t{}", self.asked.len()), *wanted, own).await;
+                    if answers.0 != answers.1 {
+                        break;
+                    }
+                    self.clock.advance(Duration::from_millis(*pause_ms));
                 }
                 answers
             }
@@ -130,20 +135,24 @@ fn rust_and_lua_agree_on_random_histories() {
                 let stored: BTreeMap<String, String> = look.hgetall(rates::key(ENDPOINT)).unwrap();
                 prop_assert_eq!(&both.spec, &rates::from_fields(&stored), "step {}: {:?}", step, act);
                 let (spec, now) = (&both.spec, both.clock.now());
-                if *spec != before && *spec != RateState::default() {
+                // During an act with pauses, the key's life was set at an earlier time.
+                let has_moved = matches!(act, Act::Take { pause_ms: 1.., .. });
+                if *spec != before && *spec != RateState::default() && !has_moved {
                     let left: u64 = look.pttl(rates::key(ENDPOINT)).unwrap();
                     let life = whole_ms(spec.life(now));
                     prop_assert!(left <= life && left + 5000 > life, "step {}: {:?}: {} {}", step, act, left, life);
                 }
                 let is_blocked = spec.blocked_until.is_some_and(|until| until > now);
                 let is_far = spec.advised.is_some_and(|advised| advised.until_us > (now.0 + 10_800_000) * 1000);
-                *reached.borrow_mut().entry((is_blocked, is_far)).or_insert(0) += 1;
+                let second_s_worth = spec.own.map_or(10, |own| u64::from(own.per_1000_s()) / 1000).max(3);
+                let is_full = spec.advised.is_some_and(|advised| advised.asking >= second_s_worth);
+                *reached.borrow_mut().entry((is_blocked, is_far, is_full)).or_insert(0) += 1;
             }
             Ok(())
         })?;
     });
     let reached = reached.into_inner();
-    for state in [(false, false), (true, false), (false, true)] {
+    for state in [(false, false, false), (true, false, false), (false, true, false), (false, false, true)] {
         assert!(reached.get(&state).is_some_and(|&count| count > 10), "{state:?} is hardly reached: {reached:?}");
     }
 }
