@@ -34,7 +34,7 @@ async fn furnished() -> (World, Card) {
 }
 
 fn must_disable(card: &Card, failures: u64) -> JobPage {
-    let (reason, failing_since) = (StateReason::Failing, Millis(failures));
+    let (reason, failing_since) = (StateReason::Failing, card.state_since.after(Duration::from_millis(failures)));
     let what = Noticed::MustDisable { reason, version: card.version, failing_since, failures };
     JobPage::notice(TENANT, Notice { endpoint: card.id.clone(), what }, Millis(1_700_000_000_000 + failures))
 }
@@ -97,7 +97,7 @@ async fn twenty_notices_of_one_version_disable_once_and_tell_once() {
         "endpoint_id": failing.id,
         "reason": "failing",
         "version": 1,
-        "failing_since": Millis(said["failures"].as_u64().unwrap()).to_string(),
+        "failing_since": card.state_since.after(Duration::from_millis(said["failures"].as_u64().unwrap())).to_string(),
         "failures": said["failures"],
         "time": card.state_since.to_string(),
     });

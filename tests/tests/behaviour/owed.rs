@@ -163,8 +163,13 @@ async fn each_delivery_is_told_whether_it_is_owed() {
     world.leaves([QueueName::Event]);
 }
 
+/// The endpoints that these deliveries go to.
+fn targets(world: &World, queue_name: QueueName) -> Vec<String> {
+    queued(world, queue_name).into_iter().map(|message| message.delivery.endpoint.unwrap().endpoint).collect()
+}
+
 #[tokio::test]
-async fn a_page_ends_before_what_is_neither_queued_nor_kept() {
+async fn a_table_that_takes_no_rows_of_one_endpoint_holds_up_nobody_else() {
     let mut world = World::new().await;
     for (n, state) in [(1, EndpointState::Enabled), (2, EndpointState::Paused), (3, EndpointState::Enabled)] {
         made(&world, n, state).await;
@@ -174,18 +179,32 @@ async fn a_page_ends_before_what_is_neither_queued_nor_kept() {
     world.history.refuse(Some("K#"));
     for _ in 0..3 {
         world.fan_out().await;
-        world.clock.advance(AWAY);
+        world.clock.advance(Duration::from_secs(1));
     }
-    let targets = |world: &World| -> Vec<String> {
-        let queued = queued(world, QueueName::Delivery).into_iter();
-        queued.map(|message| message.delivery.endpoint.unwrap().endpoint).collect()
-    };
-    assert_eq!(targets(&world), [endpoint_id(1)], "it stands before the second one");
-    // The row is there, and nobody would look at it.
+    assert_eq!(targets(&world, QueueName::Delivery), [1, 3].map(endpoint_id));
+    assert_eq!(targets(&world, QueueName::Retry), [endpoint_id(2)], "deliver keeps it as owed, or lets it wait");
+    world.clock.advance(Duration::from_secs(30));
+    world.step(QueueName::Retry).await;
+    assert_eq!((rows(&world, 2).len(), targets(&world, QueueName::Retry).len()), (0, 1));
     world.history.refuse(None);
+    world.settle().await;
+    assert_eq!((rows(&world, 2).len(), arrived(&world, "/1").len(), arrived(&world, "/3").len()), (1, 1, 1));
+    assert_eq!(arrived(&world, "/2").len(), 0);
+}
+
+#[tokio::test]
+async fn a_page_ends_before_what_is_owed_and_would_not_be_looked_at() {
+    let mut world = World::new().await;
+    for (n, state) in [(1, EndpointState::Enabled), (2, EndpointState::Paused), (3, EndpointState::Enabled)] {
+        made(&world, n, state).await;
+    }
+    world.pages_of(1);
+    world.event("e", "order.paid", "1").await;
+    world.fan_out().await;
+    // The row is there, and no catch-up is woken up.
     world.queues.breaks(Some(QueueName::Event));
     world.fan_out().await;
-    assert_eq!((rows(&world, 2).len(), targets(&world).len()), (1, 1));
+    assert_eq!((rows(&world, 2).len(), targets(&world, QueueName::Delivery).len()), (1, 1));
     world.queues.breaks(None);
     world.clock.advance(AWAY);
     world.settle().await;
