@@ -203,3 +203,54 @@ async fn a_410_disables_at_once_and_its_test_does_not() {
     assert_eq!(shown["dead_letters"].as_array().unwrap().len(), 1, "{shown}");
     assert_eq!(world.receiver.count(), 2);
 }
+
+#[tokio::test]
+async fn what_is_owed_does_not_count_as_failed_after_its_deadline() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.answer([500u16]);
+    put(&world, &card, "e");
+    world.step(QueueName::Delivery).await;
+    let paused = becomes(&world, &card, EndpointState::Paused).await;
+    world.clock.advance(Duration::from_secs(60));
+    world.step(QueueName::Retry).await;
+    let status = async || {
+        let shown = world.get(&format!("/tenants/{TENANT}/events/e/deliveries/{}", card.id)).await.1;
+        shown["lives"][0]["status"].as_str().unwrap_or_default().to_owned()
+    };
+    world.clock.advance(Duration::from_secs(4 * 86_400));
+    world.daily_cleanup().await;
+    assert_eq!(status().await, "retrying");
+    // Its new budget has a deadline of its own, and its record knows that.
+    world.receiver.answer([500u16]);
+    let enabled = becomes(&world, &paused, EndpointState::Enabled).await;
+    while world.receiver.count() < 2 {
+        world.clock.advance(Duration::from_secs(65));
+        world.fan_out().await;
+        world.step(QueueName::Retry).await;
+    }
+    assert_eq!((owed(&world).len(), enabled.state), (0, EndpointState::Enabled));
+    world.daily_cleanup().await;
+    assert_eq!(status().await, "retrying");
+    world.settle().await;
+    assert_eq!(status().await, "delivered");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_enabled_unseen_is_not_disabled_by_its_first_failure() {
+    let world = World::new().await;
+    world.receiver.always(500u16);
+    let card = failing_for_five_days(&world, &world.receiver.url("/")).await;
+    let disabled = present(&world, &card).await;
+    assert_eq!(disabled.state, EndpointState::Disabled);
+    // Redis is not told, and knows of five days of failures.
+    let enabled = change(&world, &disabled, |card| {
+        (card.state, card.state_since, card.disabled_by) = (EndpointState::Enabled, world.clock.now(), None);
+    })
+    .await;
+    world.clock.advance(Duration::from_secs(21 * 60));
+    put(&world, &enabled, "then");
+    world.settle().await;
+    while world.file().await.0 > 0 {}
+    assert_eq!(present(&world, &card).await.state, EndpointState::Enabled);
+}

@@ -166,7 +166,7 @@ async fn a_request_and_a_message_as_aws_publishes_them_deliver_a_webhook() {
     let (enqueue, deliver) = (lines(enqueue).await, lines(deliver).await);
     let (enqueue, deliver) = (metrics(&enqueue), metrics(&deliver));
     assert!(tells(&enqueue, "webhook_enqueued_total"), "{enqueue:?}");
-    assert!(tells(&deliver, "webhook_deliveries_total.delivered"), "{deliver:?}");
+    assert!(tells(&deliver, "webhook_deliveries_total.delivered.direct"), "{deliver:?}");
 }
 
 #[tokio::test]

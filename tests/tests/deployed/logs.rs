@@ -107,7 +107,10 @@ async fn a_delivery_is_found_by_its_correlation_id_and_logs_keep_secrets() {
         .collect();
     let sum = |name: &str| emf.iter().filter_map(|line| line[name].as_u64()).sum::<u64>();
     assert_eq!(sum("webhook_enqueued_total"), 2);
-    assert_eq!((sum("webhook_deliveries_total.delivered"), sum("webhook_deliveries_total.retried")), (1, 1));
+    assert_eq!(
+        (sum("webhook_deliveries_total.delivered.direct"), sum("webhook_deliveries_total.retried.direct")),
+        (1, 1)
+    );
     let metrics = &emf[0]["_aws"]["CloudWatchMetrics"][0];
     assert_eq!((&metrics["Namespace"], &metrics["Dimensions"]), (&json!("Steadhook"), &json!([["stack"]])));
 }
