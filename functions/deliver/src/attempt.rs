@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use adapters::metrics::{self, DeliveryKind};
 use domain::breaker::{Pass, next_reset_ms};
+use domain::live_state::SLOW;
 use domain::message::Message;
 use domain::next_step::{GivenUp, NextStep, after_failed_probe, in_history, next_step};
 use domain::outcome::{Attempted, ErrorClass, Outcome};
@@ -21,6 +22,7 @@ use crate::claimed::receiver_name;
 use crate::context::Context;
 use crate::decision::{Call, CalledEndpoint, Decided, Decision, HeldClaim, HeldPass, Receiver};
 use crate::history;
+use crate::live::note_slow;
 use crate::notices::may_be_told;
 
 /// How long a finished attempt waits for its batch-mates before it is recorded.
@@ -87,7 +89,7 @@ async fn attempt(context: &Context, admitted: Admitted) -> Decided {
 }
 
 async fn call(context: &Context, admitted: Admitted) -> Decided {
-    let attempted = context.receiver_client.post(&admitted.route.call(&admitted.message.delivery)).await;
+    let attempted = post(context, &admitted).await;
     let step = step_after(context, &admitted, &attempted);
     let kind = DeliveryKind::of(&admitted.message.delivery);
     metrics::attempt(attempted.outcome.error_class(), kind, Duration::from_millis(attempted.ms));
@@ -106,6 +108,22 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
     };
     let reports = passes.into_iter().map(|pass| pass.used(attempted.outcome)).collect();
     Decided { record, decision, call, reports }
+}
+
+/// The call itself. If it turns out to be slow, others are told before it ends.
+async fn post(context: &Context, admitted: &Admitted) -> Attempted {
+    let Admitted { message, route, destination, live, .. } = admitted;
+    let delivery = &message.delivery;
+    let call = route.call(delivery);
+    let mut posting = pin!(context.receiver_client.post(&call));
+    if let Ok(attempted) = timeout(SLOW, posting.as_mut()).await {
+        return attempted;
+    }
+    if live.is_slow() || delivery.is_test() {
+        return posting.await;
+    }
+    let (name, so_far) = (receiver_name(delivery, destination), SLOW + Duration::from_millis(1));
+    tokio::join!(posting, note_slow(context, &name, so_far, delivery.endpoint.is_some())).0
 }
 
 /// What is noted of the receiver.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use adapters::redis::query::{Replies, Ticket, Trip};
 use adapters::redis::{live_states, rates};
+use adapters::telemetry::chain;
 use domain::live_state::{Called, LiveState, SLOW};
 use domain::outcome::Outcome;
 use domain::time::{Millis, whole_ms};
@@ -16,6 +17,20 @@ use crate::decision::{Call, CalledEndpoint, Decided, Receiver};
 const DIRECT_LIFE: Duration = Duration::from_secs(3600);
 /// A success that follows another one so soon is no news.
 const NEWS_AFTER: Duration = Duration::from_secs(10);
+
+/// Notes that a receiver is slow while a call to it is still under way. Otherwise every consumer
+/// could be waiting for it before the first of these calls has ended.
+pub(crate) async fn note_slow(context: &Context, receiver: &str, so_far: Duration, is_endpoint: bool) {
+    let noting = live_states::note_slow(receiver, so_far, life(context, is_endpoint));
+    if let Err(error) = noting.run(context.redis.as_ref()).await {
+        tracing::warn!(receiver, code = error.code(), error = %chain(&error), "Redis does not know that a receiver is slow");
+    }
+}
+
+/// How long the live state of a receiver is kept.
+fn life(context: &Context, is_endpoint: bool) -> Duration {
+    if is_endpoint { context.disable_after * 2 } else { DIRECT_LIFE }
+}
 
 /// The calls of a batch to one receiver.
 struct Calls<'d> {
@@ -66,7 +81,7 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
         if !is_news {
             continue;
         }
-        let life = if receiver.endpoint.is_some() { context.disable_after * 2 } else { DIRECT_LIFE };
+        let life = life(context, receiver.endpoint.is_some());
         let ticket = trip.add(live_states::note(name, &token(), &called, life));
         if let Some(endpoint) = receiver.endpoint.clone().filter(|_| may_tell) {
             endpoints.push((name.to_owned(), endpoint, ticket));

@@ -71,3 +71,22 @@ async fn a_fast_direct_webhook_costs_no_note() {
     let keys: Vec<String> = redis::cmd("KEYS").arg("endpoint_state:*").query(&mut world.redis.connect()).unwrap();
     assert_eq!(keys, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_call_counts_as_slow_while_it_is_under_way() {
+    let world = World::new().await;
+    let card = endpoint(&world).await;
+    world.receiver.answer([Reply { after: Duration::from_secs(5), ..200.into() }]);
+    put(&world, &card, "a");
+    let others = async {
+        world.receiver.wait_for(1).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        put(&world, &card, "b");
+        world.step(QueueName::Delivery).await;
+        (world.receiver.count(), world.queues.all(QueueName::Slow).len())
+    };
+    let (first, meanwhile) = tokio::join!(world.step(QueueName::Delivery), others);
+    assert_eq!((first, meanwhile), ((1, 0), (1, 1)), "it moved before the first call had ended");
+    world.settle().await;
+    assert_eq!(world.receiver.count(), 2);
+}

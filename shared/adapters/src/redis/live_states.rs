@@ -55,6 +55,16 @@ pub fn note(of: &str, token: &str, calls: &[Called], life: Duration) -> Query<Li
     })
 }
 
+/// Notes that a call is slow which has not ended yet: it has taken `so_far`. Others need not wait
+/// for its end to know.
+pub fn note_slow(of: &str, so_far: Duration, life: Duration) -> Query<()> {
+    let mut set = redis::cmd("HSET");
+    set.arg(key(of)).arg(field::LAST_DURATION_MS).arg(whole_ms(so_far));
+    let mut expire = redis::cmd("PEXPIRE");
+    expire.arg(key(of)).arg(whole_ms(life));
+    Query::write("note slow", vec![set.into(), expire.into()])
+}
+
 /// What is known. The default if there is nothing.
 pub fn read(of: &str) -> Query<LiveState> {
     let mut command = redis::cmd("HMGET");
@@ -83,8 +93,9 @@ mod field {
         "failures",
         "last_success_at",
         "last_failure_at",
-        "last_duration_ms",
+        LAST_DURATION_MS,
     ];
+    pub(super) const LAST_DURATION_MS: &str = "last_duration_ms";
     /// Tokens of the last notes.
     pub(super) const NOTED: &str = "noted";
 }
