@@ -46,7 +46,7 @@ pub(crate) enum Decision {
     /// A successor carries it on.
     Continue { claim: HeldClaim, successor: Work, ending: Ending },
     /// All endpoints have their deliveries.
-    FannedOut { claim: HeldClaim, page: Box<EventPage>, matched: u32 },
+    FannedOut { claim: HeldClaim, page: Box<EventPage>, matched: u32, owed: u32 },
     /// A job is done.
     JobDone { claim: HeldClaim, page: Box<JobPage> },
     /// A job had nothing to do yet. Its record is deleted, so that the next one of its name is
@@ -108,9 +108,11 @@ impl Decision {
     pub(crate) fn ending(&self) -> Option<(&HeldClaim, Ending)> {
         match self {
             Self::Continue { claim, ending, .. } => Some((claim, ending.clone())),
-            Self::FannedOut { claim, matched, .. } => Some((claim, Ending::FannedOut { matched: *matched })),
+            Self::FannedOut { claim, matched, owed, .. } => {
+                Some((claim, Ending::FannedOut { matched: *matched, owed: *owed }))
+            }
             // To its record, a job is an event without endpoints.
-            Self::JobDone { claim, .. } => Some((claim, Ending::FannedOut { matched: 0 })),
+            Self::JobDone { claim, .. } => Some((claim, Ending::FannedOut { matched: 0, owed: 0 })),
             Self::GiveUp { claim, error, .. } => {
                 let error = (*error).to_owned();
                 Some((claim, Ending::Failed { attempts: 0, code: None, class: None, error, duration_ms: None }))

@@ -43,13 +43,14 @@ pub(crate) async fn finish(context: &Context, decided: Vec<Decided>) -> Vec<usiz
                 "job done"
             );
         }
-        if let Decision::FannedOut { page, matched, .. } = decision {
+        if let Decision::FannedOut { page, matched, owed, .. } = decision {
             metrics::event_fanned_out(page.event.accepted_at.until(now));
             tracing::info!(
                 tenant = %page.event.tenant,
                 event_id = %page.event.id,
                 correlation_id = %page.event.correlation_id,
                 matched,
+                owed,
                 pages = page.hop + 1,
                 "event fanned out"
             );

@@ -155,17 +155,17 @@ async fn event(
             "deliveries of an event are owed"
         );
     }
-    let matched_so_far = page.matched.saturating_add(matched);
+    let (matched_so_far, owed_so_far) = (page.matched.saturating_add(matched), page.owed.saturating_add(owed));
     if is_complete {
-        return Decision::FannedOut { claim, page, matched: matched_so_far };
+        return Decision::FannedOut { claim, page, matched: matched_so_far, owed: owed_so_far };
     }
     let has_moved = after != page.after;
     let due = failure.map(|_| context.clock.now().after(wait(if has_moved { 0 } else { page.waited })));
     let (successor, ending) = match (has_moved.then_some(after).flatten(), due) {
         (Some(after), due) => {
-            let next = page.continued(&after, matched);
+            let next = page.continued(&after, matched, owed);
             let next = if let Some(due) = due { next.not_before(due) } else { next };
-            (next, Ending::Continued { matched: matched_so_far })
+            (next, Ending::Continued { matched: matched_so_far, owed: owed_so_far })
         }
         (None, due) => {
             metrics::event_waits();
@@ -182,7 +182,7 @@ async fn job(context: &Context, page: Box<JobPage>, claim: HeldClaim, stop_at: M
     let (successor, ending) = match jobs::work_on(context, &page, stop_at).await {
         JobProgress::Done => return Decision::JobDone { claim, page },
         JobProgress::Idle => return Decision::JobIdle(claim),
-        JobProgress::Continues { job, due } => (page.continued(job, due), Ending::Continued { matched: 0 }),
+        JobProgress::Continues { job, due } => (page.continued(job, due), Ending::Continued { matched: 0, owed: 0 }),
         JobProgress::Waits(why) => {
             let due = context.clock.now().after(wait(page.waited));
             (page.delayed(due), Ending::Parked { error: why.to_owned(), next_attempt_at: due })

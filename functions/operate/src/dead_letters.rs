@@ -74,6 +74,7 @@ impl Operate {
             ("tenant", event.map(|event| json!(event.tenant))),
             ("event_id", event.map(|event| json!(event.event_id))),
             ("matched", event.map(|event| json!(event.matched))),
+            ("owed", event.map(|event| json!(event.owed))),
             ("after", event.and_then(|event| event.after.as_ref()).map(|endpoint| json!(endpoint))),
         ];
         let summary = with_known(summary, known.into_iter().chain(of_endpoint).chain(of_event));

@@ -123,14 +123,15 @@ impl Operate {
 /// A record as the API shows it. What is not known is left out.
 fn view(tenant: &str, event: &str, stored: &StoredRecord) -> Value {
     let StoredRecord { record, ttl_ms } = stored;
-    let matched = record.matched.unwrap_or_default();
+    let (matched, owed) = (record.matched.unwrap_or_default(), record.owed.unwrap_or_default());
     let view = json!({
         "tenant": tenant,
         "event_id": event,
         "webhook_id": event_webhook_id(tenant, event),
         "status": EventStatus::of(record),
         "matched": matched,
-        "queued": matched,
+        "queued": matched.saturating_sub(owed),
+        "owed": owed,
         "accepted_at": record.details.accepted_at.to_string(),
         "updated_at": record.updated_at.to_string(),
         "expires_at": record.details.expires_at.to_string(),

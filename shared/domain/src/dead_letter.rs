@@ -124,8 +124,11 @@ pub struct GivenUpEvent {
     /// The last endpoint that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// How many endpoints have their deliveries.
+    /// How many endpoints have their deliveries, or are owed them.
     pub matched: u32,
+    /// How many of them are owed theirs.
+    #[serde(default)]
+    pub owed: u32,
 }
 
 /// A dead letter as a list shows it.
@@ -263,6 +266,7 @@ impl DeadLetter {
                 foreign: event.foreign.clone(),
                 after: page.after.clone(),
                 matched: page.matched,
+                owed: page.owed,
             }),
             trace: event.trace.clone(),
             event_type: Some(event.event_type.clone()),
@@ -381,6 +385,7 @@ impl DeadLetter {
             hop: self.hop + 1,
             after: given_up.after.clone(),
             matched: given_up.matched,
+            owed: given_up.owed,
             waited: 0,
             not_before: due,
         }

@@ -62,6 +62,8 @@ pub struct EventPage {
     pub after: Option<String>,
     /// How many endpoints matched on earlier pages.
     pub matched: u32,
+    /// How many of them are owed their deliveries.
+    pub owed: u32,
     /// How often in a row it had to wait for the registry.
     pub waited: u32,
     /// Not to be worked on earlier.
@@ -130,12 +132,13 @@ impl EventPage {
     }
 
     /// The page after this one, which begins after the endpoint `after`. `matched` more
-    /// endpoints have their deliveries.
+    /// endpoints have their deliveries, `owed` of them as owed.
     #[must_use = "a continuation that is not sent loses the rest of the event"]
-    pub fn continued(&self, after: &str, matched: u32) -> Self {
+    pub fn continued(&self, after: &str, matched: u32, owed: u32) -> Self {
         Self {
             after: Some(after.to_owned()),
             matched: self.matched.saturating_add(matched),
+            owed: self.owed.saturating_add(owed),
             hop: self.hop + 1,
             waited: 0,
             not_before: Millis(0),
@@ -175,13 +178,16 @@ mod tests {
             accepted_at: Millis(5),
             ..Event::default()
         };
-        EventPage { event, deadline: Millis(900), hop: 2, matched: 7, waited: 3, ..EventPage::default() }
+        EventPage { event, deadline: Millis(900), hop: 2, matched: 7, owed: 2, waited: 3, ..EventPage::default() }
     }
 
     #[test]
     fn every_message_of_an_event_is_one_hop_further() {
-        let next = page().continued("ep_1", 3);
-        assert_eq!((next.hop, next.matched, next.waited, next.after.as_deref()), (3, 10, 0, Some("ep_1")));
+        let next = page().continued("ep_1", 3, 1);
+        assert_eq!(
+            (next.hop, next.matched, next.owed, next.waited, next.after.as_deref()),
+            (3, 10, 3, 0, Some("ep_1"))
+        );
         let again = next.delayed(Millis(50));
         assert_eq!((again.hop, again.waited, again.due(), again.after.as_deref()), (4, 1, Millis(50), Some("ep_1")));
     }

@@ -89,8 +89,10 @@ pub struct Record {
     pub unknown: bool,
     /// The attempts so far, as JSON, of a delivery to an endpoint.
     pub log: Option<String>,
-    /// How many endpoints have a delivery of it, of an event.
+    /// How many endpoints have a delivery of it or are owed one, of an event.
     pub matched: Option<u32>,
+    /// How many of them were owed theirs, of an event.
+    pub owed: Option<u32>,
     /// What was accepted at this time or before is erased. Without a later life the record
     /// is only this mark.
     pub erased: Option<Millis>,
@@ -231,13 +233,17 @@ pub enum Ending {
     },
     /// A page of an event is fanned out, and the next one is queued.
     Continued {
-        /// How many endpoints have their deliveries so far.
+        /// How many endpoints have their deliveries so far, or are owed them.
         matched: u32,
+        /// How many of them are owed theirs.
+        owed: u32,
     },
     /// An event is fanned out.
     FannedOut {
-        /// How many endpoints have their deliveries.
+        /// How many endpoints have their deliveries, or are owed them.
         matched: u32,
+        /// How many of them are owed theirs.
+        owed: u32,
     },
     /// Nothing was sent; the message stays in its queue.
     Released,
@@ -311,6 +317,7 @@ impl Record {
             unknown: false,
             log: None,
             matched: None,
+            owed: None,
             erased: None,
         }
     }

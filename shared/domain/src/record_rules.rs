@@ -268,15 +268,16 @@ fn apply(found: &mut Record, at_hop: u32, ending: &Ending) {
             found.next_attempt_at = None;
             found.duration_ms = *duration_ms;
         }
-        Ending::Continued { matched } => {
+        Ending::Continued { matched, owed } => {
             found.status = Status::Retrying;
             found.hop = at_hop + 1;
             found.crashes = 0;
             found.error = None;
             found.next_attempt_at = None;
             found.matched = Some(*matched);
+            found.owed = Some(*owed);
         }
-        Ending::FannedOut { matched } => {
+        Ending::FannedOut { matched, owed } => {
             found.status = Status::Delivered;
             found.hop = found.hop.max(at_hop);
             found.claimed = None;
@@ -284,6 +285,7 @@ fn apply(found: &mut Record, at_hop: u32, ending: &Ending) {
             found.error = None;
             found.next_attempt_at = None;
             found.matched = Some(*matched);
+            found.owed = Some(*owed);
         }
         Ending::Released => {}
     }
@@ -653,11 +655,11 @@ mod tests {
 
     #[test]
     fn the_end_of_an_earlier_fan_out_does_not_end_a_later_life() {
-        let fanned_out = |token: &str, hop| settle_of(token, hop, Ending::FannedOut { matched: 3 });
+        let fanned_out = |token: &str, hop| settle_of(token, hop, Ending::FannedOut { matched: 3, owed: 1 });
         let mut record = None;
         claim(&mut record, Millis(160), &claim_accepted(150, "b", 0));
         assert_eq!(settle(&mut record, Millis(170), &accepted(100), &fanned_out("a", 4)), SettlementReply::Stale);
-        settle(&mut record, Millis(180), &accepted(150), &settle_of("b", 0, Ending::Continued { matched: 1 }));
+        settle(&mut record, Millis(180), &accepted(150), &settle_of("b", 0, Ending::Continued { matched: 1, owed: 0 }));
         assert_eq!(claim(&mut record, Millis(190), &claim_accepted(150, "c", 1)), Grant::Granted);
         // Of its own life it is a fact, whoever reports it.
         assert_eq!(settle(&mut record, Millis(191), &accepted(150), &fanned_out("d", 0)), SettlementReply::Recorded);

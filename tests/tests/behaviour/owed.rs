@@ -118,7 +118,8 @@ async fn what_a_paused_endpoint_would_get_is_owed_and_not_queued() {
         assert_eq!(row.kept_until, world.clock.now().after(OWED).after(owed::GRACE));
     }
     world.settle().await;
-    assert_eq!(world.event_status("e").await["matched"], 3);
+    let event = world.event_status("e").await;
+    assert_eq!(["matched", "queued", "owed"].map(|name| event[name].as_u64()), [3, 1, 2].map(Some));
     assert_eq!(world.receiver.count(), 1);
     assert_eq!((rows(&world, 2).len(), rows(&world, 3).len()), (1, 1), "what is woken up in vain changes nothing");
     assert!(!redis_text(&world).contains("catch_up"), "and leaves no record");

@@ -45,7 +45,7 @@ async fn a_mark_lives_longer_than_any_message_and_whatever_comes_after_it() {
     let later = Millis(BEGINNING.0 + 1);
     assert_eq!(claim(&redis, &id, of("acme", later)).await, Grant::Granted);
     assert!(is_long());
-    let ending = Ending::FannedOut { matched: 1 };
+    let ending = Ending::FannedOut { matched: 1, owed: 0 };
     let settlement = Settlement { token: "t".into(), hop: 0, ending, log: None };
     records::settle(&id, &of("acme", later), &settlement, LIFETIMES).run(&redis).await.unwrap();
     assert!(is_long());

@@ -60,8 +60,8 @@ fn endings() -> impl Strategy<Value = Ending> {
                 duration_ms,
             }
         ),
-        (0u32..9).prop_map(|matched| Ending::Continued { matched }),
-        (0u32..9).prop_map(|matched| Ending::FannedOut { matched }),
+        (0u32..9, 0u32..9).prop_map(|(matched, owed)| Ending::Continued { matched, owed }),
+        (0u32..9, 0u32..9).prop_map(|(matched, owed)| Ending::FannedOut { matched, owed }),
         Just(Ending::Released),
     ]
 }

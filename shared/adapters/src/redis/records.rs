@@ -268,19 +268,20 @@ fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
             ],
         ),
         // To the script, a page is an attempt that another follows.
-        Ending::Continued { matched } => ("retrying", progress(Status::Retrying, *matched)),
-        Ending::FannedOut { matched } => ("fanned_out", progress(Status::Delivered, *matched)),
+        Ending::Continued { matched, owed } => ("retrying", progress(Status::Retrying, *matched, *owed)),
+        Ending::FannedOut { matched, owed } => ("fanned_out", progress(Status::Delivered, *matched, *owed)),
         Ending::Released => ("released", Vec::new()),
     }
 }
 
 /// What the record of an event says after a page.
-fn progress(status: Status, matched: u32) -> Vec<(&'static str, String)> {
+fn progress(status: Status, matched: u32, owed: u32) -> Vec<(&'static str, String)> {
     vec![
         (field::STATUS, status.as_str().to_owned()),
         (field::ERROR, String::new()),
         (field::NEXT_ATTEMPT_AT, String::new()),
         (field::MATCHED, matched.to_string()),
+        (field::OWED, owed.to_string()),
     ]
 }
 
@@ -321,6 +322,7 @@ pub(super) mod field {
     pub(crate) const TENANT: &str = "tenant";
     pub(crate) const LOG: &str = "log";
     pub(crate) const MATCHED: &str = "matched";
+    pub(crate) const OWED: &str = "owed";
     pub(crate) const ERASED: &str = "erased";
 }
 
@@ -367,6 +369,7 @@ pub fn fields(record: &Record) -> BTreeMap<&'static str, String> {
     set(field::DURATION_MS, record.duration_ms.map(|ms| ms.to_string()));
     set(field::LOG, record.log.clone());
     set(field::MATCHED, record.matched.map(|count| count.to_string()));
+    set(field::OWED, record.owed.map(|count| count.to_string()));
     set(field::ERASED, record.erased.map(|at| at.0.to_string()));
     fields
 }
@@ -408,6 +411,7 @@ pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Record> {
         unknown: fields.contains_key(field::UNKNOWN),
         log: text(field::LOG),
         matched: small(field::MATCHED),
+        owed: small(field::OWED),
         erased: number(field::ERASED).map(Millis),
     })
 }

@@ -34,6 +34,8 @@ struct EventV2<'a> {
     #[serde(default)]
     matched: u32,
     #[serde(default)]
+    owed: u32,
+    #[serde(default)]
     waited: u32,
     #[serde(default)]
     not_before: Millis,
@@ -74,6 +76,7 @@ impl EventPage {
             hop: fields.hop,
             after: fields.after,
             matched: fields.matched,
+            owed: fields.owed,
             waited: fields.waited,
             not_before: fields.not_before,
         })
@@ -103,6 +106,7 @@ impl EventPage {
             hop: self.hop,
             after: self.after.clone(),
             matched: self.matched,
+            owed: self.owed,
             waited: self.waited,
             not_before: self.not_before,
             payload: Some(payload),
@@ -130,7 +134,7 @@ mod tests {
             expires_at: Some(Millis(9)),
         };
         let after = Some(format!("ep_{}", "a".repeat(22)));
-        EventPage { event, deadline: Millis(9), hop: 3, after, matched: 4, waited: 1, not_before: Millis(2) }
+        EventPage { event, deadline: Millis(9), hop: 3, after, matched: 4, owed: 1, waited: 1, not_before: Millis(2) }
     }
 
     fn decode(text: String) -> Result<Envelope, Malformed> {

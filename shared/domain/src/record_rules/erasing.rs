@@ -51,9 +51,9 @@ mod tests {
     fn endings() -> [Ending; 4] {
         [
             Ending::Delivered { attempts: 1, code: 200, duration_ms: 5 },
-            Ending::FannedOut { matched: 3 },
+            Ending::FannedOut { matched: 3, owed: 1 },
             Ending::Failed { attempts: 1, code: None, class: None, error: "x".into(), duration_ms: None },
-            Ending::Continued { matched: 1 },
+            Ending::Continued { matched: 1, owed: 1 },
         ]
     }
 
@@ -68,13 +68,16 @@ mod tests {
     fn nothing_but_the_tenant_is_left_of_an_erased_event() {
         let mut record = None;
         claim(&mut record, Millis(100), &claim_of(100, "a"));
-        settle(&mut record, Millis(101), &accepted(100), &settle_of("a", Ending::Continued { matched: 1 }));
+        settle(&mut record, Millis(101), &accepted(100), &settle_of("a", Ending::Continued { matched: 1, owed: 1 }));
         assert_eq!(erase(&mut record, Millis(200)), Erasure { at: Millis(200), again: false });
         let record = record.unwrap();
         assert!(record.is_erased() && !record.is_shown());
         let tenant = Some("acme".to_owned());
         assert_eq!(record.details, NewRecord { tenant, accepted_at: Millis(200), ..NewRecord::default() });
-        assert_eq!((record.log, record.matched, record.lease, record.settled), (None, None, None, None));
+        assert_eq!(
+            (record.log, record.matched, record.owed, record.lease, record.settled),
+            (None, None, None, None, None)
+        );
     }
 
     #[test]
@@ -136,7 +139,7 @@ mod tests {
         let mut redriven = erased_at(200);
         assert_eq!(redrive(&mut redriven, Millis(300), &accepted(250), 1, Millis(400)), Status::Pending);
         let mut late = erased_at(200);
-        settle(&mut late, Millis(300), &accepted(250), &settle_of("b", Ending::FannedOut { matched: 3 }));
+        settle(&mut late, Millis(300), &accepted(250), &settle_of("b", Ending::FannedOut { matched: 3, owed: 1 }));
         for record in [claimed, confirmed, redriven, late] {
             let record = record.unwrap();
             assert_eq!((record.details, record.error), (accepted(250), None));
@@ -148,7 +151,7 @@ mod tests {
     fn a_later_life_keeps_the_mark_for_what_still_waits_of_the_erased_one() {
         let mut record = erased_at(200);
         claim(&mut record, Millis(300), &claim_of(250, "b"));
-        settle(&mut record, Millis(301), &accepted(250), &settle_of("b", Ending::Continued { matched: 1 }));
+        settle(&mut record, Millis(301), &accepted(250), &settle_of("b", Ending::Continued { matched: 1, owed: 1 }));
         let before = record.clone();
         assert_eq!(claim(&mut record, Millis(302), &claim_of(100, "a")), Grant::Done);
         let delivered = Ending::Delivered { attempts: 1, code: 200, duration_ms: 5 };
