@@ -177,7 +177,7 @@ async fn a_container_asks_its_queues_as_its_role() {
         assert!(shows_the_queues(&metrics), "{metrics}");
     }
     let seen = aws.seen.lock().unwrap();
-    assert_eq!(seen.calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 10]);
+    assert_eq!(seen.calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 12]);
     assert_eq!(seen.given, 1, "valid credentials are kept");
 }
 
@@ -187,7 +187,7 @@ async fn an_instance_asks_its_queues_as_its_role() {
     let sidecar = Sidecar::start(&aws, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url(""))]).await;
     let metrics = sidecar.metrics().await;
     assert!(shows_the_queues(&metrics), "{metrics}");
-    assert_eq!(aws.seen.lock().unwrap().calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 5]);
+    assert_eq!(aws.seen.lock().unwrap().calls, vec![("ROLE1".to_owned(), "session1".to_owned()); 6]);
 }
 
 #[tokio::test]

@@ -522,10 +522,10 @@ impl Books {
                 return self.state.lock().unwrap().events.sent(event, &page);
             }
             (
-                QueueName::Delivery,
+                QueueName::Delivery | QueueName::Retry,
                 Some(Carried::Delivery(name @ DeliveryName::OfEvent { .. })),
                 Ok(Envelope::Deliver(message)),
-            ) => (name, message),
+            ) if queue_name == QueueName::Delivery || message.hop == 0 => (name, message),
             _ => return,
         };
         let DeliveryName::OfEvent { event, .. } = name else { return };
@@ -619,11 +619,11 @@ impl Books {
                     state.events.sends_delivery(process, event, endpoint, sent.delivery.accepted_at);
                 }
             }
-            (QueueName::Retry | QueueName::Wait | QueueName::Slow, envelope, _) => {
+            (QueueName::Retry | QueueName::Wait | QueueName::Slow, envelope, of) => {
                 if !(1..=900).contains(&message.delay_s) {
                     state.fault = Some(format!("a message is queued again after {} s", message.delay_s));
                 }
-                state.catches_up(process, &envelope);
+                state.catches_up(process, &envelope, of);
                 state.sends_again(envelope);
             }
             (QueueName::DeadLetter, _, _) => {}
@@ -906,13 +906,19 @@ fn of_event(event: usize) -> RangeInclusive<DeliveryName> {
 }
 
 impl State {
-    /// What a process that fans out queues among retries is what an endpoint was owed.
-    fn catches_up(&mut self, process: usize, envelope: &Envelope) {
+    /// What a process that fans out queues among retries is what an endpoint was owed, or, as its first
+    /// message, what was to be owed and history did not take.
+    fn catches_up(&mut self, process: usize, envelope: &Envelope, of: Option<Carried>) {
         let (Some(sent), Envelope::Deliver(message)) = (self.caught_up.get_mut(&process), envelope) else { return };
-        sent.insert(message.delivery.id.clone());
-        let id = &message.delivery.id;
-        let begun = self.deliveries.values_mut().filter(|delivery| delivery.promise.id == *id);
-        begun.for_each(|delivery| delivery.caught_up += 1);
+        let delivery = &message.delivery;
+        if let (0, Some(Carried::Delivery(DeliveryName::OfEvent { event, endpoint }))) = (message.hop, of) {
+            self.events.sends_delivery(process, event, endpoint, delivery.accepted_at);
+            *self.tally.entry("queued instead of owed").or_default() += 1;
+            return;
+        }
+        sent.insert(delivery.id.clone());
+        let begun = self.deliveries.values_mut().filter(|known| known.promise.id == delivery.id);
+        begun.for_each(|known| known.caught_up += 1);
         *self.tally.entry("caught up").or_default() += 1;
     }
 
