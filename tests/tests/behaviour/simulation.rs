@@ -134,6 +134,7 @@ fn crashes_duplicates_and_lost_answers_lose_nothing() {
             "state not told to Redis",
             "owed",
             "caught up",
+            "queued instead of owed",
             "owed and given up",
             "catch_up",
             "notice",
