@@ -2,7 +2,7 @@
 //! the endpoint is enabled. A delivery is queued and then its row is deleted: a crash in between
 //! queues it twice with one hop, and `claim` drops the second.
 
-use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName, delay_s, retry_group};
+use adapters::aws::sqs::{QueueName, batches};
 use adapters::history::{Part, RowKey};
 use adapters::metrics;
 use adapters::redis::query::Trip;
@@ -19,7 +19,7 @@ use domain::time::Millis;
 use crate::context::{Context, SHORTEST_WAIT};
 use crate::job_progress::JobProgress;
 use crate::owed::{self, OwedError, OwedPart, OwedRow};
-use crate::turn;
+use crate::{retried, turn};
 
 const REGISTRY_AWAY: &str = "the registry of endpoints cannot be read";
 const NO_CARD: &str = "the endpoint has no card that can be read";
@@ -193,34 +193,13 @@ impl Run<'_> {
     async fn queue(&self, wanted: &[&OwedRow]) -> Vec<RowKey> {
         let (Wish::Send { schedule, .. }, now) = (&self.wish, self.context.clock.now()) else { return Vec::new() };
         let due = now.after(REQUEUE_FLOOR);
-        let mut groups: Vec<Vec<(RowKey, Outgoing)>> = Vec::new();
-        let mut bytes = 0;
-        for row in wanted {
+        let outgoing = wanted.iter().filter_map(|row| {
             let message = row.message().begun_again(due, schedule.deadline(now));
-            let body = match message.encode() {
-                Ok(body) => body,
-                Err(error) => {
-                    tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
-                    continue;
-                }
-            };
-            let outgoing = Outgoing::new(body, retry_group(&message.delivery), delay_s(now, due));
-            let size = outgoing.bytes();
-            match groups.last_mut().filter(|group| group.len() < MAX_ENTRIES && bytes + size <= MAX_BATCH_BYTES) {
-                Some(group) => {
-                    bytes += size;
-                    group.push((row.key(), outgoing));
-                }
-                None => {
-                    bytes = size;
-                    groups.push(vec![(row.key(), outgoing)]);
-                }
-            }
-        }
+            Some((row.key(), retried::outgoing(&message, now)?))
+        });
         let mut queued = Vec::with_capacity(wanted.len());
         // One after the other: the oldest is sent first.
-        for group in groups {
-            let (keys, messages): (Vec<RowKey>, Vec<Outgoing>) = group.into_iter().unzip();
+        for (keys, messages) in batches(outgoing) {
             for (key, result) in keys.into_iter().zip(self.context.send(QueueName::Retry, messages).await) {
                 match result {
                     Ok(()) => queued.push(key),

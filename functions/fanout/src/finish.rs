@@ -3,7 +3,7 @@
 //! A continuation goes to its queue before the record says so: a crash in between leaves two
 //! messages, and `claim` drops the older. The other order would lose the rest of the event.
 
-use adapters::aws::sqs::{MAX_ENTRIES, Outgoing, QueueName, delay_s};
+use adapters::aws::sqs::{Outgoing, QueueName, batches, delay_s};
 use adapters::redis::query::Trip;
 use adapters::redis::{marks, records};
 use adapters::telemetry::chain;
@@ -86,13 +86,11 @@ async fn queue(context: &Context, decided: Vec<Decided>) -> Vec<Decided> {
     decided.into_iter().zip(refused).map(settle).collect()
 }
 
-/// Sends messages, each with its place, ten at a time, and gives the places of those that
+/// Sends messages, each with its place, a batch at a time, and gives the places of those that
 /// the queue did not take.
 async fn send(context: &Context, queue_name: QueueName, messages: Vec<(usize, Outgoing)>) -> Vec<usize> {
     let mut refused = Vec::new();
-    let mut messages = messages.into_iter().peekable();
-    while messages.peek().is_some() {
-        let (places, messages): (Vec<usize>, Vec<Outgoing>) = messages.by_ref().take(MAX_ENTRIES).unzip();
+    for (places, messages) in batches(messages) {
         for (place, result) in places.into_iter().zip(context.send(queue_name, messages).await) {
             if let Err(error) = result {
                 tracing::error!(queue = queue_name.as_str(), code = error.code(), error = %chain(&error), "not queued");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName, delay_s, retry_group};
+use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName};
 use adapters::history::{MAX_WRITES, RowKey};
 use adapters::owed::OweError;
 use adapters::telemetry::chain;
@@ -13,6 +13,7 @@ use domain::history::names;
 use domain::message::Message;
 
 use crate::context::Context;
+use crate::retried;
 
 /// What a message takes beside its payload, in bytes.
 const MESSAGE_BYTES: usize = 1000;
@@ -142,17 +143,8 @@ async fn queue_instead(context: &Context, refused: &[&Message]) -> bool {
     tracing::warn!(deliveries = refused.len(), "history takes no rows of what is owed; they are queued instead");
     let now = context.clock.now();
     let due = now.after(LATER);
-    let mut messages = Vec::with_capacity(refused.len());
-    for message in refused {
-        let message = Message { not_before: due, ..(*message).clone() };
-        match message.encode() {
-            Ok(body) => messages.push(Outgoing::new(body, retry_group(&message.delivery), delay_s(now, due))),
-            Err(error) => {
-                tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
-                return false;
-            }
-        }
-    }
+    let later = |message: &&Message| retried::outgoing(&Message { not_before: due, ..(*message).clone() }, now);
+    let Some(messages) = refused.iter().map(later).collect() else { return false };
     context.send(QueueName::Retry, messages).await.iter().all(Result::is_ok)
 }
 

@@ -24,6 +24,7 @@ mod owed;
 mod page;
 mod read;
 mod replay;
+mod retried;
 mod subscriptions;
 mod turn;
 

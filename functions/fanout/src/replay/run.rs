@@ -1,7 +1,7 @@
 //! One page of a replay under way: candidates are sifted, and what is wanted is queued, until
 //! the page has what it may have.
 
-use adapters::aws::sqs::{MAX_BATCH_BYTES, MAX_ENTRIES, Outgoing, QueueName, SendError, delay_s, retry_group};
+use adapters::aws::sqs::{QueueName, SendError, batches};
 use adapters::redis::query::Trip;
 use adapters::redis::records;
 use adapters::telemetry::chain;
@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 use super::sift::Sieve;
 use super::walk::{HISTORY_AWAY, Walk};
 use crate::context::Context;
+use crate::retried;
 
 /// Candidates whose records are asked about at a time.
 const ASKED: usize = 100;
@@ -181,33 +182,12 @@ impl<'a> Run<'a> {
     /// before the first one that the queue did not take.
     async fn send(&self, messages: &[Option<Message>]) -> usize {
         let now = self.context.clock.now();
-        let (mut groups, mut bytes) = (Vec::<Vec<(usize, Outgoing)>>::new(), 0);
         let wanted = messages.iter().enumerate().filter_map(|(place, message)| Some((place, message.as_ref()?)));
-        for ((place, message), before) in wanted.zip(self.sent..) {
+        let outgoing = wanted.zip(self.sent..).filter_map(|((place, message), before)| {
             let due = self.began.after(REQUEUE_FLOOR).after(self.job.request.spread(before));
-            let message = Message { not_before: due, ..message.clone() };
-            let body = match message.encode() {
-                Ok(body) => body,
-                Err(error) => {
-                    tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
-                    continue;
-                }
-            };
-            let outgoing = Outgoing::new(body, retry_group(&message.delivery), delay_s(now, due));
-            let size = outgoing.bytes();
-            match groups.last_mut().filter(|group| group.len() < MAX_ENTRIES && bytes + size <= MAX_BATCH_BYTES) {
-                Some(group) => {
-                    bytes += size;
-                    group.push((place, outgoing));
-                }
-                None => {
-                    bytes = size;
-                    groups.push(vec![(place, outgoing)]);
-                }
-            }
-        }
-        let sending = groups.into_iter().map(|group| async move {
-            let (places, messages): (Vec<usize>, Vec<Outgoing>) = group.into_iter().unzip();
+            Some((place, retried::outgoing(&Message { not_before: due, ..message.clone() }, now)?))
+        });
+        let sending = batches(outgoing).into_iter().map(|(places, messages)| async move {
             places.into_iter().zip(self.context.send(QueueName::Retry, messages).await).collect::<Vec<_>>()
         });
         let results = join_all(sending).await;

@@ -290,7 +290,8 @@ impl Sqs {
 #[async_trait]
 impl Queue for Sqs {
     async fn send(&self, queue_name: QueueName, messages: Vec<Outgoing>) -> Vec<Result<(), SendError>> {
-        let sends = batches(messages).into_iter().map(|batch| self.send_batch(queue_name, batch));
+        let messages = messages.into_iter().map(|message| ((), message));
+        let sends = batches(messages).into_iter().map(|(_, batch)| self.send_batch(queue_name, batch));
         join_all(sends).await.into_iter().flatten().collect()
     }
 }
@@ -334,20 +335,22 @@ fn entry(i: usize, message: Outgoing) -> Result<SendMessageBatchRequestEntry, aw
     entry.build()
 }
 
-/// Splits messages, in order, into batches that SQS takes.
-fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
-    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
+/// Splits messages, in order, into batches that SQS takes. Each message comes with what its sender
+/// knows it by.
+pub fn batches<K>(messages: impl IntoIterator<Item = (K, Outgoing)>) -> Vec<(Vec<K>, Vec<Outgoing>)> {
+    let mut batches: Vec<(Vec<K>, Vec<Outgoing>)> = Vec::new();
     let mut bytes = 0;
-    for message in messages {
+    for (known_by, message) in messages {
         let size = message.bytes();
         match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_ENTRIES && bytes + size <= MAX_BATCH_BYTES => {
+            Some((keys, batch)) if batch.len() < MAX_ENTRIES && bytes + size <= MAX_BATCH_BYTES => {
                 bytes += size;
+                keys.push(known_by);
                 batch.push(message);
             }
             _ => {
                 bytes = size;
-                batches.push(vec![message]);
+                batches.push((vec![known_by], vec![message]));
             }
         }
     }
@@ -364,7 +367,10 @@ mod tests {
     }
 
     fn sizes(messages: Vec<Outgoing>) -> Vec<usize> {
-        batches(messages).iter().map(Vec::len).collect()
+        let numbered = batches(messages.into_iter().enumerate());
+        let order: Vec<usize> = numbered.iter().flat_map(|(places, _)| places.clone()).collect();
+        assert!(order.iter().copied().eq(0..order.len()), "{order:?}");
+        numbered.iter().map(|(_, batch)| batch.len()).collect()
     }
 
     #[test]
