@@ -173,6 +173,19 @@ pub fn master_keys(reader: &mut Reader<'_>) -> Result<MasterKeySource, Faulted> 
     }
 }
 
+/// Which pages may show the console in a frame: `'none'`, or origins with spaces between them.
+pub fn frame_ancestors(reader: &mut Reader<'_>) -> String {
+    let text = reader.required("PORTAL_FRAME_ANCESTORS").trim();
+    let is_origin = |text: &str| {
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.is_some_and(|url| url.origin().ascii_serialization() == text.trim_end_matches('/'))
+    };
+    if !text.is_empty() && text != "'none'" && text != "'self'" && !text.split(' ').all(is_origin) {
+        reader.fault("PORTAL_FRAME_ANCESTORS", "must be 'none', 'self', or origins separated by single spaces");
+    }
+    text.to_owned()
+}
+
 /// Most endpoints of a tenant.
 pub fn max_endpoints(reader: &mut Reader<'_>) -> u64 {
     reader.number("MAX_ENDPOINTS", 1..=10_000)

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod body;
 mod connector;
+pub mod entry;
 pub mod path;
 pub mod query;
 pub mod receiver_client;

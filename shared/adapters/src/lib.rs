@@ -20,6 +20,7 @@ pub mod registry;
 pub mod replays;
 pub mod telemetry;
 pub(crate) mod tls;
+pub mod tokens;
 
 /// An error of some library, as the source of one of ours.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -55,6 +55,15 @@ pub fn begin() -> Environment {
     environment
 }
 
+/// Begins a function that works alone, without Redis and without metrics of its own, and reads
+/// its settings.
+///
+/// # Errors
+/// Every fault of its settings. The log says them.
+pub fn alone<C>(read: impl FnOnce(&mut Reader<'_>) -> Result<C, Faulted>) -> Result<C, ConfigError> {
+    begin().read(read).inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))
+}
+
 /// Reads what every function needs, the stack's name and where Redis is, and what `read`
 /// takes.
 ///

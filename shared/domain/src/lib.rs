@@ -43,6 +43,12 @@ pub mod event_type;
 pub mod event_type_request;
 pub mod json_schema;
 
+// Who may call the API with a token.
+pub mod gate;
+pub mod scope;
+pub mod token;
+pub mod token_request;
+
 // What is shared between consumers.
 pub mod breaker;
 pub mod record;

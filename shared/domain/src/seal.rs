@@ -1,12 +1,13 @@
-//! Secrets at rest: AES-256-GCM under keys that HKDF-SHA256 derives from the stack's
-//! master keys. The associated data names the place of a ciphertext, so that it opens
-//! there and nowhere else.
+//! What the stack's master keys are for: secrets at rest, and what shows that a text was made
+//! here. Secrets are sealed with AES-256-GCM under keys that HKDF-SHA256 derives. The associated
+//! data names the place of a ciphertext, so that it opens there and nowhere else.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,10 @@ impl MasterKey {
         let key = derived(&self.bytes, b"seal")?;
         UnboundKey::new(&AES_256_GCM, &key).ok().map(LessSafeKey::new)
     }
+
+    fn authenticator(&self) -> Option<hmac::Key> {
+        Some(hmac::Key::new(hmac::HMAC_SHA256, &derived(&self.bytes, b"token")?))
+    }
 }
 
 /// A key for one purpose.
@@ -164,6 +169,26 @@ impl MasterKeys {
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text)
             .map_err(|_| OpenError::Refused)?;
         Ok(Sealed(format!("{}.{}", key.id, STANDARD.encode([&nonce[..], &text].concat()))))
+    }
+
+    /// What shows that a text was made here, with the newest key: HMAC-SHA256.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] when no key can be derived, which does not happen.
+    pub fn authenticate(&self, text: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let key = self.keys[0].authenticator().ok_or(OpenError::Refused)?;
+        Ok(hmac::sign(&key, text).as_ref().to_vec())
+    }
+
+    /// Whether a text was made here, with the key of this id. The comparison takes the same
+    /// time whatever differs.
+    ///
+    /// # Errors
+    /// Why it is not known to be.
+    pub fn verify(&self, key_id: &str, text: &[u8], tag: &[u8]) -> Result<(), OpenError> {
+        let key = self.keys.iter().find(|key| key.id == key_id).ok_or(OpenError::UnknownKey)?;
+        let key = key.authenticator().ok_or(OpenError::Refused)?;
+        hmac::verify(&key, text, tag).map_err(|_| OpenError::Refused)
     }
 
     /// Opens a value at its place.

@@ -6,6 +6,7 @@ mod event_types;
 mod items;
 mod reading;
 mod table;
+mod tokens;
 mod transaction;
 
 use async_trait::async_trait;

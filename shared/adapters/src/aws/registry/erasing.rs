@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+use domain::scope::Scope;
 use domain::time::Millis;
 use futures_util::future::try_join_all;
 
@@ -21,8 +22,10 @@ fn unwritten(error: impl Into<BoxError>) -> RegistryError {
 }
 
 impl Table {
-    /// Notes what is erased. A later erasing is not undone by an earlier one.
+    /// Notes what is erased, and ends the tenant's tokens. A later erasing is not undone by an
+    /// earlier one.
     pub(super) async fn begin_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
+        self.end_tokens(&Scope::Tenant(tenant.to_owned())).await?;
         let update = self
             .client
             .update_item()

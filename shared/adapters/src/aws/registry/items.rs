@@ -5,15 +5,20 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use domain::endpoint::Card;
 use domain::event_type::{Definition, EventType};
+use domain::scope::Scope;
 use domain::time::Millis;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::aws::attributes::{Item, number, number_in, text, text_in};
 use crate::registry::{RegistryError, Resealing, Tenant};
+use crate::tokens::{KeptLink, KeptToken};
 
 /// How long a tombstone stays: longer than dead letters, history and anything else that may
 /// name a deleted endpoint.
 const TOMBSTONE: Duration = Duration::from_secs(75 * 86_400);
+/// How much longer than its token a revocation stays.
+const REVOCATION: Duration = Duration::from_secs(86_400);
 
 // Attribute names.
 pub(super) const PK: &str = "pk";
@@ -35,6 +40,17 @@ pub(super) const ERASED: &str = "erased";
 pub(super) const ERASED_BEFORE: &str = "erased_before";
 pub(super) const ERASING: &str = "erasing";
 
+pub(super) const TOKEN: &str = "token";
+pub(super) const LINK: &str = "link";
+pub(super) const EPOCH: &str = "epoch";
+pub(super) const SCOPE: &str = "scope";
+pub(super) const REVOKED_AT: &str = "revoked_at";
+pub(super) const EXPIRES_AT: &str = "expires_at";
+
+/// The partition of tokens.
+pub(super) const TOKENS: &str = "TOKENS";
+/// How the sort keys of tokens begin.
+pub(super) const TOKEN_PREFIX: &str = "I#";
 /// The partition of the directory.
 pub(super) const DIRECTORY: &str = "TENANTS";
 /// The partition of the catalogue of event types.
@@ -78,6 +94,28 @@ pub(super) fn directory_key(tenant: &str) -> Item {
 
 pub(super) fn event_type_key(name: &str) -> Item {
     key(CATALOGUE, name)
+}
+
+/// How the sort keys of a scope's tokens begin.
+pub(super) fn tokens_of(scope: &Scope) -> String {
+    format!("{TOKEN_PREFIX}{scope}#")
+}
+
+pub(super) fn token_key(scope: &Scope, id: &str) -> Item {
+    key(TOKENS, &format!("{}{id}", tokens_of(scope)))
+}
+
+/// The key of what tells whether a token was revoked.
+pub(super) fn revocation_key(id: &str) -> Item {
+    key(TOKENS, &format!("R#{id}"))
+}
+
+pub(super) fn epoch_key(scope: &Scope) -> Item {
+    key(TOKENS, &format!("E#{scope}"))
+}
+
+pub(super) fn link_key(code_hash: &str) -> Item {
+    key(&format!("S#{code_hash}"), "S")
 }
 
 pub(super) fn resealing_key() -> Item {
@@ -142,6 +180,42 @@ pub(super) fn of_resealing(resealing: &Resealing) -> Result<Item, RegistryError>
     let mut item = resealing_key();
     item.insert(RESEALING.to_owned(), text(&json));
     Ok(item)
+}
+
+pub(super) fn of_token(token: &KeptToken) -> Result<Item, RegistryError> {
+    let mut item = token_key(&token.scope, &token.id);
+    item.insert(TOKEN.to_owned(), text(&json_of(token)?));
+    item.insert(TTL.to_owned(), number(token.expires_at.as_secs()));
+    Ok(item)
+}
+
+/// What tells whether a token was revoked, and where it is kept.
+pub(super) fn of_revocation(token: &KeptToken) -> Item {
+    let mut item = revocation_key(&token.id);
+    item.insert(SCOPE.to_owned(), text(&token.scope.to_string()));
+    item.insert(EXPIRES_AT.to_owned(), number(token.expires_at.0));
+    // It must not go before the token ends, whatever the clocks say.
+    item.insert(TTL.to_owned(), number(token.expires_at.after(REVOCATION).as_secs()));
+    item
+}
+
+pub(super) fn of_link(code_hash: &str, link: &KeptLink) -> Result<Item, RegistryError> {
+    let mut item = link_key(code_hash);
+    item.insert(LINK.to_owned(), text(&json_of(link)?));
+    item.insert(TTL.to_owned(), number(link.expires_at.as_secs()));
+    Ok(item)
+}
+
+pub(super) fn token_in(item: &Item) -> Result<KeptToken, RegistryError> {
+    json_in(item, TOKEN)
+}
+
+pub(super) fn link_in(item: &Item) -> Result<KeptLink, RegistryError> {
+    json_in(item, LINK)
+}
+
+fn json_of(value: &impl Serialize) -> Result<String, RegistryError> {
+    serde_json::to_string(value).map_err(|error| RegistryError::Incomplete(Some(error)))
 }
 
 /// A definition as the catalogue keeps it.

@@ -33,6 +33,8 @@ pub(super) enum Condition {
     Version(u64),
     /// Not there, or of this endpoint.
     FreeOrOf(String),
+    /// There, and this link.
+    Link(String),
 }
 
 /// What a change does to a tenant's revision item.
@@ -55,6 +57,9 @@ pub(super) enum Step {
     Revision,
     Tombstone,
     Directory,
+    Link,
+    Token,
+    Revocation,
 }
 
 /// What became of a transaction.
@@ -103,6 +108,7 @@ fn expression(condition: Condition) -> Option<(&'static str, Option<Item>)> {
             "attribute_not_exists(pk) OR endpoint = :endpoint",
             Some(Item::from([(":endpoint".to_owned(), text(&endpoint))])),
         )),
+        Condition::Link(link) => Some(("link = :link", Some(Item::from([(":link".to_owned(), text(&link))])))),
     }
 }
 
