@@ -12,6 +12,7 @@ use std::time::Duration;
 use adapters::aws::sqs::{Outgoing, Queue, QueueName};
 use adapters::clock::Clock;
 use adapters::http::answer::{self, Problem};
+use adapters::http::entry;
 use adapters::http::query::QueryString;
 use adapters::redis::indexes::{self, Entry, Finding, Kind, Order};
 use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
@@ -109,7 +110,11 @@ impl Cleanup {
             let code = if complete { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
             return answer::json(code, &report, &correlation_id);
         }
-        match self.clean(request.uri().query().unwrap_or_default()).await {
+        let cleaned = match entry::enter(request) {
+            Ok(request) => self.clean(request.uri().query().unwrap_or_default()).await,
+            Err(problem) => Err(problem),
+        };
+        match cleaned {
             Ok(report) => answer::json(StatusCode::OK, &report, &correlation_id),
             Err(problem) => problem.response(&correlation_id),
         }

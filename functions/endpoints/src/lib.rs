@@ -8,6 +8,7 @@ mod change;
 mod create;
 mod event_types;
 mod health;
+mod links;
 mod live_state;
 mod owed;
 mod path;
@@ -19,6 +20,7 @@ mod rotate;
 mod sealing;
 mod tenants;
 mod test_delivery;
+mod tokens;
 mod view;
 mod wake_up;
 
@@ -29,8 +31,10 @@ use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
 use adapters::history::History;
 use adapters::http::answer::{self, Problem};
+use adapters::http::entry;
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
+use adapters::tokens::Tokens;
 use domain::webhook::Rules;
 use lambda_http::Request;
 use lambda_http::http::{Method, Response};
@@ -46,7 +50,9 @@ const TRIES: usize = 8;
 pub struct Clients {
     /// The registry of endpoints and event types.
     pub registry: Arc<dyn Registry>,
-    /// What secrets are sealed with.
+    /// Tokens, and links to the console.
+    pub tokens: Arc<dyn Tokens>,
+    /// What secrets are sealed with, and tokens authenticated.
     pub keyring: MasterKeyring,
     /// The queues.
     pub queue: Arc<dyn Queue>,
@@ -59,6 +65,7 @@ pub struct Clients {
 /// The handler and what it works with.
 pub struct Endpoints {
     registry: Arc<dyn Registry>,
+    tokens: Arc<dyn Tokens>,
     keyring: MasterKeyring,
     queue: Arc<dyn Queue>,
     redis: Arc<dyn RedisPort>,
@@ -71,15 +78,18 @@ pub struct Endpoints {
 impl Endpoints {
     /// A handler with these settings.
     pub fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
-        let Clients { registry, keyring, queue, redis, history } = clients;
+        let Clients { registry, tokens, keyring, queue, redis, history } = clients;
         let (rules, max_endpoints) = (config.rules.clone(), config.max_endpoints);
-        Self { registry, keyring, queue, redis, history, clock, rules, max_endpoints }
+        Self { registry, tokens, keyring, queue, redis, history, clock, rules, max_endpoints }
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
-        let answer = self.route(&request, &correlation_id).await;
+        let answer = match entry::enter(request) {
+            Ok(request) => self.route(&request, &correlation_id).await,
+            Err(problem) => Err(problem),
+        };
         answer.unwrap_or_else(|problem| problem.response(&correlation_id))
     }
 
@@ -87,6 +97,7 @@ impl Endpoints {
         let (method, path) = (request.method(), request.uri().path());
         let query = request.uri().query().unwrap_or_default();
         let (body, precondition) = (request.body(), Precondition::of(request.headers()));
+        let bearer = entry::bearer(request);
         let Some(path) = Path::of(path) else {
             return Err(Problem::not_found(format!("There is no {method} {path}.")));
         };
@@ -112,6 +123,13 @@ impl Endpoints {
             (Kind::EventType, "GET") => self.event_type(path.event_type()?, correlation_id).await,
             (Kind::EventType, "PUT") => self.put_event_type(path.own_event_type()?, body, correlation_id).await,
             (Kind::EventType, "DELETE") => self.delete_event_type(path.own_event_type()?, correlation_id).await,
+            (Kind::Tokens, "GET") => self.list_tokens(bearer, query, correlation_id).await,
+            (Kind::Tokens, "POST") => self.make_token(bearer, body, correlation_id).await,
+            (Kind::Token, "DELETE") => self.revoke_token(bearer, path.token()?, correlation_id).await,
+            (Kind::Epochs, "POST") => self.end_tokens(bearer, body, correlation_id).await,
+            (Kind::Links, "POST") => self.make_link(bearer, body, correlation_id).await,
+            (Kind::Link, "GET") => self.link(path.code_hash()?, correlation_id).await,
+            (Kind::Sessions, "POST") => self.open_session(body, correlation_id).await,
             (kind, _) => Err(Problem::method_not_allowed(kind.methods())),
         }
     }

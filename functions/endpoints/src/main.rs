@@ -18,8 +18,10 @@ async fn main() -> anyhow::Result<()> {
     let (config, clock) = (&process.config, process.clock.clone());
     let keyring = MasterKeyring::open(config.master_keys.clone(), clock.clone()).await;
     let keyring = keyring.inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
+    let registry = Arc::new(RegistryTable::new(&config.account, config.table.clone()));
     let clients = Clients {
-        registry: Arc::new(RegistryTable::new(&config.account, config.table.clone())),
+        registry: registry.clone(),
+        tokens: registry,
         keyring,
         queue: Arc::new(Sqs::new(&config.account, config.queues.clone())),
         redis: process.redis(),

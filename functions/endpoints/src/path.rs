@@ -7,6 +7,7 @@ use adapters::registry::EndpointKey;
 use domain::event_type_request::name_fault;
 use domain::fault::{Fault, Faults};
 use domain::names::{is_endpoint_id, is_event_type, is_tenant_or_operator};
+use domain::token::is_token_id;
 use percent_encoding::percent_decode_str;
 
 /// A kind of resource.
@@ -22,16 +23,23 @@ pub(crate) enum Kind {
     Reseal,
     EventTypes,
     EventType,
+    Tokens,
+    Token,
+    Links,
+    Epochs,
+    Link,
+    Sessions,
 }
 
 impl Kind {
     /// Its methods.
     pub(crate) fn methods(self) -> &'static str {
         match self {
-            Self::Tenants | Self::Tenant | Self::Secret | Self::EventTypes => "GET",
-            Self::Endpoints | Self::Reseal => "GET, POST",
+            Self::Tenants | Self::Tenant | Self::Secret | Self::EventTypes | Self::Link => "GET",
+            Self::Endpoints | Self::Reseal | Self::Tokens => "GET, POST",
             Self::Endpoint => "DELETE, GET, PATCH",
-            Self::RotateSecret | Self::Test => "POST",
+            Self::RotateSecret | Self::Test | Self::Links | Self::Epochs | Self::Sessions => "POST",
+            Self::Token => "DELETE",
             Self::EventType => "DELETE, GET, PUT",
         }
     }
@@ -42,7 +50,7 @@ impl Kind {
 pub(crate) struct Path<'a> {
     /// What it names.
     pub(crate) kind: Kind,
-    /// A tenant, or the name of an event type.
+    /// A tenant, the name of an event type, a token, or the hash of a link's code.
     first: Cow<'a, str>,
     endpoint: Cow<'a, str>,
 }
@@ -54,6 +62,12 @@ impl<'a> Path<'a> {
         let (kind, first, endpoint) = match parts[..] {
             ["reseal"] => (Kind::Reseal, "", ""),
             ["event-types"] => (Kind::EventTypes, "", ""),
+            ["tokens"] => (Kind::Tokens, "", ""),
+            ["tokens", "links"] => (Kind::Links, "", ""),
+            ["tokens", "epochs"] => (Kind::Epochs, "", ""),
+            ["tokens", token] => (Kind::Token, token, ""),
+            ["console", "links", hash] => (Kind::Link, hash, ""),
+            ["console", "sessions"] => (Kind::Sessions, "", ""),
             ["event-types", name] => (Kind::EventType, name, ""),
             ["tenants"] => (Kind::Tenants, "", ""),
             ["tenants", tenant] => (Kind::Tenant, tenant, ""),
@@ -77,7 +91,17 @@ impl<'a> Path<'a> {
     /// The tenant that a change of this would change, if its name is one.
     pub(crate) fn changed_tenant(&self) -> Option<&str> {
         match self.kind {
-            Kind::Tenants | Kind::Tenant | Kind::Reseal | Kind::EventTypes | Kind::EventType => None,
+            Kind::Tenants
+            | Kind::Tenant
+            | Kind::Reseal
+            | Kind::EventTypes
+            | Kind::EventType
+            | Kind::Tokens
+            | Kind::Token
+            | Kind::Links
+            | Kind::Epochs
+            | Kind::Link
+            | Kind::Sessions => None,
             Kind::Endpoints | Kind::Endpoint | Kind::Secret | Kind::RotateSecret | Kind::Test => self.tenant().ok(),
         }
     }
@@ -101,6 +125,19 @@ impl<'a> Path<'a> {
         } else {
             Err(Problem::invalid(faults))
         }
+    }
+
+    /// The id of a token.
+    pub(crate) fn token(&self) -> Result<&str, Problem> {
+        let fault = || Fault::at("/token", "must be `tok_` and 22 letters and digits");
+        if is_token_id(&self.first) { Ok(&self.first) } else { Err(Problem::invalid(fault())) }
+    }
+
+    /// The hash of a link's code.
+    pub(crate) fn code_hash(&self) -> Result<&str, Problem> {
+        let is_hash = self.first.len() == 64 && self.first.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+        let fault = || Fault::at("/hash", "must be the SHA-256 of a code, in 64 lower-case hex digits");
+        if is_hash { Ok(&self.first) } else { Err(Problem::invalid(fault())) }
     }
 
     /// The name of an event type that is looked for.

@@ -16,6 +16,7 @@ use adapters::clock::Clock;
 use adapters::event_schemas::EventSchemas;
 use adapters::http::answer::{self, Problem};
 use adapters::http::body;
+use adapters::http::entry;
 use adapters::http::path::PathNames;
 use adapters::redis::transport::RedisPort;
 use adapters::registry::EventTypes;
@@ -96,7 +97,10 @@ impl Enqueue {
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
-        let answer = self.route(&request, &correlation_id).await;
+        let answer = match entry::enter(request) {
+            Ok(request) => self.route(&request, &correlation_id).await,
+            Err(problem) => Err(problem),
+        };
         answer.unwrap_or_else(|problem| problem.response(&correlation_id))
     }
 

@@ -1,5 +1,6 @@
 //! Who asks, and whether the gateway knows.
 
+use adapters::http::entry;
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt as _};
 
@@ -8,16 +9,19 @@ use lambda_http::{Request, RequestExt as _};
 pub(crate) enum Caller {
     /// The schedule of the stack.
     Schedule,
-    /// Somebody whose signature the gateway has checked.
+    /// Somebody whose signature or token the gateway has checked.
     Signed,
     /// Anybody.
     Anybody,
 }
 
 impl Caller {
-    /// The gateway names the caller of a route that asks for a signature. On any other
-    /// route it checks none.
+    /// The gateway names the caller of a route that asks for a signature or a token. On any
+    /// other route it checks none.
     pub(crate) fn of(request: &Request) -> Self {
+        if entry::bearer(request).is_some() {
+            return Self::Signed;
+        }
         match request.request_context_ref() {
             Some(RequestContext::PassThrough) => Self::Schedule,
             Some(RequestContext::ApiGatewayV2(context))

@@ -17,7 +17,7 @@ use std::time::Duration;
 use adapters::aws::sqs::{Depth, DepthError, Depths, QueueName};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::DeadLetterStore;
-use adapters::http::answer;
+use adapters::http::{answer, entry};
 use adapters::metrics::emf;
 use adapters::redis::breakers;
 use adapters::redis::heartbeats;
@@ -203,6 +203,10 @@ impl Health {
     /// told, whose alarms watch it.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
+        let request = match entry::enter(request) {
+            Ok(request) => request,
+            Err(problem) => return problem.response(&correlation_id),
+        };
         let caller = Caller::of(&request);
         let Findings { at, components } = match self.kept() {
             Some(findings) if caller != Caller::Schedule => findings,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use adapters::aws::sqs::Depths;
 use adapters::clock::Clock;
-use adapters::http::answer;
+use adapters::http::{answer, entry};
 use adapters::metrics::exposition::{CONTENT_TYPE, Snapshot};
 use adapters::redis::transport::RedisPort;
 use domain::status::Lifetimes;
@@ -31,6 +31,9 @@ impl Metrics {
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
+        if let Err(problem) = entry::enter(request) {
+            return problem.response(&correlation_id);
+        }
         let (queues, now) = (self.queues.as_deref(), self.clock.now());
         let snapshot = Snapshot::read(self.redis.as_ref(), queues, now, self.lifetimes).await;
         answer::text(CONTENT_TYPE, snapshot.render(), &correlation_id)

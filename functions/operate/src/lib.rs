@@ -31,6 +31,7 @@ use adapters::clock::Clock;
 use adapters::dead_letter_store::DeadLetterStore;
 use adapters::history::History;
 use adapters::http::answer::{self, Problem};
+use adapters::http::entry;
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use domain::status::Lifetimes;
@@ -88,7 +89,10 @@ impl Operate {
     /// Answers one request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
-        let answer = self.route(&request, &correlation_id).await;
+        let answer = match entry::enter(request) {
+            Ok(request) => self.route(&request, &correlation_id).await,
+            Err(problem) => Err(problem),
+        };
         answer.unwrap_or_else(|problem| problem.response(&correlation_id))
     }
 
@@ -210,10 +214,16 @@ fn named(path: &str) -> Option<Id<'_>> {
 /// The methods of a path of the API, whoever answers them.
 fn methods_of(path: &str) -> Option<&'static str> {
     match path {
-        "/webhooks" | "/webhooks/batch" | "/webhook-cleanup" | "/circuit-breakers/reset" => Some("POST"),
+        "/webhooks"
+        | "/webhooks/batch"
+        | "/webhook-cleanup"
+        | "/circuit-breakers/reset"
+        | "/tokens/links"
+        | "/tokens/epochs"
+        | "/console/sessions" => Some("POST"),
         "/webhook-statuses" | "/dead-letters" | "/circuit-breakers" | "/event-types" | "/health" | "/metrics"
         | "/deliveries/recent" | "/metrics/recent" => Some("GET"),
-        "/reseal" => Some("GET, POST"),
+        "/reseal" | "/tokens" => Some("GET, POST"),
         "/dead-letters/redrive" => Some("GET, DELETE, POST"),
         path => match named(path) {
             Some(Id::Tenants(named)) => Some(named.methods()),
@@ -221,15 +231,20 @@ fn methods_of(path: &str) -> Option<&'static str> {
             Some(Id::DeadLetter(_)) => Some("GET, DELETE"),
             Some(Id::Redrive(_)) => Some("POST"),
             Some(Id::Replays(path)) => Some(path.methods()),
-            None => methods_of_event_type(path).or_else(|| methods_of_tenants(path)),
+            None => methods_of_one(path).or_else(|| methods_of_tenants(path)),
         },
     }
 }
 
-/// The methods of one event type.
-fn methods_of_event_type(path: &str) -> Option<&'static str> {
-    let name = path.strip_prefix("/event-types/")?;
-    (!name.is_empty() && !name.contains('/')).then_some("DELETE, GET, PUT")
+/// The methods of one event type, token or link.
+fn methods_of_one(path: &str) -> Option<&'static str> {
+    let of = |list: &str| path.strip_prefix(list).is_some_and(|name| !name.is_empty() && !name.contains('/'));
+    match () {
+        () if of("/event-types/") => Some("DELETE, GET, PUT"),
+        () if of("/tokens/") => Some("DELETE"),
+        () if of("/console/links/") => Some("GET"),
+        () => None,
+    }
 }
 
 /// The methods of a path below `/tenants`.
