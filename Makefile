@@ -16,7 +16,7 @@ DEPLOY := $(SAM)/python infra/local/deploy.py
 # The stack of the tests. It is separate from the stack of `make up`.
 TEST_LOCAL := $(CURDIR)/.local/test
 
-.PHONY: help setup build up down demo test torture bench lint audit fmt deploy clean
+.PHONY: help setup build up down demo console vendor test torture bench lint audit fmt deploy clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ demo: build ## start the local stack and send webhooks through it
 	@$(STACK) up RetryBaseS=1 BreakerResetTimeoutS=5 ParkBaseS=1 ParkCapS=2 $(PARAMS)
 	@python3 infra/local/demo.py
 
+console: ## print a link that opens the console of the local stack
+	@python3 infra/local/demo.py link
+
+vendor: ## fetch the view library of the console again, in the versions of infra/local/vendor.sh
+	@infra/local/vendor.sh
+
 lint: ## check formatting, lints, documentation, templates and the OpenAPI document
 	@infra/local/setup.sh tools
 	python3 infra/local/circles.py
@@ -48,7 +54,8 @@ lint: ## check formatting, lints, documentation, templates and the OpenAPI docum
 	@mkdir -p $(FUNCTIONS:%=target/lambda/%)
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate
 	AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam validate --lint
-	$(SAM)/cfn-lint template.yaml infra/alarms.yaml infra/network.yaml infra/cache.yaml infra/rollback.yaml infra/start-check.yaml
+	$(SAM)/cfn-lint template.yaml infra/alarms.yaml infra/network.yaml infra/cache.yaml infra/rollback.yaml infra/start-check.yaml \
+		infra/token-api.yaml
 	$(SAM)/python infra/local/test_templates.py --quiet
 	$(SAM)/python infra/local/translate.py check
 	.local/venvs/policies/bin/python -W ignore infra/local/policies.py

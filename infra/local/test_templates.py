@@ -145,7 +145,9 @@ def allows(statements, action, resource, **context):
         for operator, wanted in statement.get("Condition", {}).items():
             for key, value in wanted.items():
                 is_equal = context.get(key) == value
-                holds = {"Null": (key not in context) == (value == "true"), "StringEquals": is_equal, "Bool": is_equal}
+                holds = {"Null": (key not in context) == (value == "true"), "StringEquals": is_equal, "Bool": is_equal,
+                         # Without any value, it holds.
+                         "ForAllValues:StringEquals": set(context.get(key, [])) <= set(value)}
                 if not holds[operator]:
                     return False
         return True
@@ -385,7 +387,7 @@ class Point29Hardening(unittest.TestCase):
         level = parameters.load()["Parameters"]["LogLevel"]
         self.assertEqual(level["AllowedValues"], ["TRACE", "DEBUG", "INFO"])
         ours = of_type(parameters.load(), "AWS::Serverless::Function")
-        self.assertEqual(len(ours), 9)
+        self.assertEqual(len(ours), 11)
         functions = of_type(translated(), "AWS::Lambda::Function")
         for name in ours:
             config = functions[name]["LoggingConfig"]
@@ -448,7 +450,7 @@ class Point14Health(unittest.TestCase):
         self.assertEqual(stage["Properties"]["RouteSettings"][key],
                          {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20})
         # API Gateway refuses settings of a route that does not exist yet.
-        self.assertEqual(stage["DependsOn"], "GetHealth")
+        self.assertIn("GetHealth", stage["DependsOn"])
 
 
 class Point24Operators(unittest.TestCase):
@@ -512,7 +514,8 @@ class Point32StartCheck(unittest.TestCase):
 
 
 class Registry(unittest.TestCase):
-    FUNCTIONS = ("Enqueue", "Deliver", "Fanout", "Archive", "Operate", "Endpoints", "Health", "Metrics", "Cleanup")
+    FUNCTIONS = ("Enqueue", "Deliver", "Fanout", "Archive", "Operate", "Endpoints", "Authorize", "Console", "Health", "Metrics",
+                 "Cleanup")
 
     def statements(self, function, **values):
         """What the role of a function allows: what all share, and its own."""
@@ -544,6 +547,8 @@ class Registry(unittest.TestCase):
             "Fanout": reads | writes, "Endpoints": reads | writes,
             # It marks a tenant as erased.
             "Operate": reads | {"dynamodb:UpdateItem"},
+            # Of the partition of tokens.
+            "Authorize": {"dynamodb:BatchGetItem"},
         }
         for function in self.FUNCTIONS:
             statements = self.statements(function)
@@ -551,7 +556,7 @@ class Registry(unittest.TestCase):
             self.assertEqual(allowed, expected.get(function, set()), function)
 
     def test_only_what_signs_or_seals_gets_the_master_keys(self):
-        read, wanted = "secretsmanager:GetSecretValue", {"deliver", "endpoints"}
+        read, wanted = "secretsmanager:GetSecretValue", {"authorize", "deliver", "endpoints"}
         secret = GIVEN["MasterKeysSecretArn"]
         readers = {name.lower() for name in self.FUNCTIONS if allows(self.statements(name), read, secret)}
         self.assertEqual(readers, wanted)
@@ -895,20 +900,82 @@ class Routes(unittest.TestCase):
 
     def test_there_is_room_for_as_many_routes_again(self):
         # A gateway has 300.
-        self.assertLessEqual(2 * len(self.routes()), 150)
+        self.assertLessEqual(2 * (len(self.routes()) + len(self.routes_for_tokens())), 300)
+
+    # Who asks there has no token yet.
+    OPEN = {"GET /console", "GET /console/{proxy+}", "GET /console/links/{hash}", "POST /console/sessions"}
 
     def test_each_route_is_one_of_a_kind_and_asks_who_calls(self):
         routes = self.routes()
         self.assertEqual(len({it["RouteKey"] for it in routes.values()}), len(routes))
         for name, route in routes.items():
-            auth = "HealthAuth" if name == "GetHealth" else "ApiAuth"
-            self.assertEqual(route["AuthorizationType"], {"Ref": auth}, name)
+            if route["RouteKey"] in self.OPEN:
+                self.assertEqual(route["AuthorizationType"], "NONE", name)
+            else:
+                auth = "HealthAuth" if name == "GetHealth" else "ApiAuth"
+                self.assertEqual(route["AuthorizationType"], {"Ref": auth}, name)
+
+    def routes_for_tokens(self):
+        return of_type(parameters.load(ROOT / "infra" / "token-api.yaml"), "AWS::ApiGatewayV2::Route")
+
+    def test_each_route_stands_a_second_time_for_tokens_behind_the_gate(self):
+        inner = lambda key: key.replace(" /api/", " /")
+        target = lambda route: route["Target"]["Fn::Sub"]
+        expected = {it["RouteKey"]: target(it) for it in self.routes().values()
+                    if it["RouteKey"] not in self.OPEN | {"$default"}}
+        routes = self.routes_for_tokens()
+        self.assertEqual({inner(it["RouteKey"]): target(it) for it in routes.values()}, expected)
+        for name, route in routes.items():
+            self.assertTrue(route["RouteKey"].split(" ")[1].startswith("/api/"), name)
+            self.assertEqual((route["AuthorizationType"], route["AuthorizerId"]), ("CUSTOM", {"Ref": "Gate"}), name)
+
+    def test_the_gate_is_asked_about_every_request(self):
+        template = parameters.load(ROOT / "infra" / "token-api.yaml")["Resources"]
+        gate = template["Gate"]["Properties"]
+        self.assertEqual((gate["AuthorizerType"], gate["AuthorizerPayloadFormatVersion"]), ("REQUEST", "2.0"))
+        self.assertEqual(gate["IdentitySource"], ["$request.header.Authorization"])
+        self.assertEqual(gate["AuthorizerResultTtlInSeconds"], 0)
+        self.assertIs(gate["EnableSimpleResponses"], True)
+        # The local AWS asks for no permission, and waits for ever.
+        permission = template["GatePermission"]["Properties"]
+        self.assertEqual((permission["Action"], permission["Principal"]),
+                         ("lambda:InvokeFunction", "apigateway.amazonaws.com"))
+        self.assertTrue(permission["SourceArn"]["Fn::Sub"].endswith("${ApiId}/authorizers/${Gate}"))
+        self.assertLess(parameters.load()["Resources"]["Authorize"]["Properties"]["Timeout"], 10)
+
+    def test_the_gate_reads_one_partition(self):
+        reads = [it for it in Registry().statements("Authorize") if "dynamodb:BatchGetItem" in it["Action"]]
+        self.assertEqual([it["Condition"] for it in reads],
+                         [{"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["TOKENS"]}}])
+
+    def test_open_routes_and_those_for_tokens_have_throttles_of_their_own(self):
+        stage = stack().template["Resources"]["Stage"]
+        ours = {it["RouteKey"] for it in self.routes_for_tokens().values()}
+        settings = stage["Properties"]["RouteSettings"]
+        self.assertEqual(set(settings), ours | self.OPEN | {"GET /health"})
+        for key, limits in settings.items():
+            self.assertLessEqual(limits["ThrottlingRateLimit"], 100, key)
+        # API Gateway refuses settings of a route that does not exist yet.
+        for name, route in self.routes().items():
+            if route["RouteKey"] in settings:
+                self.assertIn(name, stage["DependsOn"])
+        self.assertIn("TokenApi", stage["DependsOn"])
+
+    def test_the_console_is_framed_by_nobody_unless_that_is_said(self):
+        ancestors = lambda **values: dict(stack(**values).environments())["console"]["PORTAL_FRAME_ANCESTORS"]
+        self.assertEqual(ancestors(), "'none'")
+        self.assertEqual(ancestors(PortalFrameAncestors="https://a.example"), "https://a.example")
+        refused = lambda value: [*parameters.refused_by_cloudformation(parameters.load(), {"PortalFrameAncestors": value})]
+        for good in ("'none'", "'self'", "https://a.example", "https://a.example:8443 https://*.b.example"):
+            self.assertEqual(refused(good), [], good)
+        for bad in ("", "*", "a.example", "https://a.example; script-src *", "https://a.example,https://b.example"):
+            self.assertTrue(refused(bad), bad)
 
 
 class Size(unittest.TestCase):
     def test_templates_go_through_s3_and_fit_there(self):
         for name in ("template.yaml", "infra/alarms.yaml", "infra/cache.yaml", "infra/network.yaml", "infra/rollback.yaml",
-                     "infra/start-check.yaml"):
+                     "infra/start-check.yaml", "infra/token-api.yaml"):
             self.assertLessEqual((ROOT / name).stat().st_size, TEMPLATE_BYTES, name)
         # With a bucket, `sam deploy` uploads the template itself as well as nested ones.
         config = tomllib.loads((ROOT / "samconfig.toml").read_text())

@@ -34,7 +34,9 @@ fn main() -> anyhow::Result<()> {
 fn refused(function: &str, environment: &Environment) -> anyhow::Result<Vec<(String, String)>> {
     Ok(match function {
         "archive" => faults(environment, fn_archive::config::read),
+        "authorize" => faults(environment, fn_authorize::config::read),
         "cleanup" => faults(environment, fn_cleanup::config::read),
+        "console" => faults(environment, fn_console::config::read),
         "deliver" => faults(environment, fn_deliver::config::read),
         "endpoints" => faults(environment, fn_endpoints::config::read),
         "enqueue" => faults(environment, fn_enqueue::config::read),
