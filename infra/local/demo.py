@@ -459,6 +459,17 @@ class Demo:
         self.check("the most recently changed webhook is first", (len(newest), newest == sorted(newest, reverse=True)), (3, True))
 
 
+def link():
+    """A one-time link to the console, with the host name of the API: a browser trusts it as it trusts localhost."""
+    code, answer = call("POST", "/tokens/links", {"scope": "operator"})
+    if code != 201:
+        sys.exit(f"demo.py: no link was made: {answer}")
+    host, _, rest = ENV["API_URL"].partition("/_aws/execute-api/")
+    if rest:
+        host = f"http://{rest.split('/')[0]}.execute-api.localhost:{host.rpartition(':')[2]}"
+    return host + answer["path"]
+
+
 def main():
     demo = Demo()
     for chapter in (demo.delivered, demo.retried, demo.dead, demo.batch, demo.repeated, demo.broken, demo.refused,
@@ -469,8 +480,10 @@ def main():
         sys.exit(f"{demo.faults} check(s) failed")
     print(f"{GREEN}All checks passed.{PLAIN} The stack is still running. To send a webhook, run `. .local/stack.env`, then\n"
           f"  curl -X POST \"$API_URL/webhooks\" -d '{{\"webhook_url\": \"http://127.0.0.1:9000/\", \"payload\": 1}}'\n"
+          f"\nTo see what happened, open the console. The link works once, for a minute; `make console` prints another one:\n"
+          f"  {BOLD}{link()}{PLAIN}\n\n"
           "To stop the stack, run `make down`.")
 
 
 if __name__ == "__main__":
-    main()
+    print(link()) if sys.argv[1:] == ["link"] else main()

@@ -1,0 +1,20 @@
+// One action of a screen: whether it runs, and what went wrong, said where it was asked for.
+import { html, useState } from '../view.js';
+import { ProblemBox } from './states.js';
+
+export function useAction(work) {
+  const [busy, setBusy] = useState(false);
+  const [failed, setFailed] = useState(null);
+  const run = async () => {
+    if (busy) return;
+    setBusy(true);
+    setFailed(null);
+    try {
+      await work();
+    } catch (error) {
+      setFailed(error);
+    }
+    setBusy(false);
+  };
+  return { run, busy, problem: failed && html`<${ProblemBox} problem=${failed} />` };
+}
