@@ -62,6 +62,10 @@ pub fn check(method: &str, path: &str, status: u16, kind: Option<&str>, body: &s
         let problem = format!("{DOCUMENT}#/components/schemas/Problem");
         return validate(registry, &problem, body, path);
     };
+    if status == 403 {
+        // Every route answers so to a token that does not open it.
+        return validate(registry, &format!("{DOCUMENT}#/components/schemas/Problem"), body, path);
+    }
     let responses = &document["paths"][&template][&method]["responses"];
     let response = &responses[status.to_string()];
     assert!(response.is_object(), "{method} {template} may not answer {status}: {body}");

@@ -14,17 +14,20 @@ use base64::engine::general_purpose::STANDARD;
 use domain::breaker::BreakerPolicy;
 use domain::outcome::HealthSignal;
 use domain::seal::MasterKeys;
+use domain::token::Token;
 use fn_endpoints::config::Config;
 use fn_endpoints::{Clients, Endpoints};
 use http::{HeaderMap, HeaderValue};
-use lambda_http::{Body, Request};
-use serde_json::Value;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt as _};
+use serde_json::{Value, json};
 
 use crate::contract;
 use crate::history_model::HistoryModel;
 use crate::redis_server::{RedisServer, Server as _};
 use crate::registry_model::RegistryModel;
 use crate::sqs_model::SqsModel;
+use crate::tokens_model::TokensModel;
 use crate::world::{BEGINNING, MASTER_KEY, World, changed_settings};
 
 /// The settings that the template gives `endpoints` alone.
@@ -80,6 +83,8 @@ pub struct EndpointsWorld {
     pub queues: SqsModel,
     /// Its history.
     pub history: HistoryModel,
+    /// Its tokens.
+    pub tokens: TokensModel,
     redis: Arc<dyn RedisPort>,
     endpoints: Endpoints,
 }
@@ -120,10 +125,10 @@ impl EndpointsWorld {
 
     fn build(changes: &[(&'static str, &str)], redis: Arc<dyn RedisPort>, clock: Clock) -> Self {
         let queues = SqsModel::new(clock.clone(), Duration::from_secs(360), 100);
-        let (registry, history) = (RegistryModel::default(), HistoryModel::default());
+        let (registry, history, tokens) = (RegistryModel::default(), HistoryModel::default(), TokensModel::default());
         let (config, keyring) = read(changes);
-        let endpoints = function(&config, keyring, (&registry, &history, &queues), &redis, &clock);
-        Self { clock, registry, queues, history, redis, endpoints }
+        let endpoints = function(&config, keyring, (&registry, &history, &queues, &tokens), &redis, &clock);
+        Self { clock, registry, queues, history, tokens, redis, endpoints }
     }
 
     /// The function beside the others: with their clock, registry, queues and master key.
@@ -135,8 +140,9 @@ impl EndpointsWorld {
         let history = world.history.clone();
         let redis: Arc<dyn RedisPort> = Arc::new(Redis::open(&world.redis.config(), clock.clone()).unwrap());
         let (config, keyring) = read(&[("MASTER_KEYS", MASTER_KEY)]);
-        let endpoints = function(&config, keyring, (&registry, &history, &queues), &redis, &clock);
-        Self { clock, registry, queues, history, redis, endpoints }
+        let tokens = TokensModel::default();
+        let endpoints = function(&config, keyring, (&registry, &history, &queues, &tokens), &redis, &clock);
+        Self { clock, registry, queues, history, tokens, redis, endpoints }
     }
 
     /// Replaces the function by one with other settings. Everything else stays.
@@ -157,7 +163,7 @@ impl EndpointsWorld {
     }
 
     fn rebuild(&mut self, config: &Config, keyring: MasterKeyring) {
-        let models = (&self.registry, &self.history, &self.queues);
+        let models = (&self.registry, &self.history, &self.queues, &self.tokens);
         self.endpoints = function(config, keyring, models, &self.redis, &self.clock);
     }
 
@@ -182,13 +188,28 @@ impl EndpointsWorld {
     /// # Panics
     /// When the answer is not as the contract says.
     pub async fn ask_if(&self, etag: &str, method: &str, path: &str, body: impl ToString) -> Answer {
-        let body = body.to_string();
-        let mut request = Request::new(if body.is_empty() { Body::Empty } else { Body::Text(body) });
-        *request.method_mut() = method.parse().unwrap();
-        *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+        let mut request = request(method, path, body);
         if !etag.is_empty() {
             request.headers_mut().insert("if-match", HeaderValue::try_from(etag).unwrap());
         }
+        self.send(request, method, path).await
+    }
+
+    /// Sends a request below `/api`, with a token that the gate has let through.
+    ///
+    /// # Panics
+    /// When the answer is not as the contract says.
+    pub async fn ask_with(&self, token: &Token, method: &str, path: &str, body: impl ToString) -> Answer {
+        let told = json!({
+            "token": token.id, "scope": token.scope, "read_only": token.read_only, "expires_at": token.expires_at,
+        });
+        let context = json!({ "http": { "method": method }, "authorizer": { "lambda": told }, "timeEpoch": 0 });
+        let context = RequestContext::ApiGatewayV2(serde_json::from_value(context).unwrap());
+        let request = request(method, &format!("/api{path}"), body).with_request_context(context);
+        self.send(request, method, path).await
+    }
+
+    async fn send(&self, request: Request, method: &str, path: &str) -> Answer {
         let response = self.endpoints.handle(request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
@@ -239,6 +260,14 @@ impl EndpointsWorld {
     }
 }
 
+fn request(method: &str, path: &str, body: impl ToString) -> Request {
+    let body = body.to_string();
+    let mut request = Request::new(if body.is_empty() { Body::Empty } else { Body::Text(body) });
+    *request.method_mut() = method.parse().unwrap();
+    *request.uri_mut() = format!("http://api{path}").parse().unwrap();
+    request
+}
+
 /// The settings of the function with these changes, and its master keys.
 fn read(changes: &[(&'static str, &str)]) -> (Config, MasterKeyring) {
     let own = settings();
@@ -256,12 +285,13 @@ fn read(changes: &[(&'static str, &str)]) -> (Config, MasterKeyring) {
 fn function(
     config: &Config,
     keyring: MasterKeyring,
-    (registry, history, queues): (&RegistryModel, &HistoryModel, &SqsModel),
+    (registry, history, queues, tokens): (&RegistryModel, &HistoryModel, &SqsModel, &TokensModel),
     redis: &Arc<dyn RedisPort>,
     clock: &Clock,
 ) -> Endpoints {
     let clients = Clients {
         registry: Arc::new(registry.clone()),
+        tokens: Arc::new(tokens.clone()),
         keyring,
         queue: Arc::new(queues.clone()),
         redis: Arc::clone(redis),

@@ -25,5 +25,6 @@ pub mod sqs_model;
 pub mod stack;
 pub mod store_model;
 pub mod tls;
+pub mod tokens_model;
 pub mod torture;
 pub mod world;

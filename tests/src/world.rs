@@ -96,6 +96,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("TTL_DEAD_LETTER_S", "2592000"),
         ("DEAD_LETTER_TABLE", "dead-letters"),
         ("REGISTRY_TABLE", "registry"),
+        ("PORTAL_FRAME_ANCESTORS", "'none'"),
         ("HISTORY_TABLE", "history"),
         ("HISTORY_DAYS", "7"),
         ("OWED_DAYS", "14"),

@@ -48,6 +48,8 @@ fn what_the_template_sets_is_accepted() {
     assert!(read(&environment, fn_health::config::read).is_ok());
     assert!(read(&environment, fn_metrics::config::read).is_ok());
     assert!(read(&environment, fn_endpoints::config::read).is_ok());
+    assert!(read(&environment, fn_authorize::config::read).is_ok());
+    assert!(read(&environment, fn_console::config::read).is_ok());
     assert!(read(&environment, fn_fanout::config::read).is_ok());
 }
 
@@ -60,6 +62,7 @@ fn an_empty_environment_names_everything_that_is_missing() {
             "ALLOWED_PRIVATE_CIDRS"
                 | "MAX_PAYLOAD_BYTES"
                 | "MAX_ENDPOINTS"
+                | "PORTAL_FRAME_ANCESTORS"
                 | "TTL_DEAD_LETTER_S"
                 | "DEAD_LETTER_TABLE"
                 | "INGEST_QUEUE_ARN"
@@ -71,6 +74,17 @@ fn an_empty_environment_names_everything_that_is_missing() {
     });
     for name in needed {
         assert!(error.faults().iter().any(|(fault, _)| fault == name), "{name}");
+    }
+}
+
+#[test]
+fn frames_are_named_by_origins() {
+    let with = |value: &str| Environment::of([("PORTAL_FRAME_ANCESTORS", value)]).read(fn_console::config::read);
+    for good in ["'none'", "'self'", "https://a.example", "https://a.example:8443 http://b.example"] {
+        assert_eq!(with(good).unwrap().frame_ancestors, good);
+    }
+    for bad in ["", "*", "a.example", "https://a.example/path", "https://a.example; script-src *", "none", "data:"] {
+        assert!(with(bad).is_err(), "{bad}");
     }
 }
 

@@ -488,7 +488,7 @@ async fn the_model_keeps_the_contract() {
     assert_eq!(error.code(), "registry_read");
 }
 
-async fn table(stack: &Stack) -> (aws_sdk_dynamodb::Client, String) {
+pub(crate) async fn table(stack: &Stack) -> (aws_sdk_dynamodb::Client, String) {
     let client = stack.dynamodb();
     let name = format!("contract-{}", fastrand::u64(..));
     let mut create = client.create_table().table_name(&name).billing_mode(BillingMode::PayPerRequest);

@@ -1,12 +1,18 @@
 //! Each function while its dependencies are away: it starts, says what it cannot do, and
 //! does the rest.
 
+use std::time::Duration;
+
+use adapters::clock::Clock;
+use domain::scope::Scope;
+use domain::seal::MasterKeys;
+use domain::token::Token;
 use serde_json::{Value, json};
 use tests::binary::{Function, http_event, sqs_event};
 use tests::receiver::Receiver;
 use tests::redis_server::{RedisServer, free_port};
 use tests::stack::Stack;
-use tests::world::settings;
+use tests::world::{MASTER_KEY, settings};
 
 /// Settings with addresses where nothing listens.
 fn nowhere() -> Vec<(&'static str, String)> {
@@ -25,9 +31,40 @@ fn message(url: &str) -> String {
 
 #[tokio::test]
 async fn every_function_starts_with_nothing_there() {
-    for name in ["enqueue", "fanout", "deliver", "archive", "operate", "endpoints", "cleanup", "health", "metrics"] {
+    for name in [
+        "authorize",
+        "console",
+        "enqueue",
+        "fanout",
+        "deliver",
+        "archive",
+        "operate",
+        "endpoints",
+        "cleanup",
+        "health",
+        "metrics",
+    ] {
         Function::start(name, &nowhere()).await.polls().await;
     }
+}
+
+#[tokio::test]
+async fn without_the_registry_the_gate_stays_shut() {
+    let keys = MasterKeys::parse(MASTER_KEY).unwrap();
+    let token = Token {
+        id: format!("tok_{:022}", 1),
+        scope: Scope::Operator,
+        read_only: false,
+        epoch: 0,
+        expires_at: Clock::system().now().after(Duration::from_secs(600)),
+    };
+    let event = json!({
+        "version": "2.0", "type": "REQUEST", "routeKey": "GET /api/tenants", "rawPath": "/api/tenants",
+        "headers": { "authorization": format!("Bearer {}", token.to_text(&keys).unwrap()) },
+        "requestContext": { "http": { "method": "GET" }, "timeEpoch": 0 },
+    });
+    let gate = Function::start("authorize", &nowhere()).await;
+    assert_eq!(gate.invoke(&event).await, json!({ "isAuthorized": false, "context": {} }));
 }
 
 #[tokio::test]

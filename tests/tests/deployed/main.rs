@@ -12,4 +12,5 @@ mod logs;
 mod permissions;
 mod prometheus;
 mod runbook;
+mod tokens;
 mod torture;

@@ -11,7 +11,7 @@ use tests::stack::{OwnStack, Stack};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A signed call of one of the stack's users, or an unsigned call.
-fn call(stack: &Stack, user: Option<&str>, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
+pub(crate) fn call(stack: &Stack, user: Option<&str>, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
     let mut curl = Command::new("curl");
     // A signature needs the API's host name. The local AWS answers /health of that name
     // itself, so unsigned calls use the path.
