@@ -2,7 +2,7 @@
 # Installs missing Debian packages, and Python environments below .local/venvs.
 # Without arguments: what is needed to build and to run the local stack.
 #   tools   also what lints and operators need
-#   tests   also cargo-nextest
+#   tests   also cargo-nextest, and what the suite of the console needs: Chromium, Node and two packages
 #   bench   also what benchmarks need
 #   deploy  also what builds for Lambda
 set -euo pipefail
@@ -25,6 +25,9 @@ if wanted bench; then
 fi
 if wanted tests; then
   need openssl openssl
+  need chromium chromium
+  need node nodejs
+  need npm npm
 fi
 need cc build-essential
 need strip binutils
@@ -78,6 +81,11 @@ if wanted tools; then
   environment tools requirements-tools.txt
   environment checkov requirements-checkov.txt
   environment policies requirements-policies.txt
+fi
+if wanted tests && ! cmp -s tests/browser/package-lock.json tests/browser/node_modules/.locked; then
+  say 'installing the packages of tests/browser'
+  (cd tests/browser && npm ci --silent)
+  cp tests/browser/package-lock.json tests/browser/node_modules/.locked
 fi
 if wanted bench; then
   environment bench requirements-bench.txt

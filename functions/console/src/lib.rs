@@ -5,6 +5,7 @@ pub mod config;
 
 mod files;
 
+use adapters::http::answer::{self, Problem};
 use lambda_http::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
     HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -17,6 +18,8 @@ use crate::files::{FOLDER, File, PAGE};
 
 /// Where the app is.
 const BASE: &str = "/console";
+/// A route of another function.
+const SESSIONS: &str = "/console/sessions";
 
 /// The handler.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ impl Console {
 
     /// Answers one request.
     pub fn handle(&self, request: &Request) -> Response<Body> {
-        let mut response = answer(request.uri().path(), request.headers());
+        let mut response = found(request.uri().path(), request.headers());
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -53,13 +56,18 @@ impl Console {
     }
 }
 
-fn answer(path: &str, headers: &HeaderMap) -> Response<Body> {
+fn found(path: &str, headers: &HeaderMap) -> Response<Body> {
     if path == BASE {
         // The page names its files relative to itself.
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
         response.headers_mut().insert(LOCATION, HeaderValue::from_static("console/app"));
         return response;
+    }
+    if path == SESSIONS {
+        // The route of all files takes what is not posted there.
+        let problem = Problem::method_not_allowed("POST").response(&answer::correlation_id(headers));
+        return problem.map(Body::from);
     }
     match path.strip_prefix(BASE).and_then(|rest| rest.strip_prefix('/')).and_then(files::find) {
         Some(file) => served(file, headers),

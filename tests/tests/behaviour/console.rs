@@ -50,6 +50,8 @@ fn the_page_names_files_that_never_change() {
         assert_eq!((answer.status().as_u16(), header(&answer, "cache-control")), (404, "no-store"), "{missing}");
     }
     assert!(get(&format!("/console/{}/../../Cargo.toml", folder()), &[]).status().is_client_error());
+    let elsewhere = get("/console/sessions", &[]);
+    assert_eq!((elsewhere.status().as_u16(), header(&elsewhere, "allow")), (405, "POST"));
     let redirect = get("/console", &[]);
     assert_eq!((redirect.status().as_u16(), header(&redirect, "location")), (308, "console/app"));
 }

@@ -63,6 +63,8 @@ async fn every_command_of_the_runbook_works() {
     assert_eq!(code, 201, "{endpoint}");
     let event = json!({"event_type": "order.paid", "event_id": "order-1", "payload": 1});
     assert_eq!(api.post("/tenants/acme/events", event.to_string()).await.0, 202);
+    let (code, token) = api.post("/tokens", json!({"scope": "tenant:acme", "ttl_s": 600}).to_string()).await;
+    assert_eq!(code, 201, "{token}");
     let filed = async {
         while api.get("/dead-letters").await.1["dead_letters"].as_array().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -88,6 +90,9 @@ async fn every_command_of_the_runbook_works() {
             .env("EVENT_ID", "order-1")
             .env("ENDPOINT_ID", endpoint["id"].as_str().unwrap())
             .env("RECEIVER_URL", receiver.origin())
+            .env("TOKEN", token["token"].as_str().unwrap())
+            .env("TOKEN_ID", token["id"].as_str().unwrap())
+            .env("SCOPE", "tenant:acme")
             .output()
             .await
             .unwrap();
