@@ -135,7 +135,7 @@ fn make_gives_its_parameters_to_the_check() {
     // What was tested is what is built, and only functions are built for Lambda.
     let build = deploy.lines().find(|line| line.contains("cargo lambda build")).unwrap();
     assert!(build.contains("--locked") && !build.contains("sidecar"), "{build}");
-    assert_eq!(build.matches("--package fn-").count(), 9, "{build}");
+    assert_eq!(build.matches("--package fn-").count(), 11, "{build}");
     let tools = include_str!("../../../infra/local/requirements-deploy.txt");
     for tool in ["cargo-lambda==", "ziglang=="] {
         assert!(tools.contains(tool), "{tool}");
@@ -163,7 +163,7 @@ fn what_is_checked_is_what_the_functions_get() {
         .output()
         .unwrap();
     let checked: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(checked.len(), 9);
+    assert_eq!(checked.len(), 11);
     for (name, checked) in checked {
         let deployed = functions["Functions"].as_array().unwrap().iter().find(|function| {
             let full = function["FunctionName"].as_str().unwrap().to_lowercase();
