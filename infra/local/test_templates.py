@@ -540,11 +540,12 @@ class Registry(unittest.TestCase):
         table = f"arn:aws:dynamodb:{REGION}:123456789012:table/RegistryTable"
         reads = {f"dynamodb:{call}" for call in ("GetItem", "BatchGetItem", "Query")}
         writes = {f"dynamodb:{call}Item" for call in ("Put", "Update", "Delete")}
-        rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect")}
+        rest = {f"dynamodb:{call}" for call in ("Scan", "BatchWriteItem", "DeleteTable", "UpdateTable", "PartiQLSelect",
+                                                    "ConditionCheckItem")}
         expected = {
             "Enqueue": {"dynamodb:BatchGetItem"}, "Deliver": {"dynamodb:BatchGetItem"},
             # It disables endpoints, and deletes those of a tenant that is erased.
-            "Fanout": reads | writes, "Endpoints": reads | writes,
+            "Fanout": reads | writes, "Endpoints": reads | writes | {"dynamodb:ConditionCheckItem"},
             # It marks a tenant as erased.
             "Operate": reads | {"dynamodb:UpdateItem"},
             # Of the partition of tokens.
@@ -968,7 +969,7 @@ class Routes(unittest.TestCase):
         refused = lambda value: [*parameters.refused_by_cloudformation(parameters.load(), {"PortalFrameAncestors": value})]
         for good in ("'none'", "'self'", "https://a.example", "https://a.example:8443 https://*.b.example"):
             self.assertEqual(refused(good), [], good)
-        for bad in ("", "*", "a.example", "https://a.example; script-src *", "https://a.example,https://b.example"):
+        for bad in ("", "*", "a.example", "https://a.example/", "https://a.example; script-src *", "https://a.example,https://b.example"):
             self.assertTrue(refused(bad), bad)
 
 

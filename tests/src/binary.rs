@@ -129,13 +129,27 @@ impl Function {
     /// # Panics
     /// When the function reports an error or does not answer.
     pub async fn invoke_with(&self, event: Bytes) -> Bytes {
+        let (ok, answer) = self.ended_with(event).await;
+        assert!(ok, "the function failed: {}", String::from_utf8_lossy(&answer));
+        answer
+    }
+
+    /// Hands over an event that the function reports an error for. Gives the error.
+    ///
+    /// # Panics
+    /// When the function answers, or does neither.
+    pub async fn fails(&self, event: &Value) -> Value {
+        let (ok, error) = self.ended_with(Bytes::from(event.to_string())).await;
+        assert!(!ok, "the function answered: {}", String::from_utf8_lossy(&error));
+        serde_json::from_slice(&error).unwrap_or(Value::Null)
+    }
+
+    async fn ended_with(&self, event: Bytes) -> Answer {
         let id = self.sequence.fetch_add(1, Ordering::Relaxed);
         let (answering, answered) = oneshot::channel();
         self.runtime.waiting.lock().unwrap().insert(id, answering);
         self.events.send((id, event)).unwrap();
-        let (ok, answer) = tokio::time::timeout(TIMEOUT, answered).await.expect("the function did not answer").unwrap();
-        assert!(ok, "the function failed: {}", String::from_utf8_lossy(&answer));
-        answer
+        tokio::time::timeout(TIMEOUT, answered).await.expect("the function did not answer").unwrap()
     }
 
     /// Waits until it asks for its first event; gives the time since its start.

@@ -1,5 +1,6 @@
 //! Checks every answer that a test gets against `infra/openapi.yaml`.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use jsonschema::{Registry, Validator};
@@ -47,6 +48,21 @@ fn resolved<'d>(document: &'d Value, value: &'d Value, pointer: String) -> (&'d 
         }
         None => (value, pointer),
     }
+}
+
+/// The path of the contract that a request's path is an instance of, and the names in it, as the
+/// gateway finds them.
+///
+/// # Panics
+/// When there is none.
+pub fn route(method: &str, path: &str) -> (String, HashMap<String, String>) {
+    let path = path.split('?').next().unwrap_or_default();
+    let found = template(&contract().document, &method.to_lowercase(), path);
+    let found = found.unwrap_or_else(|| panic!("the contract has no {method} {path}"));
+    let name = |part: &str| part.strip_prefix('{')?.strip_suffix('}').map(str::to_owned);
+    let pairs = found.split('/').zip(path.split('/'));
+    let names = pairs.filter_map(|(wanted, given)| Some((name(wanted)?, given.to_owned()))).collect();
+    (found, names)
 }
 
 /// Whether an answer is one that the contract knows.

@@ -201,12 +201,18 @@ impl EndpointsWorld {
     /// When the answer is not as the contract says.
     pub async fn ask_with(&self, token: &Token, method: &str, path: &str, body: impl ToString) -> Answer {
         let told = json!({
-            "token": token.id, "scope": token.scope, "read_only": token.read_only, "expires_at": token.expires_at,
+            "token": token.id, "scope": token.scope, "read_only": token.read_only, "epoch": token.epoch,
+            "expires_at": token.expires_at,
         });
-        let context = json!({ "http": { "method": method }, "authorizer": { "lambda": told }, "timeEpoch": 0 });
+        let (template, names) = contract::route(method, path);
+        let context = json!({
+            "http": { "method": method }, "routeKey": format!("{method} /api{template}"),
+            "authorizer": { "lambda": told }, "timeEpoch": 0,
+        });
         let context = RequestContext::ApiGatewayV2(serde_json::from_value(context).unwrap());
+        let raw = format!("/api{}", path.split('?').next().unwrap_or_default());
         let request = request(method, &format!("/api{path}"), body).with_request_context(context);
-        self.send(request, method, path).await
+        self.send(request.with_path_parameters(names).with_raw_http_path(raw), method, path).await
     }
 
     async fn send(&self, request: Request, method: &str, path: &str) -> Answer {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use adapters::registry::RegistryError;
-use adapters::tokens::{KeptLink, KeptToken, Standing, Standings, TokenPage, Tokens};
+use adapters::tokens::{KeptLink, KeptToken, MadeBy, Standing, Standings, TokenPage, Tokens};
 use async_trait::async_trait;
 use domain::scope::Scope;
 use domain::time::Millis;
@@ -36,6 +36,16 @@ impl Items {
     fn epoch(&self, scope: &Scope) -> u64 {
         self.epochs.get(scope).copied().unwrap_or_default()
     }
+
+    fn standing(&self, id: &str, scope: &Scope) -> Standing {
+        let is_revoked = self.revoked.contains_key(id);
+        let is_known = is_revoked || self.tokens.values().any(|token| token.id == id);
+        Standing { is_known, is_revoked, epoch: self.epoch(scope) }
+    }
+
+    fn lets_make(&self, maker: Option<MadeBy<'_>>) -> bool {
+        maker.is_none_or(|maker| self.standing(maker.id, maker.scope).is_good(maker.epoch))
+    }
 }
 
 impl TokensModel {
@@ -64,8 +74,7 @@ impl TokensModel {
 impl Standings for TokensModel {
     async fn standing(&self, id: &str, scope: &Scope) -> Result<Standing, RegistryError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let items = self.items()?;
-        Ok(Standing { is_revoked: items.revoked.contains_key(id), epoch: items.epoch(scope) })
+        Ok(self.items()?.standing(id, scope))
     }
 }
 
@@ -82,9 +91,13 @@ impl Tokens for TokensModel {
         Ok(*epoch)
     }
 
-    async fn keep(&self, token: &KeptToken) -> Result<(), RegistryError> {
-        self.items()?.tokens.insert(place(token), token.clone());
-        Ok(())
+    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError> {
+        let mut items = self.items()?;
+        let kept = items.lets_make(maker);
+        if kept {
+            items.tokens.insert(place(token), token.clone());
+        }
+        Ok(kept)
     }
 
     async fn revoke(&self, id: &str, within: &Scope, now: Millis) -> Result<bool, RegistryError> {
@@ -117,9 +130,18 @@ impl Tokens for TokensModel {
         Ok(TokenPage { tokens, next })
     }
 
-    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<(), RegistryError> {
-        self.items()?.links.insert(code_hash.to_owned(), link.clone());
-        Ok(())
+    async fn keep_link(
+        &self,
+        code_hash: &str,
+        link: &KeptLink,
+        maker: Option<MadeBy<'_>>,
+    ) -> Result<bool, RegistryError> {
+        let mut items = self.items()?;
+        let kept = items.lets_make(maker);
+        if kept {
+            items.links.insert(code_hash.to_owned(), link.clone());
+        }
+        Ok(kept)
     }
 
     async fn link(&self, code_hash: &str, now: Millis) -> Result<Option<KeptLink>, RegistryError> {
@@ -128,7 +150,7 @@ impl Tokens for TokensModel {
 
     async fn spend(&self, code_hash: &str, link: &KeptLink, session: &KeptToken) -> Result<bool, RegistryError> {
         let mut items = self.items()?;
-        if items.links.get(code_hash) != Some(link) {
+        if items.links.get(code_hash).map(|there| there.expires_at) != Some(link.expires_at) {
             return Ok(items.tokens.contains_key(&place(session)));
         }
         items.links.remove(code_hash);

@@ -26,6 +26,8 @@ const FRESH: Duration = Duration::from_secs(20);
 const STALE: Duration = Duration::from_secs(15 * 60);
 /// How long the registry is waited for. API Gateway waits 10 s for the gate.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the registry is left alone after it did not answer, if something is known.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Of how many tokens something is known.
 const KNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 
@@ -59,26 +61,34 @@ pub struct Authorize {
     clock: Clock,
     /// What was read of tokens, and when, by token.
     known: Mutex<LruCache<String, (Standing, Millis)>>,
+    /// When the registry did not answer last.
+    failed_at: Mutex<Option<Millis>>,
 }
 
 impl Authorize {
     /// A gate over these.
     pub fn new(standings: Arc<dyn Standings>, keyring: MasterKeyring, clock: Clock) -> Self {
-        Self { standings, keyring, clock, known: Mutex::new(LruCache::new(KNOWN)) }
+        let (known, failed_at) = (Mutex::new(LruCache::new(KNOWN)), Mutex::default());
+        Self { standings, keyring, clock, known, failed_at }
     }
 
     /// Answers API Gateway.
-    pub async fn handle(&self, request: ApiGatewayV2CustomAuthorizerV2Request) -> Answer {
+    ///
+    /// # Errors
+    /// When it is not known whether the token was ended. API Gateway answers 500 then, which
+    /// callers take for what it is: the same request may be answered a little later.
+    pub async fn handle(&self, request: ApiGatewayV2CustomAuthorizerV2Request) -> Result<Answer, Refused> {
         // It refuses, unless something else is said.
         let mut answer = Answer::default();
         match self.decide(&request).await {
             Ok(token) => (answer.is_authorized, answer.context) = (true, context(&token)),
+            Err(unknown @ Refused::Unknown) => return Err(unknown),
             Err(why) => {
                 let route = request.route_key.as_deref().unwrap_or_default();
                 tracing::info!(route, error = %why, "a token is refused");
             }
         }
-        answer
+        Ok(answer)
     }
 
     /// The token of a request that may go on.
@@ -87,15 +97,13 @@ impl Authorize {
     /// Why it may not.
     pub async fn decide(&self, request: &ApiGatewayV2CustomAuthorizerV2Request) -> Result<Token, Refused> {
         let text = bearer(request).ok_or(Refused::NoToken)?;
+        self.keyring.freshen().await;
         let token = self.read(text).await?;
         let route = request.route_key.as_deref().unwrap_or_default();
         let names = &request.path_parameters;
         gate::decide(&token.scope, token.read_only, route, |name| names.get(name).map(String::as_str))?;
         let standing = self.standing(&token).await?;
-        if standing.is_revoked || token.epoch < standing.epoch {
-            return Err(Refused::Ended);
-        }
-        Ok(token)
+        if standing.is_good(token.epoch) { Ok(token) } else { Err(Refused::Ended) }
     }
 
     /// Reads a token. A master key that is not known is looked for once.
@@ -107,31 +115,38 @@ impl Authorize {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, LruCache<String, (Standing, Millis)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How the token stands. While the registry does not answer, what is known of it serves for
     /// a while.
     async fn standing(&self, token: &Token) -> Result<Standing, Refused> {
         let now = self.clock.now();
-        let known = self.known().get(&token.id).copied();
-        let within = |age: Duration| known.filter(|(_, at)| at.until(now) < age).map(|(standing, _)| standing);
+        let known = lock(&self.known).get(&token.id).copied();
+        // A clock that went back makes nothing fresh.
+        let is_within = |at: Millis, age: Duration| at <= now && at.until(now) < age;
+        let within = |age: Duration| known.filter(|(_, at)| is_within(*at, age)).map(|(standing, _)| standing);
         if let Some(standing) = within(FRESH) {
+            return Ok(standing);
+        }
+        let failed_lately = lock(&self.failed_at).is_some_and(|at| is_within(at, PAUSE));
+        if let Some(standing) = within(STALE).filter(|_| failed_lately) {
             return Ok(standing);
         }
         let error = match timeout(PATIENCE, self.standings.standing(&token.id, &token.scope)).await {
             Ok(Ok(standing)) => {
-                self.known().put(token.id.clone(), (standing, now));
+                lock(&self.known).put(token.id.clone(), (standing, now));
                 return Ok(standing);
             }
             Ok(Err(error)) => chain(&error).to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
+        *lock(&self.failed_at) = Some(now);
         let served = within(STALE);
         tracing::error!(error, is_served = served.is_some(), "the registry does not tell whether a token was ended");
         served.ok_or(Refused::Unknown)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The token of a request (RFC 6750 §2.1).
@@ -142,12 +157,14 @@ fn bearer(request: &ApiGatewayV2CustomAuthorizerV2Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// What the functions are told of the token.
+/// What the functions are told of the token. All of it is text: what a gateway makes of a large
+/// number is not said anywhere.
 fn context(token: &Token) -> HashMap<String, Value> {
     HashMap::from([
         ("token".to_owned(), json!(token.id)),
         ("scope".to_owned(), json!(token.scope)),
-        ("read_only".to_owned(), json!(token.read_only)),
-        ("expires_at".to_owned(), json!(token.expires_at.0)),
+        ("read_only".to_owned(), json!(token.read_only.to_string())),
+        ("epoch".to_owned(), json!(token.epoch.to_string())),
+        ("expires_at".to_owned(), json!(token.expires_at.0.to_string())),
     ])
 }

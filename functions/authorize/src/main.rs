@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let keyring = keyring.inspect_err(|error| tracing::error!(error = %chain(error), "cannot start"))?;
     let gate = &Authorize::new(Arc::new(RegistryTable::new(&config.account, config.table)), keyring, clock);
     let handler = service_fn(async |event: LambdaEvent<ApiGatewayV2CustomAuthorizerV2Request>| {
-        Ok::<_, Error>(gate.handle(event.payload).await)
+        gate.handle(event.payload).await.map_err(Error::from)
     });
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

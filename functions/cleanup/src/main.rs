@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use adapters::aws::sqs::Sqs;
+use adapters::http::server;
 use adapters::process::Process;
 use fn_cleanup::{Cleanup, config};
 use lambda_http::service_fn;
@@ -15,5 +16,5 @@ async fn main() -> anyhow::Result<()> {
     let queue = Arc::new(Sqs::new(&config.account, config.queues.clone()));
     let handler = &Cleanup::new(config, process.redis(), queue, clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -35,8 +35,9 @@ impl Console {
              base-uri 'none'; form-action 'none'; frame-ancestors {}",
             config.frame_ancestors
         );
-        // Without a policy that can be sent, nobody may show it in a frame.
-        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        // Without a policy that can be sent, nothing runs, and nobody may show it in a frame.
+        let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        let policy = HeaderValue::try_from(policy).unwrap_or(nothing);
         Self { policy }
     }
 
@@ -62,6 +63,7 @@ fn found(path: &str, headers: &HeaderMap) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
         response.headers_mut().insert(LOCATION, HeaderValue::from_static("console/app"));
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return response;
     }
     if path == SESSIONS {
@@ -101,9 +103,10 @@ fn served(file: &File, asked: &HeaderMap) -> Response<Body> {
     response
 }
 
-/// The tag of this version, of which every file is a part.
+/// The tag of this version, of which every file is a part. It is weak, because it is the same for
+/// both forms of a file.
 fn tag() -> HeaderValue {
-    HeaderValue::try_from(format!("\"{FOLDER}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+    HeaderValue::try_from(format!("W/\"{FOLDER}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 fn missing() -> Response<Body> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use adapters::http::server;
 use adapters::process;
 use fn_console::{Console, config};
 use lambda_http::{Request, service_fn};
@@ -11,5 +12,5 @@ async fn main() -> anyhow::Result<()> {
     let config = process::alone(config::read)?;
     let handler = &Console::new(&config);
     let handler = service_fn(async |request: Request| Ok::<_, Infallible>(handler.handle(&request)));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -19,10 +19,12 @@ use serde_json::json;
 
 use crate::Endpoints;
 use crate::problems::away;
-use crate::tokens::{maker, unmade, view};
+use crate::tokens::{ended, made_by, maker, unmade, view};
 
 /// The random bytes of a code.
 const CODE: usize = 32;
+/// The longest body that a code comes in. Anybody may send one.
+const MAX_BODY: usize = 1024;
 
 impl Endpoints {
     /// Makes a link to the console.
@@ -35,15 +37,20 @@ impl Endpoints {
         let now = self.clock.now();
         let asked = token_request::link(body::json(body.as_ref())?, maker(bearer).as_ref(), now);
         let asked = asked.map_err(Problem::invalid)?;
+        self.refuse_erased(&asked.scope).await?;
         let code = URL_SAFE_NO_PAD.encode(random::bytes::<CODE>().map_err(|error| unmade(&error))?);
         let link = KeptLink {
-            epoch: self.tokens.epoch(&asked.scope).await.map_err(away)?,
+            epoch: self.epoch_for(&asked.scope, bearer).await?,
+            made_by: bearer.map(|bearer| bearer.token.clone()),
             scope: asked.scope,
             read_only: asked.read_only,
             expires_at: now.after(Duration::from_secs(LINK_S)),
             session_ends_at: asked.expires_at,
         };
-        self.tokens.keep_link(&sha256_hex(code.as_bytes()), &link).await.map_err(away)?;
+        let code_hash = sha256_hex(code.as_bytes());
+        if !self.tokens.keep_link(&code_hash, &link, made_by(bearer)).await.map_err(away)? {
+            return Err(ended());
+        }
         tracing::warn!(audit = true, scope = %link.scope, read_only = link.read_only,
             by = bearer.map(|bearer| bearer.token.as_str()), correlation_id, "a link to the console was made");
         let shown = json!({
@@ -56,9 +63,16 @@ impl Endpoints {
         Ok(answer::json(StatusCode::CREATED, &shown, correlation_id))
     }
 
+    /// The link of a code, if it can be used now.
+    async fn usable(&self, code_hash: &str) -> Result<KeptLink, Problem> {
+        let link = self.tokens.link(code_hash, self.clock.now()).await.map_err(away)?.ok_or_else(useless)?;
+        let epoch = self.tokens.epoch(&link.scope).await.map_err(away)?;
+        if link.epoch < epoch { Err(useless()) } else { Ok(link) }
+    }
+
     /// Tells for whom a link is, without using it.
     pub(crate) async fn link(&self, code_hash: &str, correlation_id: &str) -> Result<Response<String>, Problem> {
-        let link = self.tokens.link(code_hash, self.clock.now()).await.map_err(away)?.ok_or_else(useless)?;
+        let link = self.usable(code_hash).await?;
         let shown = json!({
             "scope": link.scope,
             "read_only": link.read_only,
@@ -70,9 +84,13 @@ impl Endpoints {
 
     /// Uses up a link, for a session.
     pub(crate) async fn open_session(&self, body: &Body, correlation_id: &str) -> Result<Response<String>, Problem> {
+        if body.len() > MAX_BODY {
+            return Err(Problem::too_large(format!("The body has more than {MAX_BODY} bytes.")));
+        }
         let code = token_request::code(body::json(body.as_ref())?).map_err(Problem::invalid)?;
         let (code_hash, now) = (sha256_hex(code.as_bytes()), self.clock.now());
-        let link = self.tokens.link(&code_hash, now).await.map_err(away)?.ok_or_else(useless)?;
+        let link = self.usable(&code_hash).await?;
+        self.keyring.refresh().await;
         let session = KeptToken {
             id: Self::token_id()?,
             scope: link.scope.clone(),
@@ -80,6 +98,7 @@ impl Endpoints {
             read_only: link.read_only,
             description: String::new(),
             epoch: link.epoch,
+            made_by: link.made_by.clone(),
             created_at: now,
             expires_at: link.session_ends_at,
         };

@@ -7,6 +7,7 @@ use adapters::aws::history::HistoryTable;
 use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
+use adapters::http::server;
 use adapters::process::Process;
 use adapters::telemetry::chain;
 use fn_endpoints::{Clients, Endpoints, config};
@@ -29,5 +30,5 @@ async fn main() -> anyhow::Result<()> {
     };
     let handler = &Endpoints::new(config, clients, clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -7,10 +7,10 @@ use adapters::http::entry::Bearer;
 use adapters::http::query::QueryString;
 use adapters::random;
 use adapters::telemetry::chain;
-use adapters::tokens::{KeptToken, TokenKind};
+use adapters::tokens::{KeptToken, MadeBy, TokenKind};
 use domain::cursor;
 use domain::scope::Scope;
-use domain::token::{TOKEN_ID_RANDOM, Token};
+use domain::token::{TOKEN_ID_RANDOM, Token, is_token_id};
 use domain::token_request::{self, Maker};
 use lambda_http::Body;
 use lambda_http::http::{Response, StatusCode};
@@ -23,6 +23,11 @@ use crate::read::{CURSOR, MAX_PAGE, PAGE};
 /// The token of whoever asks, as the limits of what it may make.
 pub(crate) fn maker(bearer: Option<&Bearer>) -> Option<Maker> {
     bearer.map(|bearer| Maker { scope: bearer.scope.clone(), expires_at: bearer.expires_at })
+}
+
+/// The same, as what must hold when it is kept.
+pub(crate) fn made_by(bearer: Option<&Bearer>) -> Option<MadeBy<'_>> {
+    bearer.map(|bearer| MadeBy { id: &bearer.token, scope: &bearer.scope, epoch: bearer.epoch })
 }
 
 /// The scopes that whoever asks may act on.
@@ -43,6 +48,23 @@ impl Endpoints {
         Token { id, scope, read_only, epoch, expires_at }.to_text(&self.keyring.keys()).map_err(|error| unmade(&error))
     }
 
+    /// What a new token of this scope has for its epoch. It ends with the token that asks, if that
+    /// has the same scope.
+    pub(crate) async fn epoch_for(&self, scope: &Scope, bearer: Option<&Bearer>) -> Result<u64, Problem> {
+        match bearer.filter(|bearer| bearer.scope == *scope) {
+            Some(bearer) => Ok(bearer.epoch),
+            None => self.tokens.epoch(scope).await.map_err(away),
+        }
+    }
+
+    /// Refuses tokens and links of a tenant that is being erased.
+    pub(crate) async fn refuse_erased(&self, scope: &Scope) -> Result<(), Problem> {
+        match scope.tenant() {
+            Some(tenant) => self.refuse_erasing(tenant).await,
+            None => Ok(()),
+        }
+    }
+
     /// Makes a token.
     pub(crate) async fn make_token(
         &self,
@@ -53,9 +75,12 @@ impl Endpoints {
         let now = self.clock.now();
         let asked = token_request::token(body::json(body.as_ref())?, maker(bearer).as_ref(), now);
         let asked = asked.map_err(Problem::invalid)?;
+        self.refuse_erased(&asked.scope).await?;
+        self.keyring.refresh().await;
         let kept = KeptToken {
             id: Self::token_id()?,
-            epoch: self.tokens.epoch(&asked.scope).await.map_err(away)?,
+            epoch: self.epoch_for(&asked.scope, bearer).await?,
+            made_by: bearer.map(|bearer| bearer.token.clone()),
             scope: asked.scope,
             kind: TokenKind::Key,
             read_only: asked.read_only,
@@ -64,7 +89,9 @@ impl Endpoints {
             expires_at: asked.expires_at,
         };
         let text = self.token_text(&kept)?;
-        self.tokens.keep(&kept).await.map_err(away)?;
+        if !self.tokens.keep(&kept, made_by(bearer)).await.map_err(away)? {
+            return Err(ended());
+        }
         tracing::warn!(audit = true, token = %kept.id, scope = %kept.scope, read_only = kept.read_only,
             by = bearer.map(|bearer| bearer.token.as_str()), correlation_id, "a token was made");
         let mut shown = view(&kept);
@@ -90,7 +117,11 @@ impl Endpoints {
         let scope = wanted.or_else(|| bearer.map(|bearer| bearer.scope.clone()).filter(|own| *own != Scope::Operator));
         let place = scope.as_ref().map_or("all".to_owned(), Scope::to_string);
         let bound = ["tokens", place.as_str()];
-        let after = query.optional("cursor", |text| cursor::read(&bound, text), CURSOR);
+        let is_place = |place: &String| {
+            let parts = place.split_once('#').and_then(|(of, id)| Some((of.parse::<Scope>().ok()?, id)));
+            parts.is_some_and(|(of, id)| scope.as_ref().is_none_or(|scope| *scope == of) && is_token_id(id))
+        };
+        let after = query.optional("cursor", |text| cursor::read(&bound, text).filter(is_place), CURSOR);
         query.finish()?;
         let page = self.tokens.list(scope.as_ref(), after.as_deref(), limit, self.clock.now()).await.map_err(away)?;
         let tokens: Vec<Value> = page.tokens.iter().map(view).collect();
@@ -134,9 +165,14 @@ impl Endpoints {
     }
 }
 
+/// The token that asks has ended, and the gate did not know it yet.
+pub(crate) fn ended() -> Problem {
+    Problem::forbidden("The token that asks has ended.")
+}
+
 /// A token as answers show it, without its text.
 pub(crate) fn view(kept: &KeptToken) -> Value {
-    json!({
+    let mut view = json!({
         "id": kept.id,
         "scope": kept.scope,
         "kind": kept.kind,
@@ -144,7 +180,11 @@ pub(crate) fn view(kept: &KeptToken) -> Value {
         "description": kept.description,
         "created_at": kept.created_at.to_string(),
         "expires_at": kept.expires_at.to_string(),
-    })
+    });
+    if let Some(maker) = &kept.made_by {
+        view["made_by"] = json!(maker);
+    }
+    view
 }
 
 pub(crate) fn unmade(error: &(dyn std::error::Error + 'static)) -> Problem {

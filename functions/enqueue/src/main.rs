@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
+use adapters::http::server;
 use adapters::process::Process;
 use fn_enqueue::{Enqueue, config};
 use lambda_http::service_fn;
@@ -17,5 +18,5 @@ async fn main() -> anyhow::Result<()> {
     let event_types = RegistryTable::new(&config.account, config.registry_table.clone());
     let handler = &Enqueue::new(config, Arc::new(queue), process.redis(), Arc::new(event_types), clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

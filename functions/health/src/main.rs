@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use adapters::aws::dynamodb::Table;
 use adapters::aws::sqs::Sqs;
+use adapters::http::server;
 use adapters::process::Process;
 use fn_health::{Health, config};
 use lambda_http::service_fn;
@@ -17,5 +18,5 @@ async fn main() -> anyhow::Result<()> {
     let store = Table::new(&config.account, config.table.clone(), 0);
     let handler = &Health::new(&process.stack, process.redis(), Arc::new(queues), Arc::new(store), clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use adapters::aws::sqs::{Depths, Sqs};
+use adapters::http::server;
 use adapters::process::Process;
 use fn_metrics::{Metrics, config};
 use lambda_http::service_fn;
@@ -16,5 +17,5 @@ async fn main() -> anyhow::Result<()> {
     let queues = queues.map(|(account, urls)| Arc::new(Sqs::new(account, urls.clone())) as Arc<dyn Depths>);
     let handler = &Metrics::new(process.redis(), queues, clock, config.lives.records);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

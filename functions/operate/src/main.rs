@@ -7,6 +7,7 @@ use adapters::aws::dynamodb::Table;
 use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
+use adapters::http::server;
 use adapters::process::Process;
 use fn_operate::{Clients, Operate, config};
 use lambda_http::service_fn;
@@ -25,5 +26,5 @@ async fn main() -> anyhow::Result<()> {
     };
     let handler = &Operate::new(config, clients, clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
-    lambda_http::run(handler).await.map_err(anyhow::Error::from_boxed)
+    server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

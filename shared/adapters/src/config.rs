@@ -178,7 +178,8 @@ pub fn frame_ancestors(reader: &mut Reader<'_>) -> String {
     let text = reader.required("PORTAL_FRAME_ANCESTORS").trim();
     let is_origin = |text: &str| {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.is_some_and(|url| url.origin().ascii_serialization() == text.trim_end_matches('/'))
+        let is_bare = |url: &Url| url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        url.is_some_and(|url| is_bare(&url) && url.username().is_empty() && !text.ends_with('/'))
     };
     if !text.is_empty() && text != "'none'" && text != "'self'" && !text.split(' ').all(is_origin) {
         reader.fault("PORTAL_FRAME_ANCESTORS", "must be 'none', 'self', or origins separated by single spaces");

@@ -7,3 +7,4 @@ pub mod entry;
 pub mod path;
 pub mod query;
 pub mod receiver_client;
+pub mod server;

@@ -33,6 +33,9 @@ pub struct KeptToken {
     pub description: String,
     /// The epoch of its scope.
     pub epoch: u64,
+    /// The token that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     /// When it was made.
     pub created_at: Millis,
     /// When it ends.
@@ -48,6 +51,9 @@ pub struct KeptLink {
     pub read_only: bool,
     /// The epoch of its scope when it was made.
     pub epoch: u64,
+    /// The token that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
     /// Until when it can be used.
     pub expires_at: Millis,
     /// When its session ends.
@@ -57,9 +63,30 @@ pub struct KeptLink {
 /// What decides whether a token is still good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Whether it was made here, as far as the registry knows.
+    pub is_known: bool,
     /// Whether it was revoked.
     pub is_revoked: bool,
     /// Tokens of its scope with an older epoch have ended.
+    pub epoch: u64,
+}
+
+impl Standing {
+    /// Whether a token of this epoch is still good.
+    pub fn is_good(self, epoch: u64) -> bool {
+        self.is_known && !self.is_revoked && epoch >= self.epoch
+    }
+}
+
+/// The token of whoever asks for another one, or for a link. What it asks for is kept only if it
+/// is good at that moment: the gate may know only later that it has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct MadeBy<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its scope.
+    pub scope: &'a Scope,
+    /// Its epoch.
     pub epoch: u64,
 }
 
@@ -68,7 +95,7 @@ pub struct Standing {
 pub struct TokenPage {
     /// What is kept of them. Those that ended are not among them.
     pub tokens: Vec<KeptToken>,
-    /// The place after which the list goes on, if it does.
+    /// The place after which the list goes on, if it does: a scope, `#` and a token's id.
     pub next: Option<String>,
 }
 
@@ -88,8 +115,8 @@ pub trait Tokens: Standings {
     /// Ends all tokens and links of a scope. Gives its new epoch.
     async fn end_all(&self, scope: &Scope) -> Result<u64, RegistryError>;
 
-    /// Keeps a new token.
-    async fn keep(&self, token: &KeptToken) -> Result<(), RegistryError>;
+    /// Keeps a new token, unless the one that asked for it has ended. Says whether it is kept.
+    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError>;
 
     /// Revokes a token, if it is one of the scopes that `within` covers. Says whether there was
     /// such a token that had not ended.
@@ -104,8 +131,14 @@ pub trait Tokens: Standings {
         now: Millis,
     ) -> Result<TokenPage, RegistryError>;
 
-    /// Keeps a link under the hash of its code.
-    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<(), RegistryError>;
+    /// Keeps a link under the hash of its code, unless the token that asked for it has ended. Says
+    /// whether it is kept.
+    async fn keep_link(
+        &self,
+        code_hash: &str,
+        link: &KeptLink,
+        maker: Option<MadeBy<'_>>,
+    ) -> Result<bool, RegistryError>;
 
     /// The link of a code that was not used, if it can be used now.
     async fn link(&self, code_hash: &str, now: Millis) -> Result<Option<KeptLink>, RegistryError>;

@@ -128,6 +128,9 @@ fn finish(
         let rest = rest_s(maker, now);
         reader.fault("ttl_s", format!("must be at most {rest}: it must not outlive the token that asks"));
     }
+    if ttl_s == Some(0) {
+        reader.fault("ttl_s", "the token that asks ends within a second");
+    }
     match (scope, ttl_s) {
         (Some(scope), Some(ttl_s)) if reader.is_sound() => {
             Ok(TokenRequest { scope, read_only, description, expires_at: now.after(Duration::from_secs(ttl_s)) })
@@ -188,5 +191,7 @@ mod tests {
         assert_eq!(made.expires_at, acme.expires_at, "a session without a ttl ends with the token that asked");
         assert!(token(&of("tenant:other", 600), Some(&maker("operator", 600)), NOW).is_ok());
         assert!(token(&of("tenant:acme", 1), Some(&maker("tenant:acme", 0)), NOW).is_err());
+        let ending = maker("tenant:acme", 0);
+        assert_eq!(pointers(link(&raw(r#"{"scope":"tenant:acme"}"#), Some(&ending), NOW)), ["/ttl_s"]);
     }
 }

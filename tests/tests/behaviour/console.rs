@@ -28,7 +28,7 @@ fn the_page_names_files_that_never_change() {
     let text = String::from_utf8(page.body().to_vec()).unwrap();
     assert!(!text.contains("%ASSETS%"));
     let files: Vec<&str> = text.split('"').filter(|part| part.starts_with(folder())).collect();
-    assert!(files.len() > 3, "{text}");
+    assert_eq!(files.len(), 3, "styles, script and icon: {text}");
     for file in files {
         let found = get(&format!("/console/{file}"), &[]);
         assert_eq!(

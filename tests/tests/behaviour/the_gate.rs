@@ -42,16 +42,19 @@ impl Gate {
         };
         let Token { id, scope, read_only, epoch, expires_at } = token.clone();
         let (kind, description, created_at) = (TokenKind::Key, String::new(), self.clock.now());
-        let kept = KeptToken { id, scope, kind, read_only, description, epoch, created_at, expires_at };
-        self.tokens.keep(&kept).await.unwrap();
+        let made_by = None;
+        let kept = KeptToken { id, scope, kind, read_only, description, epoch, made_by, created_at, expires_at };
+        self.tokens.keep(&kept, None).await.unwrap();
         (token.to_text(&EndpointsWorld::master_keys()).unwrap(), token)
     }
 
     async fn ask(&self, authorization: &str, route: &str, tenant: &str) -> Result<Token, Refused> {
         let event = event(authorization, route, tenant);
         let decided = self.gate.decide(&serde_json::from_value(event.clone()).unwrap()).await;
-        let answer = self.gate.handle(serde_json::from_value(event).unwrap()).await;
-        assert_eq!(answer.is_authorized, decided.is_ok());
+        match self.gate.handle(serde_json::from_value(event).unwrap()).await {
+            Ok(answer) => assert_eq!(answer.is_authorized, decided.is_ok()),
+            Err(why) => assert_eq!((why, &decided), (Refused::Unknown, &Err(Refused::Unknown))),
+        }
         decided
     }
 
@@ -77,10 +80,11 @@ async fn a_good_token_goes_on_with_what_the_functions_must_know() {
     let (text, token) = gate.token("tenant:acme").await;
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let event = event(&format!("{scheme} {text}"), "GET /api/tenants/{tenant}", "acme");
-        let answer = gate.gate.handle(serde_json::from_value(event).unwrap()).await;
+        let answer = gate.gate.handle(serde_json::from_value(event).unwrap()).await.unwrap();
         let answer = serde_json::to_value(answer).unwrap();
         let context = json!({
-            "token": token.id, "scope": "tenant:acme", "read_only": false, "expires_at": token.expires_at.0,
+            "token": token.id, "scope": "tenant:acme", "read_only": "false", "epoch": "0",
+            "expires_at": token.expires_at.0.to_string(),
         });
         assert_eq!(answer, json!({ "isAuthorized": true, "context": context }));
     }
@@ -155,11 +159,52 @@ async fn while_the_registry_is_away_what_is_known_serves_for_a_quarter_of_an_hou
     gate.tokens.be_away(true);
     gate.clock.advance(Duration::from_secs(14 * 60));
     assert!(gate.opens(&known).await);
-    assert!(!gate.opens(&unknown).await, "of this one nothing is known");
+    let asked = gate.ask(&format!("Bearer {unknown}"), "GET /api/tenants/{tenant}", "acme").await;
+    assert_eq!(asked, Err(Refused::Unknown), "the gateway answers 500: of this one nothing is known");
     gate.clock.advance(Duration::from_secs(60));
     assert!(!gate.opens(&known).await);
     gate.tokens.be_away(false);
     assert!(gate.opens(&known).await && gate.opens(&unknown).await);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_left_alone_for_a_moment() {
+    let gate = Gate::new();
+    let (text, _) = gate.token("tenant:acme").await;
+    assert!(gate.opens(&text).await);
+    gate.tokens.be_away(true);
+    gate.clock.advance(Duration::from_secs(60));
+    for _ in 0..50 {
+        assert!(gate.opens(&text).await);
+    }
+    assert_eq!(gate.tokens.reads(), 2);
+    gate.clock.advance(Duration::from_secs(5));
+    assert!(gate.opens(&text).await);
+    assert_eq!(gate.tokens.reads(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_was_never_kept_is_refused() {
+    let gate = Gate::new();
+    let forged = Token {
+        id: format!("tok_{:022}", 7),
+        scope: Scope::Operator,
+        read_only: false,
+        epoch: 9,
+        expires_at: gate.clock.now().after(HOUR),
+    };
+    assert!(!gate.opens(&forged.to_text(&EndpointsWorld::master_keys()).unwrap()).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_makes_nothing_fresh() {
+    let gate = Gate::new();
+    gate.clock.advance(HOUR);
+    let (text, token) = gate.token("tenant:acme").await;
+    assert!(gate.opens(&text).await);
+    gate.tokens.revoke(&token.id, &Scope::Operator, gate.clock.now()).await.unwrap();
+    gate.clock.step_back(HOUR);
+    assert!(!gate.opens(&text).await);
 }
 
 #[tokio::test]

@@ -88,6 +88,12 @@ async fn a_token_makes_and_sees_tokens_of_its_scope_only() {
     let cursor = page.body["next_cursor"].as_str().unwrap();
     let refused = world.ask_with(&acme, "GET", &format!("/tokens?cursor={cursor}"), "").await;
     assert_eq!(refused.pointers(), ["/cursor"]);
+    // Whoever makes up a cursor of the list gets no further either.
+    for place in ["", "operator#tok_1", &format!("tenant:other#{}", other.id), "tenant:acme#../x", "E#operator"] {
+        let cursor = domain::cursor::after(&["tokens", "tenant:acme"], place);
+        let refused = world.ask_with(&acme, "GET", &format!("/tokens?cursor={cursor}"), "").await;
+        assert_eq!(refused.pointers(), ["/cursor"], "{place}");
+    }
     // It revokes its own.
     let refused = world.ask_with(&acme, "DELETE", &format!("/tokens/{}", other.id), "").await;
     assert_eq!(refused.status, 404);
@@ -157,6 +163,7 @@ async fn a_link_that_is_old_or_changed_opens_nothing() {
     assert_eq!((look(&world, &code).await.status, open(&world, &code).await.status), (404, 404));
     assert_eq!(world.get("/console/links/abc").await.pointers(), ["/hash"]);
     assert_eq!(world.ask("POST", "/console/sessions", json!({ "code": 1, "x": 2 })).await.pointers(), ["/x", "/code"]);
+    assert_eq!(world.ask("POST", "/console/sessions", json!({ "code": "x".repeat(2000) })).await.status, 413);
 }
 
 #[tokio::test]
@@ -165,9 +172,45 @@ async fn what_is_ended_takes_unused_links_along() {
     let code = link(&world, json!({ "scope": "tenant:acme" })).await;
     let ended = world.ask("POST", "/tokens/epochs", json!({ "scope": "tenant:acme" })).await;
     assert_eq!((ended.status, ended.body), (200, json!({ "scope": "tenant:acme", "epoch": 1 })));
-    let session = read(&world, &open(&world, &code).await);
-    assert_eq!(session.epoch, 0, "the gate refuses it");
+    assert_eq!((look(&world, &code).await.status, open(&world, &code).await.status), (404, 404));
     assert_eq!(make(&world, "tenant:acme", HOUR).await.epoch, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_makes_nothing_although_the_gate_does_not_know_it_yet() {
+    let world = EndpointsWorld::new().await;
+    let (revoked, operator) = (make(&world, "tenant:acme", HOUR).await, make(&world, "operator", HOUR).await);
+    assert_eq!(world.ask("DELETE", &format!("/tokens/{}", revoked.id), "").await.status, 204);
+    assert_eq!(world.ask("POST", "/tokens/epochs", json!({ "scope": "operator" })).await.status, 200);
+    for (maker, scope) in [(&revoked, "tenant:acme"), (&operator, "operator"), (&operator, "tenant:acme")] {
+        for path in ["/tokens", "/tokens/links"] {
+            let answer = world.ask_with(maker, "POST", path, json!({ "scope": scope, "ttl_s": 60 })).await;
+            assert_eq!(answer.status, 403, "{path} {scope}: {answer:?}");
+        }
+    }
+    assert_eq!(world.get("/tokens").await.body["tokens"], json!([]));
+}
+
+#[tokio::test]
+async fn a_list_says_which_token_made_another() {
+    let world = EndpointsWorld::new().await;
+    let maker = make(&world, "operator", HOUR).await;
+    let made = world.ask_with(&maker, "POST", "/tokens", json!({ "scope": "tenant:acme", "ttl_s": 60 })).await;
+    assert_eq!(made.body["made_by"], maker.id);
+    let code = world.ask_with(&maker, "POST", "/tokens/links", json!({ "scope": "tenant:acme" })).await;
+    let session = open(&world, code.body["code"].as_str().unwrap()).await;
+    assert_eq!(session.body["made_by"], maker.id);
+}
+
+#[tokio::test]
+async fn nobody_gets_a_token_of_a_tenant_that_is_being_erased() {
+    let world = EndpointsWorld::new().await;
+    world.create(json!({ "url": "https://a.example/" })).await;
+    adapters::registry::Registry::begin_erasing(&world.registry, "acme", world.clock.now()).await.unwrap();
+    for path in ["/tokens", "/tokens/links"] {
+        assert_eq!(world.ask("POST", path, json!({ "scope": "tenant:acme", "ttl_s": 60 })).await.status, 409, "{path}");
+    }
+    make(&world, "tenant:other", HOUR).await;
 }
 
 #[tokio::test]

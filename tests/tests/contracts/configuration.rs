@@ -80,10 +80,27 @@ fn an_empty_environment_names_everything_that_is_missing() {
 #[test]
 fn frames_are_named_by_origins() {
     let with = |value: &str| Environment::of([("PORTAL_FRAME_ANCESTORS", value)]).read(fn_console::config::read);
-    for good in ["'none'", "'self'", "https://a.example", "https://a.example:8443 http://b.example"] {
+    for good in [
+        "'none'",
+        "'self'",
+        "https://a.example",
+        "https://a.example:8443 http://b.example",
+        "https://A.example:443",
+        "https://*.b.example",
+    ] {
         assert_eq!(with(good).unwrap().frame_ancestors, good);
     }
-    for bad in ["", "*", "a.example", "https://a.example/path", "https://a.example; script-src *", "none", "data:"] {
+    for bad in [
+        "",
+        "*",
+        "a.example",
+        "https://a.example/path",
+        "https://a.example/",
+        "https://u@a.example",
+        "https://a.example; script-src *",
+        "none",
+        "data:",
+    ] {
         assert!(with(bad).is_err(), "{bad}");
     }
 }

@@ -161,7 +161,7 @@ fn every_alarm_and_panel_watches_a_metric_that_is_told() {
 }
 
 /// What each function may do, and the call in the code that needs it.
-const USED: [(&str, &str); 15] = [
+const USED: [(&str, &str); 16] = [
     ("sqs:SendMessage", "send_message_batch()"),
     ("events:PutEvents", "put_events()"),
     ("sqs:GetQueueAttributes", "get_queue_attributes()"),
@@ -172,6 +172,7 @@ const USED: [(&str, &str); 15] = [
     ("dynamodb:Query", ".query()"),
     ("dynamodb:BatchGetItem", "batch_get_item()"),
     ("dynamodb:BatchWriteItem", "batch_write_item()"),
+    ("dynamodb:ConditionCheckItem", ".condition_check("),
     ("secretsmanager:GetSecretValue", "get_secret_value()"),
     // What Lambda itself does with the role of a function: it polls its queue and writes its
     // logs and traces.
@@ -284,7 +285,8 @@ fn each_function_may_do_what_it_does_and_no_more() {
             "dynamodb:UpdateItem",
             "dynamodb:DeleteItem",
             "dynamodb:Query",
-            "dynamodb:BatchGetItem"
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem"
         ]
     );
     assert_eq!(may("authorize"), ["dynamodb:BatchGetItem"]);

@@ -1,7 +1,7 @@
 //! One contract for what the registry's table keeps of tokens, and for its model.
 
 use adapters::aws::registry::RegistryTable;
-use adapters::tokens::{KeptLink, KeptToken, Standing, TokenKind, Tokens};
+use adapters::tokens::{KeptLink, KeptToken, MadeBy, Standing, TokenKind, Tokens};
 use domain::scope::Scope;
 use domain::time::Millis;
 use futures_util::future::join_all;
@@ -23,13 +23,14 @@ fn token(n: usize, scope: Scope) -> KeptToken {
         read_only: n % 2 == 1,
         description: "é".into(),
         epoch: 0,
+        made_by: None,
         created_at: NOW,
         expires_at: LATER,
     }
 }
 
 fn link(scope: Scope) -> KeptLink {
-    KeptLink { scope, read_only: true, epoch: 0, expires_at: LATER, session_ends_at: LATER }
+    KeptLink { scope, read_only: true, epoch: 0, made_by: None, expires_at: LATER, session_ends_at: LATER }
 }
 
 async fn ids(tokens: &impl Tokens, scope: Option<&Scope>, limit: usize) -> Vec<String> {
@@ -48,9 +49,9 @@ async fn ids(tokens: &impl Tokens, scope: Option<&Scope>, limit: usize) -> Vec<S
 async fn a_token_is_listed_until_it_ends(tokens: &impl Tokens) {
     let (a, ab) = (of("list"), of("list-b"));
     for (n, scope) in [(1, &a), (2, &ab), (3, &a), (4, &a)] {
-        tokens.keep(&token(n, scope.clone())).await.unwrap();
+        tokens.keep(&token(n, scope.clone()), None).await.unwrap();
         // An answer may be lost, and the call repeated.
-        tokens.keep(&token(n, scope.clone())).await.unwrap();
+        tokens.keep(&token(n, scope.clone()), None).await.unwrap();
     }
     let named = |numbers: &[usize]| numbers.iter().map(|n| format!("tok_{n:022}")).collect::<Vec<_>>();
     for limit in [1, 2, 9] {
@@ -67,8 +68,8 @@ async fn a_token_is_listed_until_it_ends(tokens: &impl Tokens) {
 async fn a_revoked_token_is_known_as_such(tokens: &impl Tokens) {
     let (scope, other) = (of("revoke"), of("other"));
     let one = token(10, scope.clone());
-    tokens.keep(&one).await.unwrap();
-    assert_eq!(tokens.standing(&one.id, &scope).await.unwrap(), Standing::default());
+    tokens.keep(&one, None).await.unwrap();
+    assert_eq!(tokens.standing(&one.id, &scope).await.unwrap(), Standing { is_known: true, ..Standing::default() });
     assert!(!tokens.revoke(&one.id, &other, NOW).await.unwrap(), "it is of another scope");
     assert!(!tokens.revoke(&one.id, &scope, LATER).await.unwrap(), "it has expired");
     assert!(!tokens.revoke("tok_nobody", &Scope::Operator, NOW).await.unwrap());
@@ -82,23 +83,23 @@ async fn a_revoked_token_is_known_as_such(tokens: &impl Tokens) {
 async fn all_tokens_of_a_scope_end_together(tokens: &impl Tokens) {
     let (scope, other) = (of("epoch"), of("epoch-2"));
     assert_eq!(tokens.epoch(&scope).await.unwrap(), 0);
-    tokens.keep(&token(20, scope.clone())).await.unwrap();
-    tokens.keep(&token(21, other.clone())).await.unwrap();
+    tokens.keep(&token(20, scope.clone()), None).await.unwrap();
+    tokens.keep(&token(21, other.clone()), None).await.unwrap();
     assert_eq!(tokens.end_all(&scope).await.unwrap(), 1);
     assert_eq!(tokens.end_all(&scope).await.unwrap(), 2);
     assert_eq!(tokens.epoch(&scope).await.unwrap(), 2);
-    assert_eq!(tokens.standing("tok_x", &scope).await.unwrap(), Standing { is_revoked: false, epoch: 2 });
+    assert_eq!(tokens.standing("tok_x", &scope).await.unwrap(), Standing { epoch: 2, ..Standing::default() });
     assert_eq!(tokens.epoch(&other).await.unwrap(), 0);
     assert!(ids(tokens, Some(&scope), 9).await.is_empty());
     assert_eq!(ids(tokens, Some(&other), 9).await.len(), 1);
-    tokens.keep(&KeptToken { epoch: 2, ..token(22, scope.clone()) }).await.unwrap();
+    tokens.keep(&KeptToken { epoch: 2, ..token(22, scope.clone()) }, None).await.unwrap();
     assert_eq!(ids(tokens, Some(&scope), 9).await.len(), 1, "a new one is good");
 }
 
 async fn a_link_is_used_once(tokens: &(impl Tokens + Clone + 'static)) {
     let scope = of("link");
     let given = link(scope.clone());
-    tokens.keep_link("hash", &given).await.unwrap();
+    assert!(tokens.keep_link("hash", &given, None).await.unwrap());
     assert_eq!(tokens.link("hash", NOW).await.unwrap(), Some(given.clone()));
     assert_eq!(tokens.link("hash", NOW).await.unwrap(), Some(given.clone()), "looking does not use it");
     assert_eq!(tokens.link("hash", LATER).await.unwrap(), None, "it has expired");
@@ -115,11 +116,39 @@ async fn a_link_is_used_once(tokens: &(impl Tokens + Clone + 'static)) {
     assert!(tokens.spend("hash", &given, winner).await.unwrap(), "its answer was lost, and the call repeated");
 }
 
+async fn what_has_ended_makes_nothing(tokens: &impl Tokens) {
+    let scope = of("maker");
+    let (good, revoked) = (token(40, scope.clone()), token(41, scope.clone()));
+    for maker in [&good, &revoked] {
+        tokens.keep(maker, None).await.unwrap();
+    }
+    let by = |maker: &'static str, epoch| MadeBy { id: maker, scope: &scope, epoch };
+    let (good_id, revoked_id) = ("tok_0000000000000000000040", "tok_0000000000000000000041");
+    let made = token(42, of("maker-2"));
+    assert!(tokens.revoke(revoked_id, &scope, NOW).await.unwrap());
+    for maker in [by(revoked_id, 0), by("tok_nobody", 0)] {
+        assert!(!tokens.keep(&made, Some(maker)).await.unwrap());
+        assert!(!tokens.keep_link("by-maker", &link(scope.clone()), Some(maker)).await.unwrap());
+    }
+    assert!(
+        tokens.link("by-maker", NOW).await.unwrap().is_none() && ids(tokens, Some(&of("maker-2")), 9).await.is_empty()
+    );
+    assert!(tokens.keep(&made, Some(by(good_id, 0))).await.unwrap());
+    assert!(tokens.keep_link("by-maker", &link(scope.clone()), Some(by(good_id, 0))).await.unwrap());
+    tokens.end_all(&scope).await.unwrap();
+    assert!(
+        !tokens.keep(&token(43, of("maker-2")), Some(by(good_id, 0))).await.unwrap(),
+        "all of its scope have ended"
+    );
+    assert_eq!(ids(tokens, Some(&of("maker-2")), 9).await, [made.id]);
+}
+
 async fn check(tokens: &(impl Tokens + Clone + 'static)) {
     a_token_is_listed_until_it_ends(tokens).await;
     a_revoked_token_is_known_as_such(tokens).await;
     all_tokens_of_a_scope_end_together(tokens).await;
     a_link_is_used_once(tokens).await;
+    what_has_ended_makes_nothing(tokens).await;
 }
 
 #[tokio::test]
@@ -149,7 +178,7 @@ async fn the_tokens_of_a_tenant_end_when_it_is_erased() {
     let stack = Stack::running();
     let (_, name) = crate::registry_contract::table(&stack).await;
     let table = RegistryTable::new(&stack.account(), name);
-    table.keep(&token(1, of("gone"))).await.unwrap();
+    table.keep(&token(1, of("gone")), None).await.unwrap();
     table.begin_erasing("gone", NOW).await.unwrap();
     assert_eq!(table.epoch(&of("gone")).await.unwrap(), 1);
     assert!(ids(&table, Some(&of("gone")), 9).await.is_empty());

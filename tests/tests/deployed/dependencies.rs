@@ -64,7 +64,9 @@ async fn without_the_registry_the_gate_stays_shut() {
         "requestContext": { "http": { "method": "GET" }, "timeEpoch": 0 },
     });
     let gate = Function::start("authorize", &nowhere()).await;
-    assert_eq!(gate.invoke(&event).await, json!({ "isAuthorized": false, "context": {} }));
+    // An error: the gateway answers 500, and the caller tries again.
+    let error = gate.fails(&event).await;
+    assert!(error["errorMessage"].as_str().unwrap().contains("the registry does not answer"), "{error}");
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use crate::telemetry::chain;
 
 /// The shortest time between two reads.
 const PAUSE: Duration = Duration::from_secs(60);
+/// How old keys may become where one that was taken away must not be used any more.
+const OLD: Duration = Duration::from_secs(5 * 60);
 
 /// Where the master keys come from.
 #[derive(Clone, Debug)]
@@ -69,6 +71,15 @@ impl MasterKeyring {
     /// The keys, newest first.
     pub fn keys(&self) -> Arc<MasterKeys> {
         Arc::clone(&self.state().keys)
+    }
+
+    /// Reads the keys again if they are older than five minutes, so that one that was taken away
+    /// is not used for long.
+    pub async fn freshen(&self) {
+        let age = self.state().asked_at.until(self.clock.now());
+        if self.stored.is_some() && age >= OLD {
+            self.refresh().await;
+        }
     }
 
     /// Reads the keys again, unless that was tried within the last minute. Says whether they

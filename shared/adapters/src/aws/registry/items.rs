@@ -202,6 +202,7 @@ pub(super) fn of_revocation(token: &KeptToken) -> Item {
 pub(super) fn of_link(code_hash: &str, link: &KeptLink) -> Result<Item, RegistryError> {
     let mut item = link_key(code_hash);
     item.insert(LINK.to_owned(), text(&json_of(link)?));
+    item.insert(EXPIRES_AT.to_owned(), number(link.expires_at.0));
     item.insert(TTL.to_owned(), number(link.expires_at.as_secs()));
     Ok(item)
 }

@@ -9,17 +9,22 @@ use domain::scope::Scope;
 use domain::time::Millis;
 
 use super::RegistryTable;
-use super::items::{self, EPOCH, EXPIRES_AT, LINK, REVOKED_AT, SCOPE, TOKEN_PREFIX, TOKENS};
+use super::items::{self, EPOCH, EXPIRES_AT, REVOKED_AT, SCOPE, TOKEN_PREFIX, TOKENS};
 use super::table::Table;
 use super::transaction::{Condition, Ended, Step};
 use crate::BoxError;
 use crate::aws::attributes::{Item, number, number_in, text_in};
 use crate::registry::{MAX_CARDS, RegistryError};
 use crate::telemetry::chain;
-use crate::tokens::{KeptLink, KeptToken, Standing, Standings, TokenPage, Tokens};
+use crate::tokens::{KeptLink, KeptToken, MadeBy, Standing, Standings, TokenPage, Tokens};
 
 fn unwritten(error: impl Into<BoxError>) -> RegistryError {
     RegistryError::Write(error.into())
+}
+
+/// The place of an item in the list.
+fn place(item: &Item) -> String {
+    text_in(item, items::SK).strip_prefix(TOKEN_PREFIX).unwrap_or_default().to_owned()
 }
 
 /// The token of an item, or a line in the log. Others in the same answer are read all the same.
@@ -52,6 +57,15 @@ impl Table {
             (Step::Revocation, self.put(items::of_revocation(token), Condition::None)?),
         ])
     }
+
+    /// What must hold of the token that asks.
+    fn maker_steps(&self, maker: Option<MadeBy<'_>>) -> Result<Vec<(Step, TransactWriteItem)>, RegistryError> {
+        let Some(MadeBy { id, scope, epoch }) = maker else { return Ok(Vec::new()) };
+        Ok(vec![
+            (Step::Maker, self.check(items::revocation_key(id), Condition::NotRevoked)?),
+            (Step::MakersEpoch, self.check(items::epoch_key(scope), Condition::EpochAtMost(epoch))?),
+        ])
+    }
 }
 
 #[async_trait]
@@ -61,6 +75,7 @@ impl Standings for RegistryTable {
         let found = self.table.batch(keys.to_vec(), true).await?;
         let [revocation, epoch] = keys.each_ref().map(|key| found.get(&items::name_of(key)));
         Ok(Standing {
+            is_known: revocation.is_some(),
             is_revoked: revocation.is_some_and(|item| item.contains_key(REVOKED_AT)),
             epoch: epoch.and_then(|item| number_in(item, EPOCH)).unwrap_or_default(),
         })
@@ -78,8 +93,10 @@ impl Tokens for RegistryTable {
         self.table.end_tokens(scope).await
     }
 
-    async fn keep(&self, token: &KeptToken) -> Result<(), RegistryError> {
-        self.table.transact(self.table.token_steps(token)?).await.map(|_| ())
+    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError> {
+        let mut steps = self.table.token_steps(token)?;
+        steps.extend(self.table.maker_steps(maker)?);
+        Ok(matches!(self.table.transact(steps).await?, Ended::Done))
     }
 
     async fn revoke(&self, id: &str, within: &Scope, now: Millis) -> Result<bool, RegistryError> {
@@ -106,11 +123,11 @@ impl Tokens for RegistryTable {
         now: Millis,
     ) -> Result<TokenPage, RegistryError> {
         let prefix = scope.map_or(TOKEN_PREFIX.to_owned(), items::tokens_of);
-        let start = after.map(|place| items::key_in(TOKENS, place));
+        let start = after.map(|place| items::key_in(TOKENS, &format!("{TOKEN_PREFIX}{place}")));
         let answer = self.table.page(TOKENS, &prefix, start, limit).await?;
         let here = || answer.items().iter().take(limit);
         let goes_on = answer.last_evaluated_key().is_some() || answer.items().len() > limit;
-        let next = here().next_back().filter(|_| goes_on).map(|item| text_in(item, items::SK));
+        let next = here().next_back().filter(|_| goes_on).map(place);
         let found: Vec<KeptToken> = here().filter_map(readable).filter(|token| token.expires_at > now).collect();
         let mut scopes: Vec<&Scope> = found.iter().map(|token| &token.scope).collect();
         scopes.dedup();
@@ -126,8 +143,15 @@ impl Tokens for RegistryTable {
         Ok(TokenPage { tokens, next })
     }
 
-    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<(), RegistryError> {
-        self.table.put_alone(items::of_link(code_hash, link)?).await
+    async fn keep_link(
+        &self,
+        code_hash: &str,
+        link: &KeptLink,
+        maker: Option<MadeBy<'_>>,
+    ) -> Result<bool, RegistryError> {
+        let mut steps = vec![(Step::Link, self.table.put(items::of_link(code_hash, link)?, Condition::None)?)];
+        steps.extend(self.table.maker_steps(maker)?);
+        Ok(matches!(self.table.transact(steps).await?, Ended::Done))
     }
 
     async fn link(&self, code_hash: &str, now: Millis) -> Result<Option<KeptLink>, RegistryError> {
@@ -137,9 +161,8 @@ impl Tokens for RegistryTable {
     }
 
     async fn spend(&self, code_hash: &str, link: &KeptLink, session: &KeptToken) -> Result<bool, RegistryError> {
-        // Its time is part of what must be there.
-        let same = text_in(&items::of_link(code_hash, link)?, LINK);
-        let mut steps = vec![(Step::Link, self.table.delete_item(items::link_key(code_hash), Condition::Link(same))?)];
+        let same = Condition::EndsAt(link.expires_at.0);
+        let mut steps = vec![(Step::Link, self.table.delete_item(items::link_key(code_hash), same)?)];
         steps.extend(self.table.token_steps(session)?);
         match self.table.transact(steps).await? {
             Ended::Done => Ok(true),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, CancellationReason, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, Update,
 };
 use domain::endpoint::EndpointState;
 
@@ -33,8 +34,12 @@ pub(super) enum Condition {
     Version(u64),
     /// Not there, or of this endpoint.
     FreeOrOf(String),
-    /// There, and this link.
-    Link(String),
+    /// There, and a link that ends then.
+    EndsAt(u64),
+    /// There, and a token that was not revoked.
+    NotRevoked,
+    /// Of this epoch at most.
+    EpochAtMost(u64),
 }
 
 /// What a change does to a tenant's revision item.
@@ -60,6 +65,8 @@ pub(super) enum Step {
     Link,
     Token,
     Revocation,
+    Maker,
+    MakersEpoch,
 }
 
 /// What became of a transaction.
@@ -96,19 +103,24 @@ impl Revision {
     }
 }
 
+fn value(name: &str, value: AttributeValue) -> Option<Item> {
+    Some(Item::from([(name.to_owned(), value)]))
+}
+
 /// A condition as DynamoDB reads it, and what it compares with.
 fn expression(condition: Condition) -> Option<(&'static str, Option<Item>)> {
     match condition {
         Condition::None => None,
         Condition::Absent => Some(("attribute_not_exists(pk)", None)),
-        Condition::Version(version) => {
-            Some(("version = :version", Some(Item::from([(":version".to_owned(), number(version))]))))
+        Condition::Version(version) => Some(("version = :version", value(":version", number(version)))),
+        Condition::FreeOrOf(endpoint) => {
+            Some(("attribute_not_exists(pk) OR endpoint = :endpoint", value(":endpoint", text(&endpoint))))
         }
-        Condition::FreeOrOf(endpoint) => Some((
-            "attribute_not_exists(pk) OR endpoint = :endpoint",
-            Some(Item::from([(":endpoint".to_owned(), text(&endpoint))])),
-        )),
-        Condition::Link(link) => Some(("link = :link", Some(Item::from([(":link".to_owned(), text(&link))])))),
+        Condition::EndsAt(ms) => Some(("expires_at = :expires_at", value(":expires_at", number(ms)))),
+        Condition::NotRevoked => Some(("attribute_exists(pk) AND attribute_not_exists(revoked_at)", None)),
+        Condition::EpochAtMost(epoch) => {
+            Some(("attribute_not_exists(epoch) OR epoch <= :epoch", value(":epoch", number(epoch))))
+        }
     }
 }
 
@@ -133,6 +145,17 @@ impl Table {
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         }
         Ok(TransactWriteItem::builder().delete(delete.build().map_err(unbuilt)?).build())
+    }
+
+    /// Changes nothing, and refuses the transaction unless the item is like this.
+    pub(super) fn check(&self, key: Item, condition: Condition) -> Result<TransactWriteItem, RegistryError> {
+        let (expression, values) = expression(condition).unwrap_or(("attribute_exists(pk)", None));
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .condition_expression(expression)
+            .set_expression_attribute_values(values);
+        Ok(TransactWriteItem::builder().condition_check(check.build().map_err(unbuilt)?).build())
     }
 
     /// Raises a tenant's revision, and counts its endpoints by state.
