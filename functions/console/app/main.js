@@ -1,9 +1,10 @@
 // Where the console starts: a link to open, a session to show screens for, or a page that says how to get a link.
 import { html, render, useEffect, useRef, useState } from './view.js';
-import { endSession, mayWrite, ownTenant, useSession } from './session.js';
+import { mayWrite, ownTenant, useSession } from './session.js';
 import { replace, usePlace } from './router.js';
 import { screenAt } from './routes.js';
 import { EndedPage, LinkPage, NoSessionPage } from './screens/link.js';
+import { Boundary } from './ui/boundary.js';
 import { Page } from './ui/page.js';
 import { ProblemBox } from './ui/states.js';
 import { Shell } from './ui/shell.js';
@@ -42,6 +43,7 @@ function LoadFailed() {
 /** The screen at the present path. The one before stays until the next one's code is there. */
 function Screen({ place }) {
   const [shown, setShown] = useState(null);
+  const query = useRef({});
   useEffect(() => {
     let current = true;
     const found = screenAt(place.path, ownTenant());
@@ -55,7 +57,9 @@ function Screen({ place }) {
     };
   }, [place.path]);
   if (!shown) return null;
-  return html`<${shown.screen} key=${shown.key} ...${shown.params} query=${place.query} />`;
+  // The screen before must not read the query of the next one as its own.
+  if (shown.key === place.path) query.current = place.query;
+  return html`<${Boundary} key=${shown.key} isScreen><${shown.screen} ...${shown.params} query=${query.current} /><//>`;
 }
 
 function App() {
@@ -70,12 +74,10 @@ function App() {
     if (taken || place.moves !== shownSince.current) setCode(taken);
   }, [place]);
   if (code) return html`<${LinkPage} key=${code} code=${code} done=${() => setCode(null)} />`;
-  if (!session) return ended ? html`<${EndedPage} why=${ended} />` : html`<${NoSessionPage} />`;
-  if (Date.parse(session.expires_at) <= Date.now()) {
-    endSession('ended');
-    return null;
-  }
+  if (!session) return ended ? html`<${EndedPage} ...${ended} />` : html`<${NoSessionPage} />`;
   return html`<${Shell} session=${session} path=${place.path}><${Screen} key=${session.id} place=${place} /><//>`;
 }
 
-render(html`<${App} />`, document.getElementById('app'));
+const root = document.getElementById('app');
+root.replaceChildren();
+render(html`<${App} />`, root);

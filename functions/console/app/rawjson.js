@@ -1,6 +1,10 @@
 // JSON as text. Payloads are shown and sent byte for byte: a number such as 12345678901234567890123 must not be
 // rounded, so nothing here turns a number into one of JavaScript's.
 
+// JSON can be nested more deeply than a screen is wide, or a stack is deep.
+const DEEPEST_INDENT = 40;
+const DEEPEST_CHECKED = 500;
+
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/gs;
 
 /** The raw text of a member of the object in `text`, or undefined. */
@@ -37,7 +41,7 @@ export function pretty(text) {
   const tokens = text.match(TOKEN) ?? [];
   const out = [];
   let depth = 0;
-  const newline = () => out.push(`\n${'  '.repeat(depth)}`);
+  const newline = () => out.push(`\n${'  '.repeat(Math.min(depth, DEEPEST_INDENT))}`);
   for (const [n, token] of tokens.entries()) {
     const before = tokens[n - 1];
     if (token === '{' || token === '[') {
@@ -62,9 +66,10 @@ const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const WORD = /true|false|null/y;
 const MARK = Object.fromEntries([...'{}[],:'].map((mark) => [mark, new RegExp(`\\${mark}`, 'y')]));
 
-/** Where `text` stops to be JSON, or -1. Browsers do not always say. */
+/** Where `text` stops to be JSON, or -1; null if it is nested too deeply to say. Browsers do not always say. */
 function faultAt(text) {
   let at = 0;
+  let depth = 0;
   const take = (pattern) => {
     pattern.lastIndex = at;
     const found = pattern.exec(text);
@@ -74,9 +79,11 @@ function faultAt(text) {
   const next = (pattern) => take(SPACE) && take(pattern);
   const list = (end, item) => {
     if (next(end)) return true;
+    depth += 1;
     do {
-      if (!item()) return false;
+      if (depth > DEEPEST_CHECKED || !item()) return false;
     } while (next(MARK[',']));
+    depth -= 1;
     return next(end);
   };
   const pair = () => next(STRING) && next(MARK[':']) && value();
@@ -85,7 +92,8 @@ function faultAt(text) {
     if (next(MARK['['])) return list(MARK[']'], value);
     return next(STRING) || next(NUMBER) || next(WORD);
   };
-  return value() && take(SPACE) && at === text.length ? -1 : at;
+  if (value() && take(SPACE) && at === text.length) return -1;
+  return depth > DEEPEST_CHECKED ? null : at;
 }
 
 /** What is wrong with the syntax of `text`, in words for the reader, or null. */
@@ -95,6 +103,7 @@ export function syntaxFault(text) {
     return null;
   } catch {
     const at = faultAt(text);
+    if (at === null) return 'is not JSON';
     if (at === text.length) return 'is JSON that is not complete';
     const lines = text.slice(0, at).split('\n');
     return `is not JSON: see line ${lines.length}, column ${lines.at(-1).length + 1}`;

@@ -34,6 +34,22 @@ export function go(path) {
   location.hash = path;
 }
 
+/** To be called before something that takes a while. Says after it whether the reader is still where they were. */
+export function staying() {
+  const before = moves;
+  return () => moves === before;
+}
+
+/** The same, and goes to a path unless the reader has left. Says whether. */
+export function goUnlessLeft() {
+  const isHere = staying();
+  return (path) => {
+    const goes = isHere();
+    if (goes) go(path);
+    return goes;
+  };
+}
+
 /** Goes to another path in the place of the present entry of the history. */
 export function replace(path) {
   history.replaceState(null, '', `#${path}`);

@@ -1,4 +1,5 @@
 // Which screen an address opens. A portal names no tenant: its `/endpoints` is `/tenants/:tenant/endpoints` of the operator.
+import { isName } from './names.js';
 import { match } from './router.js';
 import Overview from './screens/overview.js';
 import Portal from './screens/portal.js';
@@ -53,7 +54,9 @@ export function screenAt(path, tenant) {
   const inside = own && (path === own || path.startsWith(`${own}/`)) ? path.slice(own.length) || '/' : path;
   for (const [pattern, load, writes] of tenant ? portalScreens : operatorScreens) {
     const params = match(pattern, inside);
-    if (params) return { load, writes, params: tenant ? { ...params, tenant } : params };
+    if (params && Object.entries(params).every(([kind, value]) => isName(kind, value))) {
+      return { load, writes, params: tenant ? { ...params, tenant } : params };
+    }
   }
   return null;
 }

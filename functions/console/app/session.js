@@ -27,17 +27,27 @@ function change(next) {
 export const session = () => state.session;
 export const openSession = (opened) => change({ session: opened, ended: null });
 
-/** Forgets the token. `why` is `ended` (refused or past its end) or `signed-out`. */
+/** Forgets the token. `why` is `ended` (refused or past its end) or `signed-out`. Returns what the session was. */
 export function endSession(why) {
-  if (state.session) change({ session: null, ended: why });
+  const was = state.session;
+  if (was) change({ session: null, ended: { why, scope: was.scope, until: null } });
+  return was;
+}
+
+/** Remembers for the last page that the token which this tab has forgotten works until then. */
+export function worksOn(until) {
+  if (state.ended) change({ ...state, ended: { ...state.ended, until } });
+}
+
+/** Calls `listener` with each change. Returns what ends that. */
+export function whenSessionChanges(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 export function useSession() {
   const [now, setNow] = useState(state);
-  useEffect(() => {
-    listeners.add(setNow);
-    return () => listeners.delete(setNow);
-  }, []);
+  useEffect(() => whenSessionChanges(setNow), []);
   return now;
 }
 

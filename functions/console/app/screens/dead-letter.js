@@ -3,7 +3,7 @@ import { html } from '../view.js';
 import { call, part } from '../api.js';
 import { useLive } from '../live.js';
 import { member } from '../rawjson.js';
-import { go } from '../router.js';
+import { goUnlessLeft } from '../router.js';
 import { mayWrite } from '../session.js';
 import { useAction } from '../ui/action.js';
 import { CopyCurl, Id } from '../ui/copy.js';
@@ -29,6 +29,7 @@ function remove(path, id, data) {
     facts: async () => html`<p><b>1 dead letter</b>, <code>
       ${id}</code>, with its payload and ${count(data.history_count, 'attempt')}. It can never be sent again.</p>`,
     run: async () => {
+      const go = goUnlessLeft();
       await call('DELETE', path);
       toast('The dead letter is deleted');
       go('/dead-letters');

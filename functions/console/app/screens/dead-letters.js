@@ -1,7 +1,7 @@
 // Dead letters: deliveries that were given up, and events whose fan-out was.
 import { html } from '../view.js';
 import { part, withQuery } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { mayWrite } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Filters, SelectFilter, TextFilter, TimeFilter } from '../ui/filters.js';
@@ -22,7 +22,7 @@ const columns = [
   },
   { label: 'Reason', cell: (row) => html`<${State} of=${row.reason} />` },
   { label: 'Attempts', kind: 'num', cell: (row) => number(row.attempts) },
-  { label: 'Error', cell: (row) => row.error },
+  { label: 'Error', cell: (row) => row.error && html`<span class="break" dir="auto">${row.error}</span>` },
   { label: 'Given up', kind: 'num', cell: (row) => html`<${Ago} at=${row.failed_at} />` },
   { label: 'Sent again', kind: 'num', cell: (row) => row.redriven_at && html`<${Ago} at=${row.redriven_at} />` },
 ];

@@ -2,9 +2,10 @@
 import { html } from '../view.js';
 import { call, part } from '../api.js';
 import { useLive } from '../live.js';
-import { setQuery } from '../router.js';
+import { setQuery, staying } from '../router.js';
 import { mayWrite, tenantHref } from '../session.js';
 import { CopyCurl, Id } from '../ui/copy.js';
+import { confirm } from '../ui/dialog.js';
 import { State } from '../ui/icons.js';
 import { Facts, Page, Section } from '../ui/page.js';
 import { Loaded } from '../ui/states.js';
@@ -15,19 +16,34 @@ import { useAction } from '../ui/action.js';
 import { lifeKey } from './life-columns.js';
 import { tenantCrumbs } from './tenant-frame.js';
 
+const isDone = ({ status, in_flight }) => !in_flight && ['delivered', 'failed'].includes(status);
+
 export default function Delivery({ tenant, event, endpoint, query }) {
   const path = `tenants/${part(tenant)}/events/${part(event)}/deliveries/${part(endpoint)}`;
-  const source = useLive(path, { query: { life: query.life }, every: 3_000 });
-  const resend = useAction(async () => {
+  const source = useLive(path, {
+    query: { life: query.life },
+    every: 3_000,
+    ended: ({ lives }) => lives.length > 0 && lives.every(isDone) && (!query.life || lives.some(({ life }) => life === query.life)),
+  });
+  const send = async () => {
+    const isHere = staying();
     const { data } = await call('POST', `${path}/resend`);
     toast('The event is queued to be sent again');
-    setQuery({ life: data.life });
-  });
+    if (isHere()) setQuery({ life: data.life });
+  };
+  const resend = useAction(send, 'What is sent again shows below once its first attempt begins.');
+  // Nobody should get twice what they have because of one click.
+  const again = () => (source.data.status === 'delivered' ? confirm({
+    title: 'Send it again?',
+    action: 'Send again',
+    facts: async () => html`<p>The receiver has taken this event. It gets it <b>once more</b>, with the same id.</p>`,
+    run: send,
+  }) : resend.run());
   return html`<${Page} title="Delivery" crumbs=${tenantCrumbs(tenant, ['/events', 'Events'], [`/events/${part(event)}`, event])}
       lead=${source.data && html`<${State} of=${source.data.in_flight ? 'in_flight' : source.data.status} />`}
       actions=${html`<${CopyCurl} path=${source.address} />
-        ${mayWrite() && html`<button type="button" class="button primary" aria-disabled=${resend.busy}
-          onClick=${resend.run}>Send again</button>`}`}>
+        ${mayWrite() && source.data && html`<button type="button" aria-disabled=${resend.busy}
+          class=${source.data.status === 'delivered' ? 'button' : 'button primary'} onClick=${again}>Send again</button>`}`}>
     ${resend.problem}
     <${Loaded} source=${source} lines=${8}>${(data) => html`
       <${Facts} label="Delivery" of=${[

@@ -1,14 +1,13 @@
 // What can be done to an endpoint: pause, resume, test, delete. Numbers are read before anything is confirmed.
 import { html } from '../view.js';
-import { call } from '../api.js';
+import { call, faults } from '../api.js';
 import { useLive } from '../live.js';
-import { go } from '../router.js';
+import { goUnlessLeft } from '../router.js';
 import { tenantHref } from '../session.js';
 import { confirm, openDialog } from '../ui/dialog.js';
 import { CheckField, Form, JsonField, TextField, useForm } from '../ui/form.js';
-import { faults } from '../api.js';
 import { Raw, compose, syntaxFault } from '../rawjson.js';
-import { Skeleton } from '../ui/states.js';
+import { ProblemBox, Skeleton } from '../ui/states.js';
 import { State } from '../ui/icons.js';
 import { Timeline } from '../ui/timeline.js';
 import { toast } from '../ui/toast.js';
@@ -35,7 +34,11 @@ export const resume = (path, reload) =>
 function Resumption({ path, reload, close }) {
   const source = useLive(path);
   const form = useForm({ drop: false });
-  if (!source.data) return html`<${Skeleton} lines=${3} />`;
+  if (!source.data) {
+    return html`
+      ${source.error ? html`<${ProblemBox} problem=${source.error} retry=${source.reload} />` : html`<${Skeleton} lines=${3} />`}
+      <p class="buttons"><button type="button" class="button" onClick=${close}>Cancel</button></p>`;
+  }
   const { owed, version } = source.data;
   const owes = !owed || owed.deliveries > 0;
   const run = async ({ drop }) => {
@@ -69,6 +72,7 @@ export function deleteEndpoint(tenant, path, endpoint) {
         ${' '}<b>${waitingWords(data.health)}</b> are given up. This cannot be undone.</p>`;
     },
     run: async () => {
+      const go = goUnlessLeft();
       await call('DELETE', path, { headers: { 'if-match': `"${version}"` } });
       toast('The endpoint is deleted');
       go(tenantHref(tenant, '/endpoints'));
@@ -91,7 +95,8 @@ function Test({ path, tenant, close }) {
   };
   if (sent) return html`<${TestAnswer} sent=${sent} tenant=${tenant} close=${close}
     again=${() => form.set('sent', null)} />`;
-  return html`<${Form} form=${form} work=${send} label="Send a test" action="Send test" cancel=${close}>
+  return html`<${Form} form=${form} work=${send} label="Send a test" action="Send test" cancel=${close}
+    look="A test that was sent is among the deliveries of the endpoint.">
     <p>One call is made at once, also to a paused endpoint. It is not retried.</p>
     <${TextField} ...${form.bind('event_type')} label="Event type" placeholder="steadhook.test" autocomplete="off" />
     <${JsonField} ...${form.bind('payload')} label="Payload (optional)" rows=${4}
@@ -100,11 +105,15 @@ function Test({ path, tenant, close }) {
 }
 
 function TestAnswer({ sent, tenant, close, again }) {
-  const source = useLive(sent.status_url.replace(/^\//, ''), { every: 1_000 });
+  const isDone = ({ status }) => ['delivered', 'failed'].includes(status);
+  const source = useLive(sent.status_url.replace(/^\//, ''), { every: 1_000, ended: isDone });
   const delivery = source.data;
-  const done = delivery && ['delivered', 'failed'].includes(delivery.status);
+  const done = delivery && isDone(delivery);
+  // The service does not know it before its attempt begins.
+  const failed = source.error?.status !== 404 && source.error;
   const [eventId, endpointId] = sent.delivery_id.split('.');
   return html`<div aria-live="polite">
+      ${failed && html`<${ProblemBox} problem=${failed} retry=${source.reload} />`}
       <p>${done ? html`<${State} of=${delivery.status}
         word=${delivery.status === 'delivered' ? 'The receiver took it' : 'The test failed'} />` : html`<${State} of="run"
         word="Waiting for the answer …" />`}</p>

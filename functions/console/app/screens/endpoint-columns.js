@@ -18,7 +18,7 @@ export const endpointColumns = [
   {
     label: 'Endpoint',
     kind: 'main',
-    cell: (row) => html`<a href=${tenantHref(row.tenant, `/endpoints/${row.id}`)}>
+    cell: (row) => html`<a dir="auto" href=${tenantHref(row.tenant, `/endpoints/${row.id}`)}>
       ${row.description || row.uid || row.id}</a>
       <span class="truncate muted small" title=${row.url}>${row.url}</span>`,
   },

@@ -1,7 +1,8 @@
 // One endpoint: its health, what it is owed, its configuration, its deliveries, and what can be done to it.
 import { html } from '../view.js';
 import { part } from '../api.js';
-import { useLive, usePages } from '../live.js';
+import { useLive } from '../live.js';
+import { usePages } from '../pages.js';
 import { member } from '../rawjson.js';
 import { setQuery } from '../router.js';
 import { mayWrite, tenantHref } from '../session.js';

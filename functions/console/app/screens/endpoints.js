@@ -1,7 +1,7 @@
 // The endpoints of a tenant.
 import { html } from '../view.js';
 import { part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { mayWrite, tenantHref } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Filters, TextFilter } from '../ui/filters.js';

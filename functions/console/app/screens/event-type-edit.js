@@ -2,20 +2,19 @@
 import { html } from '../view.js';
 import { call, faults, part } from '../api.js';
 import { useLive } from '../live.js';
+import { isName } from '../names.js';
 import { Raw, compose, member, pretty, syntaxFault } from '../rawjson.js';
-import { go } from '../router.js';
+import { goUnlessLeft } from '../router.js';
 import { CheckField, Form, JsonField, TextField, useForm } from '../ui/form.js';
 import { Page } from '../ui/page.js';
 import { Loaded } from '../ui/states.js';
 import { toast } from '../ui/toast.js';
 
-const NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
-
 function EventTypeForm({ name, initial, back }) {
   const form = useForm({ name: name ?? '', ...initial });
   const save = async (values) => {
     const found = {};
-    if (!NAME.test(values.name)) found.name = 'has words of letters, digits, _ and - with dots between them';
+    if (!isName('name', values.name)) found.name = 'has words of letters, digits, _ and - with dots between them';
     for (const field of ['example', 'schema']) {
       const fault = values[field].trim() && syntaxFault(values[field]);
       if (fault) found[field] = fault;
@@ -24,11 +23,13 @@ function EventTypeForm({ name, initial, back }) {
     const raw = (text) => (text.trim() ? new Raw(text) : undefined);
     const { description, deprecated } = values;
     const body = compose({ description, example: raw(values.example), schema: raw(values.schema), deprecated });
+    const go = goUnlessLeft();
     await call('PUT', `event-types/${part(values.name)}`, { body });
     toast('The event type is saved');
     go(`/event-types/${part(values.name)}`);
   };
-  return html`<${Form} form=${form} work=${save} label="Event type" action="Save event type" cancel=${back}>
+  return html`<${Form} form=${form} work=${save} label="Event type" action="Save event type" cancel=${back}
+    look="You may save it again: that changes nothing more.">
     ${!name && html`<${TextField} ...${form.bind('name')} label="Name" autocomplete="off" placeholder="order.paid"
       hint="Words with dots between them. It cannot be changed later." />`}
     <${TextField} ...${form.bind('description')} label="Description" autocomplete="off" />

@@ -3,7 +3,7 @@ import { html } from '../view.js';
 import { call, part } from '../api.js';
 import { useLive } from '../live.js';
 import { member } from '../rawjson.js';
-import { go } from '../router.js';
+import { goUnlessLeft } from '../router.js';
 import { isOperator, mayWrite } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { confirm } from '../ui/dialog.js';
@@ -21,6 +21,7 @@ function remove(path, name) {
     facts: async () => html`<p><b>1 event type</b>, <code>
       ${name}</code>, leaves the catalogue. Endpoints that name it stay as they are, and events of this type are accepted without a check.</p>`,
     run: async () => {
+      const go = goUnlessLeft();
       await call('DELETE', path);
       toast('The event type is deleted');
       go('/event-types');
@@ -38,7 +39,7 @@ export default function EventType({ name }) {
         <a class="button" href="#/event-types/${part(name)}/edit">Edit</a>
         <button type="button" class="button danger-quiet" onClick=${() => remove(path, name)}>Delete</button>`}`}>
     <${Loaded} source=${source} lines=${6}>${() => html`
-      ${data.description && html`<p class="lead">${data.description}</p>`}
+      ${data.description && html`<p class="lead" dir="auto">${data.description}</p>`}
       <${Facts} label="Event type" of=${[['Created', html`<${At} at=${data.created_at} />`], ['Changed', html`<${At}
         at=${data.updated_at} />`]]} />
       <${Section} title="Example">${'example' in data ? html`<${Payload} text=${member(text, 'example')}

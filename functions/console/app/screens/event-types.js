@@ -1,7 +1,7 @@
 // The catalogue of event types.
 import { html } from '../view.js';
 import { part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { isOperator, mayWrite } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { State } from '../ui/icons.js';
@@ -12,7 +12,7 @@ import { List } from '../ui/table.js';
 const columns = [
   { label: 'Name', kind: 'main', cell: (row) => html`<a class="mono" href="#/event-types/${part(row.name)}">
     ${row.name}</a>` },
-  { label: 'Description', cell: (row) => row.description },
+  { label: 'Description', cell: (row) => html`<span class="break" dir="auto">${row.description}</span>` },
   { label: 'Schema', cell: (row) => ('schema' in row ? 'yes' : html`<span class="muted">none</span>`) },
   { label: 'Use', cell: (row) => (row.deprecated ? html`<${State} of="deprecated" />` : html`<span
     class="muted">current</span>`) },

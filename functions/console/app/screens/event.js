@@ -1,7 +1,8 @@
 // One event: its payload, how far its fan-out is, and its deliveries.
 import { html } from '../view.js';
 import { call, part } from '../api.js';
-import { useLive, usePages } from '../live.js';
+import { useLive } from '../live.js';
+import { usePages } from '../pages.js';
 import { member } from '../rawjson.js';
 import { mayWrite, tenantHref } from '../session.js';
 import { CopyCurl, Id } from '../ui/copy.js';

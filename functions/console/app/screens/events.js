@@ -1,7 +1,7 @@
 // The events of a tenant, newest first.
 import { html } from '../view.js';
 import { part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { mayWrite, tenantHref } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Filters, TextFilter, TimeFilter } from '../ui/filters.js';

@@ -1,6 +1,7 @@
 // The operator's overview: what works, the last hour, open circuit breakers, dead letters, and what ended last.
 import { html } from '../view.js';
 import { useLive } from '../live.js';
+import { mayWrite } from '../session.js';
 import { Bars } from '../ui/chart.js';
 import { CopyCurl } from '../ui/copy.js';
 import { State } from '../ui/icons.js';
@@ -13,6 +14,9 @@ import { breakerColumns, breakerKey } from './breaker-columns.js';
 import { recentColumns, recentKey } from './recent-columns.js';
 
 const SLOWER_MS = 15_000;
+// To count dead letters is to read them.
+const SELDOM_MS = 60_000;
+const BREAKERS_SHOWN = 10;
 
 const depth = (queue) => {
   const names = ['delivery', 'retry', 'wait', 'slow', 'event'];
@@ -43,7 +47,9 @@ const meanCall = (sum, minutes) => {
   return calls ? duration(minutes.reduce((all, minute) => all + minute.call_ms, 0) / calls) : 'no call';
 };
 
-const LastHour = ({ data: { minutes } }) => html`<div class="charts">
+const LastHour = ({ data: { minutes } }) => minutes.length === 0
+  ? html`<p class="muted">There are no figures yet.</p>`
+  : html`<div class="charts">
   <${Bars} title="Deliveries" minutes=${minutes} series=${[
     { name: 'Delivered', kind: 'good', of: (minute) => minute.delivered },
     { name: 'Failed', kind: 'bad', of: (minute) => minute.failed },
@@ -62,12 +68,19 @@ const Counts = ({ data: { counts } }) => html`<ul class="counts">
     href="#/webhooks?status=${status}"><b>${number(counts[status])}</b><${State} of=${status} /></a></li>`)}
 </ul>`;
 
+/** `left` were not sent again. With `isMore`, there may be others that were not looked at. */
+function Letters({ left, isMore }) {
+  if (left === 0) return html`<p>${isMore ? 'The latest were all sent again.' : 'There is none that was not sent again.'}</p>`;
+  return html`<p><b>${count(left, 'dead letter', 'dead letters', isMore)}</b> not sent again. <a
+    href="#/dead-letters">Look at them</a>${mayWrite() && html`, or <a href="#/dead-letters/+redrive">redrive by filter</a>`}.</p>`;
+}
+
 export default function Overview() {
   const health = useLive('health', { accept: 503 });
   const hour = useLive('metrics/recent', { every: SLOWER_MS });
   const statuses = useLive('webhook-statuses', { query: { limit: 1 } });
-  const open = useLive('circuit-breakers', { query: { state: 'open' } });
-  const letters = useLive('dead-letters', { query: { limit: 200 }, every: SLOWER_MS });
+  const open = useLive('circuit-breakers', { query: { state: 'open' }, every: SLOWER_MS });
+  const letters = useLive('dead-letters', { query: { limit: 200 }, every: SELDOM_MS });
   const recent = useLive('deliveries/recent', { query: { limit: 20 } });
   return html`<${Page} title="Overview" lead=${health.data && html`<${State} of=${health.data.status} />`}
       actions=${html`<${CopyCurl} path="health" />`}>
@@ -82,15 +95,14 @@ export default function Overview() {
         ${(data) => html`<${Counts} data=${data} />`}<//><//>
       <${Section} title="Dead letters"><${Loaded} source=${letters} lines=${2}>
         ${({ dead_letters: list, next_cursor: cursor }) =>
-        html`<p>${list.length > 0 ? html`<b>${count(list.length, 'dead letter', 'dead letters', Boolean(cursor))}</b>. <a
-          href="#/dead-letters">Look at them</a>, or <a
-          href="#/dead-letters/+redrive">redrive by filter</a>.` : 'There is none.'}</p>`}<//><//>
+        html`<${Letters} left=${list.filter((letter) => !letter.redriven_at).length} isMore=${Boolean(cursor)} />`}<//><//>
     </div>
     <${Section} title="Open circuit breakers" actions=${html`<a href="#/breakers">All breakers</a>`}>
       <${Loaded} source=${open} lines=${2}>${({ circuit_breakers: list }) =>
         list.length > 0
-          ? html`<${Table} label="Open circuit breakers" rows=${list.slice(0, 10)} keyOf=${breakerKey}
-            columns=${breakerColumns(open.reload)} />`
+          ? html`<${Table} label="Open circuit breakers" rows=${list.slice(0, BREAKERS_SHOWN)} keyOf=${breakerKey}
+            columns=${breakerColumns(open.reload)} />
+            ${list.length > BREAKERS_SHOWN && html`<p class="more muted">${BREAKERS_SHOWN} of ${number(list.length)} are shown.</p>`}`
           : html`<p class="muted">None is open. All receivers get their calls.</p>`}<//>
     <//>
     <${Section} title="Recent deliveries">

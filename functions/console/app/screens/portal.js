@@ -1,7 +1,7 @@
 // The overview of a tenant's portal: its endpoints with their health, and its latest events.
 import { html } from '../view.js';
 import { part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { mayWrite } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Page, Section } from '../ui/page.js';

@@ -15,7 +15,7 @@ const hrefOf = (row) =>
 export const recentColumns = [
   { label: 'Delivery', kind: 'main', cell: (row) => html`<a class="mono" href=${hrefOf(row)} title=${row.delivery_id}>
     ${row.event_id ?? row.delivery_id}</a>` },
-  { label: 'To', cell: (row) => row.tenant ? html`<a href="#/tenants/${part(row.tenant)}">${row.tenant}</a>` : html`<span
+  { label: 'To', cell: (row) => row.tenant ? html`<a class="break" href="#/tenants/${part(row.tenant)}">${row.tenant}</a>` : html`<span
     class="truncate" title=${row.destination}>${row.destination ?? 'a direct webhook'}</span>` },
   { label: 'Result', cell: (row) => html`<${State} of=${row.result} />` },
   { label: 'Attempts', kind: 'num', cell: (row) => number(row.attempts) },

@@ -13,7 +13,7 @@ import { tenantCrumbs } from './tenant-frame.js';
 
 export default function Replay({ tenant, endpoint, replay }) {
   const path = `tenants/${part(tenant)}/replays/${part(replay)}`;
-  const source = useLive(path, { every: 1_500 });
+  const source = useLive(path, { every: 1_500, ended: ({ state }) => state !== 'running' });
   const { data } = source;
   const stop = useAction(async () => {
     await call('DELETE', path);

@@ -1,15 +1,14 @@
 // The tenants of the stack, and a way to one that has no endpoint yet.
 import { html } from '../view.js';
 import { faults, part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
+import { isName } from '../names.js';
 import { go } from '../router.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Form, TextField, useForm } from '../ui/form.js';
 import { Page, Section } from '../ui/page.js';
 import { Empty } from '../ui/states.js';
 import { List } from '../ui/table.js';
-
-const NAME = /^([A-Za-z0-9][A-Za-z0-9_-]{0,63}|_operator)$/;
 
 const columns = [
   { label: 'Tenant', kind: 'main', cell: ({ tenant }) => html`<a href="#/tenants/${part(tenant)}">${tenant}</a>` },
@@ -24,7 +23,7 @@ export default function Tenants() {
   const form = useForm({ tenant: '' });
   const open = async ({ tenant }) => {
     const name = tenant.trim();
-    if (!NAME.test(name)) throw faults({ tenant: 'has letters, digits, _ and -, at most 64, and begins with a letter or a digit' });
+    if (!isName('tenant', name)) throw faults({ tenant: 'has letters, digits, _ and -, at most 64, and begins with a letter or a digit' });
     go(`/tenants/${part(name)}`);
   };
   return html`<${Page} title="Tenants" actions=${html`<${CopyCurl} path=${source.address} />`}>

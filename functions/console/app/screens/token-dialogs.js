@@ -1,10 +1,12 @@
 // The dialogs of tokens: make one, make a link to the console, end all of a scope. A token is shown once.
-import { html, useEffect, useState } from '../view.js';
+import { html, useEffect, useRef, useState } from '../view.js';
 import { call, withQuery } from '../api.js';
+import { now } from '../clock.js';
 import { isOperator, scopeName, session } from '../session.js';
 import { Copy } from '../ui/copy.js';
 import { confirm, openDialog } from '../ui/dialog.js';
 import { CheckField, Form, SelectField, TextField, useForm } from '../ui/form.js';
+import { useMounted } from '../ui/mounted.js';
 import { At, duration } from '../ui/time.js';
 import { toast } from '../ui/toast.js';
 import { count } from '../ui/words.js';
@@ -17,14 +19,29 @@ const TOKEN_TTLS = [
 ];
 const SESSION_TTLS = [[HOUR_S, '1 hour'], [4 * HOUR_S, '4 hours'], [12 * HOUR_S, '12 hours']];
 
+const AS_SESSION = 'session';
+// The call takes a while, and clocks differ a little.
+const SHORTER_S = 30;
+
+const secondsLeft = () => Math.max(Math.floor((Date.parse(session().expires_at) - now()) / 1000) - SHORTER_S, 1);
+
 /** How long something made in this session may last: no longer than the session itself. */
 function lifetimes(choices) {
-  const left = Math.floor((Date.parse(session().expires_at) - Date.now()) / 1000) - 5;
+  const left = secondsLeft();
   const fitting = choices.filter(([s]) => s <= left).map(([s, words]) => [String(s), words]);
-  return fitting.length === choices.length ? fitting : [...fitting, [String(Math.max(left, 1)), `as long as this session, ${duration(left * 1000)}`]];
+  return fitting.length === choices.length ? fitting : [...fitting, [AS_SESSION, `as long as this session, ${duration(left * 1000)}`]];
 }
 
-const grantOf = ({ scope, ttl_s, read_only }) => ({ scope: scope.trim(), ttl_s: Number(ttl_s), read_only });
+const grantOf = ({ scope, ttl_s, read_only }) => (
+  { scope: scope.trim(), ttl_s: ttl_s === AS_SESSION ? secondsLeft() : Math.min(Number(ttl_s), secondsLeft()), read_only }
+);
+
+/** What was made, with the focus on it: the form that had the focus is gone. */
+function Made({ children }) {
+  const box = useRef(null);
+  useEffect(() => box.current.focus(), []);
+  return html`<div class="made" tabindex="-1" ref=${box}>${children}</div>`;
+}
 
 const ScopeField = ({ form }) =>
   isOperator()
@@ -38,21 +55,26 @@ export const makeToken = (scope, made) => openDialog('New token', (close) => htm
 function TokenForm({ scope, made, close }) {
   const [token, setToken] = useState(null);
   const [ttls] = useState(() => lifetimes(TOKEN_TTLS));
+  const isThere = useMounted();
   const form = useForm({ scope, description: '', ttl_s: ttls.at(-1)[0], read_only: false });
   const make = async (values) => {
     const { data } = await call('POST', 'tokens', {
       body: { ...grantOf(values), description: values.description.trim() || undefined },
     });
-    setToken(data);
     made();
+    if (isThere()) setToken(data);
+    else toast('The token was made, but not shown. Revoke it and make another one.');
   };
   if (token) {
     return html`
-      <p>Copy it now: <b>it is shown only this once.</b> It works until <${At} at=${token.expires_at} />.</p>
-      <p class="id"><code>${token.token}</code><${Copy} text=${token.token} what="token" /></p>
-      <p class="buttons"><button type="button" class="button primary" autofocus onClick=${close}>Done</button></p>`;
+      <${Made}>
+        <p>Copy it now: <b>it is shown only this once.</b> It works until <${At} at=${token.expires_at} />.</p>
+        <p class="id"><code>${token.token}</code><${Copy} text=${token.token} what="token" /></p>
+      <//>
+      <p class="buttons"><button type="button" class="button primary" onClick=${close}>Done</button></p>`;
   }
-  return html`<${Form} form=${form} work=${make} label="New token" action="Make token" cancel=${close}>
+  return html`<${Form} form=${form} work=${make} label="New token" action="Make token" cancel=${close}
+    look=${html`<a href="#/tokens" onClick=${() => { close(); made(); }}>See the tokens</a>: one that was made is among them. Revoke it.`}>
     <${ScopeField} form=${form} />
     <${TextField} ...${form.bind('description')} label="Description" autocomplete="off" hint="Which program uses it." />
     <${SelectField} ...${form.bind('ttl_s')} label="Lifetime" options=${ttls}
@@ -74,7 +96,8 @@ function LinkForm({ scope, close }) {
     setLink(data);
   };
   if (link) return html`<${MadeLink} link=${link} again=${() => setLink(null)} close=${close} />`;
-  return html`<${Form} form=${form} work=${make} label="Link to the console" action="Make link" cancel=${close}>
+  return html`<${Form} form=${form} work=${make} label="Link to the console" action="Make link" cancel=${close}
+    look="Make another link: one that nobody has seen cannot be opened.">
     <p>Whoever opens the link first gets a session. For a tenant, that is its portal.</p>
     <${ScopeField} form=${form} />
     <${SelectField} ...${form.bind('ttl_s')} label="Session lasts" options=${ttls} />
@@ -83,23 +106,23 @@ function LinkForm({ scope, close }) {
 }
 
 function MadeLink({ link, again, close }) {
-  const secondsLeft = () => Math.max(Math.ceil((Date.parse(link.expires_at) - Date.now()) / 1000), 0);
-  const [left, setLeft] = useState(secondsLeft);
+  const works = () => Math.max(Math.ceil((Date.parse(link.expires_at) - now()) / 1000), 0);
+  const [left, setLeft] = useState(works);
   useEffect(() => {
-    const timer = setInterval(() => setLeft(secondsLeft()), 1000);
+    const timer = setInterval(() => setLeft(works()), 1000);
     return () => clearInterval(timer);
   }, []);
   // Any console of this stack opens it, so also this document.
   const url = new URL(`#code=${link.code}`, location.href).href;
   return html`
-    ${left > 0
+    <${Made}>${left > 0
       ? html`<p>The link works once, for another <b>${left} s</b>. The session lasts until <${At}
         at=${link.session_ends_at} />.</p>
         <p class="id"><code>${url}</code><${Copy} text=${url} what="link" /></p>`
-      : html`<p role="status">The link has expired. Make another one.</p>`}
+      : html`<p role="status">The link has expired. Make another one.</p>`}<//>
     <p class="buttons">
       <button type="button" class="button" onClick=${again}>Make another</button>
-      <button type="button" class="button primary" autofocus onClick=${close}>Done</button>
+      <button type="button" class="button primary" onClick=${close}>Done</button>
     </p>`;
 }
 
@@ -113,7 +136,7 @@ export function endScope(scope, ended) {
       const sessions = data.tokens.filter(({ kind }) => kind === 'session').length;
       const isMore = Boolean(data.next_cursor);
       return html`<p>Of the scope <code>${scope}</code>, <b>
-        ${count(data.tokens.length - sessions, 'API key', 'API keys', isMore)}</b> and <b>
+        ${count(data.tokens.length - sessions, 'token', 'tokens', isMore)}</b> and <b>
         ${count(sessions, 'session', 'sessions', isMore)}</b> end within 30 seconds. Programs that use them are refused.
         ${scope === session().scope && html` <b>Your own session ends too.</b>`}</p>`;
     },

@@ -1,7 +1,7 @@
-// Tokens: API keys and sessions of a scope, new ones, links to the console, and the end of them.
+// Tokens: those of programs and sessions of a scope, new ones, links to the console, and the end of them.
 import { html } from '../view.js';
 import { call, part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
 import { isOperator, mayWrite, ownTenant, scopeName, session } from '../session.js';
 import { CopyCurl } from '../ui/copy.js';
 import { confirm } from '../ui/dialog.js';
@@ -14,13 +14,14 @@ import { toast } from '../ui/toast.js';
 import { endScope, makeLink, makeToken } from './token-dialogs.js';
 
 const keyOf = (row) => row.id;
+const kindOf = (row) => (row.kind === 'session' ? 'Session' : 'Token');
 
 function revoke(token, source) {
   const own = token.id === session()?.id;
   confirm({
     title: 'Revoke the token?',
     action: 'Revoke token',
-    facts: async () => html`<p><b>1 ${token.kind === 'session' ? 'session' : 'API key'}</b>, <code>${token.id}</code>
+    facts: async () => html`<p><b>1 ${token.kind === 'session' ? 'session' : 'token'}</b>, <code>${token.id}</code>
       ${token.description && ` (${token.description})`}, is refused from now on, within 30 seconds.
       ${own && html` <b>It is your own session: you will be signed out.</b>`}</p>`,
     run: async () => {
@@ -34,9 +35,10 @@ function revoke(token, source) {
 
 const columns = (source) => [
   { label: 'Token', kind: 'main', cell: (row) => html`<span>
-    ${row.description || (row.kind === 'session' ? 'Session' : 'API key')} ${row.id === session()?.id && html`<span
-    class="badge">this session</span>`}</span><code class="muted small">${row.id}</code>` },
-  { label: 'Kind', cell: (row) => (row.kind === 'session' ? 'Session' : 'API key') },
+    <bdi>${row.description || kindOf(row)}</bdi> ${row.id === session()?.id && html`<span
+    class="badge">this session</span>`}</span><code class="muted small">${row.id}</code>
+    ${row.made_by && html`<span class="muted small">made by <code>${row.made_by}</code></span>`}` },
+  { label: 'Kind', cell: (row) => kindOf(row) },
   ...(isOperator() ? [{ label: 'Scope', cell: (row) => scopeName(row.scope) }] : []),
   { label: 'Access', cell: (row) => (row.read_only ? html`<span class="badge">read only</span>` : 'read and write') },
   { label: 'Created', kind: 'num', cell: (row) => html`<${Ago} at=${row.created_at} />` },
@@ -53,7 +55,7 @@ export default function Tokens({ query }) {
   return html`<${Page} title=${own ? 'API tokens' : 'Tokens'} actions=${html`<${CopyCurl} path=${source.address} />
       ${mayWrite() && html`
         <button type="button" class="button danger-quiet"
-          onClick=${() => endScope(defaultScope, source.reload)}>End all</button>
+          onClick=${() => endScope(defaultScope, source.reload)}>End all of ${defaultScope}</button>
         <button type="button" class="button" onClick=${() => makeLink(defaultScope)}>Make a link</button>
         <button type="button" class="button primary"
           onClick=${() => makeToken(defaultScope, source.reload)}>New token</button>`}`}>

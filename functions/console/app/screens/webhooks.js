@@ -1,7 +1,8 @@
 // Direct webhooks, by status or by id.
 import { html } from '../view.js';
 import { faults, part } from '../api.js';
-import { usePages } from '../live.js';
+import { usePages } from '../pages.js';
+import { isName } from '../names.js';
 import { go } from '../router.js';
 import { CopyCurl } from '../ui/copy.js';
 import { Filters, SelectFilter } from '../ui/filters.js';
@@ -31,8 +32,10 @@ export default function Webhooks({ query }) {
   const counted = (value) => (source.data ? `${nameOf(value)} (${number(source.data.counts[value])})` : nameOf(value));
   const form = useForm({ id: '' });
   const open = async ({ id }) => {
-    if (!id.trim()) throw faults({ id: 'is needed' });
-    go(`/webhooks/${part(id.trim())}`);
+    const name = id.trim();
+    if (!name) throw faults({ id: 'is needed' });
+    if (!isName('id', name)) throw faults({ id: 'has letters, digits and _ : . ~ -, at most 200' });
+    go(`/webhooks/${part(name)}`);
   };
   return html`<${Page} title="Direct webhooks" actions=${html`<${CopyCurl} path=${source.address} />`}>
     <${Form} form=${form} work=${open} label="Go to a webhook" action="Open" inline>

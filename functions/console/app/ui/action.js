@@ -2,7 +2,8 @@
 import { html, useState } from '../view.js';
 import { ProblemBox } from './states.js';
 
-export function useAction(work) {
+/** `look` says where one sees whether it was done, if the answer was lost. */
+export function useAction(work, look) {
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState(null);
   const run = async () => {
@@ -16,5 +17,5 @@ export function useAction(work) {
     }
     setBusy(false);
   };
-  return { run, busy, problem: failed && html`<${ProblemBox} problem=${failed} />` };
+  return { run, busy, problem: failed && html`<${ProblemBox} problem=${failed} look=${look} />` };
 }

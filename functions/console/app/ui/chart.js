@@ -12,6 +12,7 @@ const HEIGHT = 64;
 export function Bars({ title, minutes, series, unit = '', total = (sum) => number(sum) }) {
   const sums = minutes.map((minute) => series.reduce((sum, { of }) => sum + of(minute), 0));
   const top = Math.max(...sums, 1);
+  if (minutes.length === 0) return null;
   const step = WIDTH / minutes.length;
   const said = series.map(({ name, of }) => [name, total(minutes.reduce((sum, minute) => sum + of(minute), 0), minutes)]);
   return html`<figure class="chart">

@@ -4,18 +4,29 @@ import { html, useEffect, useState } from '../view.js';
 import { Icon } from './icons.js';
 import { toast } from './toast.js';
 
+/** Says whether it was copied. If not, the text stands selected in a field until the reader leaves that. */
 async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
+    return true;
   } catch {
-    // A frame may have no permission for the clipboard. The older way works after a click.
+    // A frame may have no permission for the clipboard. The older way works after a click, where it is allowed.
+    const back = document.activeElement;
     const area = document.createElement('textarea');
+    area.className = 'by-hand';
+    area.readOnly = true;
+    area.setAttribute('aria-label', 'Text to copy');
     area.value = text;
-    const host = document.activeElement?.closest('dialog') ?? document.body;
-    host.append(area);
+    (back?.closest('dialog') ?? document.querySelector('main')).append(area);
     area.select();
-    document.execCommand('copy');
-    area.remove();
+    const isCopied = document.execCommand('copy');
+    const away = () => {
+      area.remove();
+      back?.focus();
+    };
+    if (isCopied) away();
+    else area.addEventListener('blur', away, { once: true });
+    return isCopied;
   }
 }
 
@@ -27,9 +38,9 @@ function useCopied() {
     return () => clearTimeout(timer);
   }, [copied]);
   const copy = async (text, what) => {
-    await copyText(text);
-    setCopied(true);
-    toast(`Copied ${what}`);
+    const isCopied = await copyText(text);
+    setCopied(isCopied);
+    toast(isCopied ? `Copied ${what}` : `Press Ctrl+C to copy ${what}`);
   };
   return [copied, copy];
 }

@@ -1,5 +1,7 @@
 // Dialogs. `openDialog` shows one; `confirm` asks before something that cannot be undone and says in numbers what it does.
+import { Boundary } from './boundary.js';
 import { ProblemBox, Skeleton } from './states.js';
+import { Toasts } from './toast.js';
 import { html, useEffect, useRef, useState } from '../view.js';
 
 let show = () => {};
@@ -10,12 +12,14 @@ let show = () => {};
  */
 export const openDialog = (title, content) => show({ title, content });
 
+/** Where dialogs are shown, and what is told beside them. */
 export function DialogHost() {
   const [open, setOpen] = useState(null);
   useEffect(() => {
     show = setOpen;
   }, []);
-  return open && html`<${Dialog} key=${open.title} title=${open.title} closed=${() => setOpen(null)}>${open.content}<//>`;
+  if (!open) return html`<${Toasts} />`;
+  return html`<${Dialog} key=${open.title} title=${open.title} closed=${() => setOpen(null)}>${open.content}<//>`;
 }
 
 function Dialog({ title, closed, children }) {
@@ -34,7 +38,8 @@ function Dialog({ title, closed, children }) {
   const close = () => box.current?.close();
   return html`<dialog ref=${box} aria-labelledby="dialog-title" onClose=${closed}>
     <h2 id="dialog-title">${title}</h2>
-    ${children(close)}
+    <${Boundary}>${children(close)}<//>
+    <${Toasts} />
   </dialog>`;
 }
 
@@ -67,6 +72,8 @@ function Confirmation({ facts, action, typed, run, close }) {
       close();
     } catch (error) {
       setProblem(error);
+      // What is about to be confirmed is not what it was.
+      if (error.status === 412) await facts().then(setKnown, () => {});
     }
     setBusy(false);
   };

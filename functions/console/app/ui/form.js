@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from '../view.js';
 import { ProblemBox } from './states.js';
 import { syntaxFault } from '../rawjson.js';
 import { Icon } from './icons.js';
+import { afterPress } from './press.js';
 
 /** `/headers/x-team` belongs to the field `headers`. */
 const fieldOf = (pointer) => pointer.replace(/^\//, '').split('/')[0];
@@ -34,11 +35,14 @@ export function useForm(initial) {
     }
     setBusy(false);
   };
-  return { values, set, bind, submit, problem, setProblem, busy };
+  return { values, set, fill: setValues, bind, submit, problem, setProblem, busy };
 }
 
-/** A form with its summary of faults. After a failure, the first field with a fault gets the focus. `inline`: in one line. */
-export function Form({ form, work, action, cancel, label, inline, children }) {
+/**
+ * A form with its summary of faults. After a failure, the first field with a fault gets the focus. `inline`: in one line.
+ * `look` says where one sees what became of it if the answer was lost.
+ */
+export function Form({ form, work, action, cancel, label, inline, look, children }) {
   const box = useRef(null);
   useEffect(() => {
     if (!form.problem) return;
@@ -47,7 +51,7 @@ export function Form({ form, work, action, cancel, label, inline, children }) {
   }, [form.problem]);
   return html`<form class=${inline ? 'form inline' : 'form'} ref=${box} aria-label=${label} novalidate
     onSubmit=${form.submit(work)}>
-    ${form.problem && html`<div class="form-summary" tabindex="-1"><${ProblemBox} problem=${form.problem} /></div>`}
+    ${form.problem && html`<div class="form-summary" tabindex="-1"><${ProblemBox} problem=${form.problem} look=${look} /></div>`}
     ${children}
     <p class="buttons">
       <button class="button primary" aria-disabled=${form.busy}>${form.busy ? 'Working …' : action}</button>
@@ -95,6 +99,6 @@ export function JsonField({ value, set, label, hint, name, faults = [], rows = 6
   const fault = checked && value.trim() ? syntaxFault(value) : null;
   return html`<${Field} label=${label} hint=${hint} name=${name} faults=${faults} warning=${fault && `This ${fault}`}>
     ${(tie) => html`<textarea ...${tie} class="code" rows=${rows} spellcheck=${false} autocomplete="off" value=${value}
-      onInput=${(event) => set(event.target.value)} onBlur=${() => setChecked(true)} />`}
+      onInput=${(event) => set(event.target.value)} onBlur=${() => afterPress(() => setChecked(true))} />`}
   <//>`;
 }

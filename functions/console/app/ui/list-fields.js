@@ -2,6 +2,7 @@
 import { html, useRef, useState } from '../view.js';
 import { Field, faultWords } from './form.js';
 import { Icon } from './icons.js';
+import { afterPress } from './press.js';
 
 const SUGGESTED = 12;
 
@@ -31,7 +32,7 @@ export function TypesField({ value, set, known, ...field }) {
         ${value.map((name) => html`<li key=${name} class="chip"><code>${name}</code><button type="button"
         aria-label="Remove ${name}" onClick=${() => remove(name)}><${Icon} shape="close" /></button></li>`)}</ul>`}
       <input ...${tie} value=${typed} autocomplete="off" placeholder="order.paid or order.*"
-        onInput=${(event) => setTyped(event.target.value)} onKeyDown=${onKeyDown} onBlur=${() => add(typed)} />
+        onInput=${(event) => setTyped(event.target.value)} onKeyDown=${onKeyDown} onBlur=${() => afterPress(() => add(typed))} />
       ${free.length > 0 && html`<div class="chips" role="group" aria-label="Event types of the catalogue">
         ${free.slice(0, SUGGESTED).map(({ name, description }) => html`<button type="button" key=${name} class="chip pick"
         title=${description} onClick=${() => add(name)}><${Icon} shape="plus" />${name}</button>`)}</div>`}`}
@@ -40,7 +41,12 @@ export function TypesField({ value, set, known, ...field }) {
 
 function Rows({ value, set, name, empty, word, children }) {
   const change = (n, part) => set(value.map((row, other) => (other === n ? { ...row, ...part } : row)));
-  return html`<div class="rows">
+  const box = useRef(null);
+  const remove = (n) => {
+    set(value.filter((_, other) => other !== n));
+    box.current.querySelector('button[id]').focus();
+  };
+  return html`<div class="rows" ref=${box}>
     ${value.map((row, n) => html`<div class="row" key=${n} role="group" aria-label="${word} ${n + 1}">
       <input aria-label="Name" placeholder="name" autocomplete="off" value=${row.name} disabled=${row.kept}
         onInput=${(event) => change(n, { name: event.target.value })} />
@@ -48,7 +54,7 @@ function Rows({ value, set, name, empty, word, children }) {
         onInput=${(event) => change(n, { value: event.target.value })} />
       ${children?.(row, (part) => change(n, part), n)}
       <button type="button" class="button quiet" aria-label="Remove ${row.name || word}"
-        onClick=${() => set(value.filter((_, other) => other !== n))}><${Icon} shape="close" /></button>
+        onClick=${() => remove(n)}><${Icon} shape="close" /></button>
     </div>`)}
     <button type="button" class="button" id="field-${name}" onClick=${() => set([...value, { ...empty }])}><${Icon}
       shape="plus" />Add ${word.toLowerCase()}</button>

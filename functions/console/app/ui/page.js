@@ -13,10 +13,10 @@ export function Page({ title, crumbs = [], lead, actions, children }) {
   }, [title]);
   return html`<article class="page">
     ${crumbs.length > 0 && html`<nav class="crumbs" aria-label="Breadcrumb"><ol>
-      ${crumbs.map(({ href, text }) => html`<li key=${href}><a href=${href}>${text}</a></li>`)}
+      ${crumbs.map(({ href, text }) => html`<li key=${href}><a href=${href}><bdi>${text}</bdi></a></li>`)}
     </ol></nav>`}
     <header class="page-head">
-      <div class="page-title"><h1 tabindex="-1" ref=${heading}>${title}</h1>${lead}</div>
+      <div class="page-title"><h1 tabindex="-1" ref=${heading}><bdi>${title}</bdi></h1>${lead}</div>
       ${actions && html`<div class="buttons">${actions}</div>`}
     </header>
     ${children}

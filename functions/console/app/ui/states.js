@@ -15,17 +15,19 @@ export const Empty = ({ title, children }) => html`<div class="empty">
 
 const TITLES = { 403: 'You are not allowed to see this', 404: 'This does not exist' };
 
-export function ProblemBox({ problem, retry }) {
-  const known = TITLES[problem.status];
+/** `retry` is what a button does, `action` its word. `look` says where one sees what became of an unknown outcome. */
+export function ProblemBox({ problem, retry, action = 'Try again', look }) {
+  const known = problem.kind === 'problem' && TITLES[problem.status];
   return html`<div class="problem" role="alert">
-    <p class="strong"><${Icon} shape=${problem.kind === 'offline' ? 'warn' : 'bad'} /> ${known ?? problem.message}</p>
+    <p class="strong"><${Icon} shape=${['offline', 'unknown'].includes(problem.kind) ? 'warn' : 'bad'} /> ${known || problem.message}</p>
     ${known && problem.message !== known && html`<p>${problem.message}</p>`}
     ${problem.detail && html`<p>${problem.detail}</p>`}
+    ${problem.kind === 'unknown' && look && html`<p>${look}</p>`}
     ${problem.errors?.length > 0 && html`<ul>
       ${problem.errors.map((fault, n) => html`<li key=${n}><code>${fault.pointer}</code> ${fault.message}</li>`)}</ul>`}
     ${problem.correlationId && html`<p class="small">Correlation id <code>${problem.correlationId}</code> <${Copy}
       text=${problem.correlationId} what="correlation id" /></p>`}
-    ${retry && problem.status !== 403 && html`<button type="button" class="button" onClick=${retry}>Try again</button>`}
+    ${retry && problem.status !== 403 && html`<button type="button" class="button" onClick=${retry}>${action}</button>`}
   </div>`;
 }
 

@@ -1,5 +1,5 @@
 // Tables. On a narrow screen each row becomes a block whose cells carry their column's name.
-import { Component, html } from '../view.js';
+import { Component, html, useEffect, useRef } from '../view.js';
 import { Loaded, Skeleton } from './states.js';
 import { number } from './words.js';
 
@@ -31,6 +31,17 @@ export function Table({ label, columns, rows, keyOf }) {
 
 /** A list of `usePages` with its states and its "Load more". `empty` is shown when there is nothing. */
 export function List({ source, label, columns, keyOf, empty }) {
+  const sum = useRef(null);
+  const isAsked = useRef(false);
+  const more = () => {
+    isAsked.current = true;
+    source.loadMore();
+  };
+  // With the last page the button goes, and the focus would go with it.
+  useEffect(() => {
+    if (isAsked.current && !source.cursor) sum.current?.focus();
+    if (!source.loadingMore) isAsked.current = false;
+  }, [source.cursor, source.loadingMore]);
   return html`<${Loaded} source=${source} skeleton=${html`<${Skeleton} lines=${8} />`}>
     ${() => html`
       ${source.rows.length > 0
@@ -38,11 +49,11 @@ export function List({ source, label, columns, keyOf, empty }) {
         : source.cursor
           ? html`<p class="muted">Nothing so far. The list goes on.</p>`
           : empty}
-      ${source.rows.length > 0 && html`<p class="more muted" aria-live="off">
+      ${source.rows.length > 0 && html`<p class="more muted" aria-live="off" tabindex="-1" ref=${sum}>
         <span>${number(source.rows.length)} shown${source.cursor ? '' : ', that is all'}</span>
       </p>`}
       ${source.cursor && html`<p class="more"><button type="button" class="button" aria-disabled=${source.loadingMore}
-        onClick=${source.loadMore}>
+        onClick=${more}>
         ${source.loadingMore ? 'Loading …' : 'Load more'}
       </button></p>`}`}
   <//>`;

@@ -1,15 +1,16 @@
 // Times and durations. A time is shown in the reader's zone, with UTC in its title; a relative one is kept current.
+import { now } from '../clock.js';
 import { html } from '../view.js';
 
 const TICK_MS = 15_000;
 const UNITS = [['day', 86_400], ['hour', 3_600], ['minute', 60]];
 const relative = new Intl.RelativeTimeFormat('en', { style: 'short', numeric: 'always' });
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
-const hour = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
+const clock = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'medium', hourCycle: 'h23' });
+const hour = new Intl.DateTimeFormat('en', { timeStyle: 'medium', hourCycle: 'h23' });
+const day = new Intl.DateTimeFormat('en', { dateStyle: 'medium' });
 
-function ago(at, now = Date.now()) {
-  const seconds = (Date.parse(at) - now) / 1000;
+function ago(at) {
+  const seconds = (Date.parse(at) - now()) / 1000;
   for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit).replace('.', '');
   }
@@ -52,9 +53,13 @@ export function duration(ms) {
 }
 
 /** Between the value of a `datetime-local` field, in the reader's zone, and a time of the API. */
-export const fromField = (value) => (value ? new Date(value).toISOString() : '');
+export function fromField(value) {
+  const at = new Date(value);
+  return Number.isNaN(at.getTime()) ? '' : at.toISOString();
+}
+
 export function toField(at) {
   if (!at || Number.isNaN(Date.parse(at))) return '';
   const date = new Date(at);
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, -1).replace(/(:00)?\.000$/, '');
 }

@@ -48,7 +48,7 @@ const Attempt = ({ attempt, n, longest }) => html`<li class="attempt ${kind(atte
     <span class="took"><i class="bar" style=${{ width: `${Math.max((attempt.duration_ms / longest) * 80, 2)}px` }} />
       ${duration(attempt.duration_ms)}</span>
   </div>
-  ${attempt.error && attempt.error !== word(attempt) && html`<p>${attempt.error}</p>`}
+  ${attempt.error && attempt.error !== word(attempt) && html`<p dir="auto">${attempt.error}</p>`}
   ${attempt.answer && html`<pre class="answer" tabindex="0" role="group" aria-label=${`Beginning of answer ${n}`}>
     ${attempt.answer}</pre>`}
 </li>`;

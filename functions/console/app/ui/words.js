@@ -37,7 +37,7 @@ export const meaningOf = (word) => MEANINGS[word];
 
 export const REASONS = Object.keys(MEANINGS);
 
-const counting = new Intl.NumberFormat();
+const counting = new Intl.NumberFormat('en');
 export const number = (value) => counting.format(value);
 
 /** `3 deliveries`, `1 delivery`; with `isMore`, `at least 3 deliveries`. */
