@@ -98,9 +98,9 @@ async function endAll(t) {
   await load(page, '/tokens?scope=tenant:ended');
   await settled(page, 'Tokens');
   await page.getByText('1 shown, that is all').waitFor();
-  await button(page, 'End all').click();
+  await button(page, 'End all of tenant:ended').click();
   const asked = dialog(page, 'End all tokens?');
-  await asked.getByText('1 API key').waitFor();
+  await asked.getByText('1 token').waitFor();
   await asked.getByLabel('Type tenant:ended to confirm').fill('tenant:ended');
   await button(asked, 'End all tokens').click();
   await notice(page, 'All tokens of the scope end');

@@ -5,7 +5,6 @@ import { until } from './check.mjs';
 import { endpoint, event } from './seed.mjs';
 import { ask, patch, read } from './stack.mjs';
 
-const CATCH_UP_MS = 150_000;
 
 /** The form of an endpoint is complete when the event types are there to pick. */
 const catalogue = (page) => page.getByRole('group', { name: 'Event types of the catalogue' }).waitFor();
@@ -115,15 +114,6 @@ export function ways(session, tenant, base) {
 
   const pauseAndResume = async (t) => resumed(t, await made(t.seed, `/paused-${tenant}`));
 
-  async function catchUp(t) {
-    const { receiver, resumable } = t.seed;
-    const page = await resumed(t, resumable);
-    const [call] = await receiver.called(new URL(resumable.url).pathname, 1, CATCH_UP_MS);
-    assert.deepEqual(JSON.parse(call.body), { order: 1 });
-    await page.getByText('Catching up').waitFor({ state: 'detached' });
-    await page.getByRole('table', { name: 'Deliveries' }).getByText(`owed-${tenant}`).waitFor();
-  }
-
   async function secrets(t) {
     const target = await made(t.seed, `/rotated-${tenant}`);
     const page = await opened(t, target);
@@ -220,18 +210,15 @@ export function ways(session, tenant, base) {
     await page.getByRole('table', { name: 'Events' }).getByText(typeOf(path)).first().waitFor();
   }
 
-  return { create, test, pauseAndResume, catchUp, secrets, edit, remove, send };
+  return { create, test, pauseAndResume, secrets, edit, remove, send };
 }
 
 const operator = ways({}, 'shop', '/tenants/shop');
 
-export const waiting = [
-  ['what a paused endpoint is owed arrives after it is resumed, and the page says how much that is', operator.catchUp],
-];
-
 export const tests = [
   ['an endpoint is made after its faults were told at their fields, and its secret is shown once', operator.create],
   ['a test shows the answer of the receiver, and is never tried again', operator.test],
+  ['an endpoint is paused, and resumed knowing what it is owed: it catches up', operator.pauseAndResume],
   ['a secret is rotated with the old one beside it, and revealed', operator.secrets],
   ['a change does not overwrite what somebody else changed meanwhile', operator.edit],
   ['an endpoint is deleted after its numbers were told', operator.remove],

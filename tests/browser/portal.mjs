@@ -1,6 +1,6 @@
 // The portal of a tenant: all of its own, nothing of anybody else, and with a read-only session nothing to press.
 import assert from 'node:assert/strict';
-import { button, load, sessionOf, settled } from './browser.mjs';
+import { button, go, sessionOf, settled } from './browser.mjs';
 import { tokens } from './operator-catalogue.mjs';
 import { ways } from './operator-endpoints.mjs';
 import { operatorForms, operatorScreens, portalForms, portalScreens } from './screens.mjs';
@@ -18,16 +18,16 @@ async function onlyItsOwn(t) {
   const places = [...operatorScreens(t.seed), ...operatorForms(t.seed)].map(({ path }) => path.split('?')[0])
     .filter((path) => !path.startsWith('/tenants/acme') && !['/', '/event-types', '/event-types/order.paid', '/tokens'].includes(path));
   for (const place of [...foreign, ...new Set(places)]) {
-    await load(page, place);
+    await go(page, place);
     await settled(page, 'There is no such page');
   }
   // An id of another tenant, asked for as its own.
   for (const place of [`/endpoints/${globex.id}`, '/events/globex-1']) {
-    await load(page, place);
+    await go(page, place);
     await page.getByRole('alert').getByText('This does not exist').first().waitFor();
   }
   for (const { path, title } of portalScreens(t.seed)) {
-    await load(page, path);
+    await go(page, path);
     await settled(page, title);
     const text = await page.locator('main').innerText();
     for (const word of OF_OTHERS) assert.ok(!text.includes(word), `${path} shows ${word}`);
@@ -43,7 +43,7 @@ async function readOnly(t) {
   // What may stand on a screen that changes nothing.
   const harmless = /^(Copy |Copied |Use the |Sign out$|Menu$|Load more$|Pretty$|As sent$|Ended$|Delivered$|Failed$|Waiting$)/;
   for (const { path, title } of portalScreens(t.seed)) {
-    await load(page, path);
+    await go(page, path);
     await settled(page, title);
     const names = await page.getByRole('button').evaluateAll((all) => all.map((one) => one.getAttribute('aria-label') ?? one.innerText.trim()));
     assert.deepEqual(names.filter((name) => !harmless.test(name)), [], `${path} has buttons`);
@@ -52,7 +52,7 @@ async function readOnly(t) {
     }
   }
   for (const { path } of portalForms(t.seed).filter(({ path, first }) => !first && path !== '/nowhere')) {
-    await load(page, path);
+    await go(page, path);
     await settled(page, 'This session is read only');
   }
   const { token } = await sessionOf(page);

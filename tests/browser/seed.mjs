@@ -74,16 +74,6 @@ async function makeMany(receiver) {
   await Promise.all(Array.from({ length: SIDE_BY_SIDE }, maker));
 }
 
-/**
- * An endpoint whose catch-up is woken up already. The service begins one between one and two minutes after it was asked to,
- * which is longer than everything else here takes. So it is asked first of all, before there is something to catch up.
- */
-async function makeResumable(receiver) {
-  const made = await endpoint('shop', { url: receiver.url('/resumed'), description: 'Resumed', event_types: ['resumed.now'] });
-  for (const state of ['paused', 'enabled']) await patch(`/tenants/shop/endpoints/${made.id}`, { state });
-  return made;
-}
-
 async function hasHappened(acme) {
   const at = (endpoint) => read(`/tenants/acme/endpoints/${endpoint.id}`);
   await until('the warehouse has an open breaker', async () => (await at(acme.warehouse)).health?.breaker === 'open', 30_000);
@@ -101,7 +91,6 @@ async function hasHappened(acme) {
 /** Makes everything. `many` is a promise: only some tests need the long list. */
 export async function sow() {
   const [receiver, refusing] = await Promise.all([startReceiver(), startReceiver()]);
-  const resumable = await makeResumable(receiver);
   await describeEventTypes();
   const [acme, globex] = await Promise.all([
     makeAcme(receiver),
@@ -117,5 +106,5 @@ export async function sow() {
   const { replay_id: replay } = await post(`/tenants/acme/endpoints/${acme.warehouse.id}/replays`, {
     what: 'failed', since: new Date(Date.now() - 3_600_000).toISOString(), dry_run: true,
   });
-  return { receiver, refusing, acme, globex, resumable, deadLetter, retried, replay, many, close: () => Promise.all([receiver.close(), refusing.close()]) };
+  return { receiver, refusing, acme, globex, deadLetter, retried, replay, many, close: () => Promise.all([receiver.close(), refusing.close()]) };
 }

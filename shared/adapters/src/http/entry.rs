@@ -125,7 +125,8 @@ fn uri_of(path: &str, query: Option<&str>) -> Result<Uri, Problem> {
 fn bearer_of<'v>(told: impl Fn(&str) -> Option<&'v Value>) -> Option<Bearer> {
     let text = |name: &str| match told(name)? {
         Value::String(text) => Some(text.clone()),
-        value => Some(value.to_string()),
+        value @ (Value::Bool(_) | Value::Number(_)) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     };
     Some(Bearer {
         token: text("token")?,
