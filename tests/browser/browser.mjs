@@ -5,7 +5,7 @@ import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { makeLink, origin } from './stack.mjs';
 
-const STEP_MS = 10_000;
+const STEP_MS = 20_000;
 // Nothing but this machine can be reached, whatever a page asks for.
 const ONLY_LOOPBACK = 'MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1';
 

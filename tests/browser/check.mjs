@@ -1,6 +1,6 @@
 // Runs tests: some side by side, one line for each in the end. `until` waits for a condition, so that no test sleeps.
 
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 const PROBE_EVERY_MS = 100;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

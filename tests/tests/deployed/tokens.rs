@@ -1,9 +1,8 @@
 //! Callers with a token, on a deployed stack with IAM enforced: they get what signed callers
-//! get, and nothing of another tenant. The same stack serves the browser suite.
+//! get, and nothing of another tenant.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -48,7 +47,7 @@ fn signed(stack: &Stack, method: &str, path: &str, body: Option<Value>) -> (u16,
     call(stack, Some("OPERATOR_USER"), method, path, body.map(|body| body.to_string()).as_deref())
 }
 
-fn token(stack: &Stack, body: Value) -> (String, String) {
+pub(crate) fn token(stack: &Stack, body: Value) -> (String, String) {
     let (code, made) = signed(stack, "POST", "/tokens", Some(body));
     assert_eq!(code, 201, "{made}");
     (made["token"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap().to_owned())
@@ -302,19 +301,4 @@ async fn a_token_opens_what_it_is_for_and_nothing_else() {
     nothing_of_another_tenant(stack, &endpoint, &acme);
     no_header_becomes_a_path(stack, &endpoint, &acme);
     what_is_ended_is_refused(stack);
-    browser_suite(stack, &operator);
-}
-
-/// The suite of the console in Chromium, with this token of the operator.
-fn browser_suite(stack: &Stack, operator: &str) {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let output = Command::new("node")
-        .arg("tests/browser/suite.mjs")
-        .current_dir(root)
-        .envs(stack.lines())
-        .env("STEADHOOK_TOKEN", operator)
-        .output()
-        .expect("Node is missing: run the tests by `make test`");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
