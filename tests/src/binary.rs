@@ -23,6 +23,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::contract;
 use crate::process::Usage;
 
 /// How long an invocation may take.
@@ -250,13 +251,14 @@ pub fn sqs_event(bodies: &[String]) -> Value {
 /// The event of an HTTP API request, payload format 2.0. The path may have a query.
 pub fn http_event(method: &str, path: &str, body: &str) -> Value {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let route = contract::route_key(method, path);
     serde_json::json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
+        "version": "2.0", "routeKey": route, "rawPath": path, "rawQueryString": query,
         "headers": { "content-type": "application/json" },
         "requestContext": {
             "accountId": "000000000000", "apiId": "api", "domainName": "localhost", "domainPrefix": "api",
             "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "test" },
-            "requestId": "r", "routeKey": "$default", "stage": "$default", "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 0,
+            "requestId": "r", "routeKey": route, "stage": "$default", "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 0,
         },
         "body": body, "isBase64Encoded": false,
     })

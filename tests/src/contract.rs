@@ -22,6 +22,13 @@ fn contract() -> &'static Contract {
     })
 }
 
+/// The key of the route of a request, or that of whatever is no route.
+pub fn route_key(method: &str, path: &str) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    let found = template(&contract().document, &method.to_lowercase(), path);
+    found.map_or("$default".to_owned(), |template| format!("{method} {template}"))
+}
+
 /// The path of the contract that a request's path is an instance of: the literal
 /// one if there is one.
 fn template(document: &Value, method: &str, path: &str) -> Option<String> {

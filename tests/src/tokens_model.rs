@@ -43,8 +43,8 @@ impl Items {
         Standing { is_known, is_revoked, epoch: self.epoch(scope) }
     }
 
-    fn lets_make(&self, maker: Option<MadeBy<'_>>) -> bool {
-        maker.is_none_or(|maker| self.standing(maker.id, maker.scope).is_good(maker.epoch))
+    fn lets_make(&self, maker: Option<&MadeBy>) -> bool {
+        maker.is_none_or(|maker| self.standing(&maker.id, &maker.scope).is_good(maker.epoch))
     }
 }
 
@@ -91,7 +91,7 @@ impl Tokens for TokensModel {
         Ok(*epoch)
     }
 
-    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError> {
+    async fn keep(&self, token: &KeptToken, maker: Option<&MadeBy>) -> Result<bool, RegistryError> {
         let mut items = self.items()?;
         let kept = items.lets_make(maker);
         if kept {
@@ -130,14 +130,9 @@ impl Tokens for TokensModel {
         Ok(TokenPage { tokens, next })
     }
 
-    async fn keep_link(
-        &self,
-        code_hash: &str,
-        link: &KeptLink,
-        maker: Option<MadeBy<'_>>,
-    ) -> Result<bool, RegistryError> {
+    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<bool, RegistryError> {
         let mut items = self.items()?;
-        let kept = items.lets_make(maker);
+        let kept = items.lets_make(link.made_by.as_ref());
         if kept {
             items.links.insert(code_hash.to_owned(), link.clone());
         }
@@ -152,6 +147,9 @@ impl Tokens for TokensModel {
         let mut items = self.items()?;
         if items.links.get(code_hash).map(|there| there.expires_at) != Some(link.expires_at) {
             return Ok(items.tokens.contains_key(&place(session)));
+        }
+        if !items.lets_make(link.made_by.as_ref()) {
+            return Ok(false);
         }
         items.links.remove(code_hash);
         items.tokens.insert(place(session), session.clone());

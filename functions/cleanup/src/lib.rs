@@ -24,9 +24,8 @@ use domain::place::Place;
 use domain::record::{Record, Removal};
 use domain::status::{Lifetimes, Status};
 use domain::time::{Millis, whole_ms};
+use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
-use lambda_http::request::RequestContext;
-use lambda_http::{Request, RequestExt as _};
 use serde::Serialize;
 use strum::IntoEnumIterator as _;
 
@@ -105,7 +104,7 @@ impl Cleanup {
     /// Answers one request, or does the daily work if the event is not a request.
     pub async fn handle(&self, request: Request) -> Response<String> {
         let correlation_id = answer::correlation_id(request.headers());
-        if matches!(request.request_context_ref(), Some(RequestContext::PassThrough)) {
+        if entry::is_schedule(&request) {
             let (report, complete) = self.daily().await;
             let code = if complete { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
             return answer::json(code, &report, &correlation_id);

@@ -37,18 +37,19 @@ impl Endpoints {
         let now = self.clock.now();
         let asked = token_request::link(body::json(body.as_ref())?, maker(bearer).as_ref(), now);
         let asked = asked.map_err(Problem::invalid)?;
+        let epoch = self.epoch_for(&asked.scope, bearer).await?;
         self.refuse_erased(&asked.scope).await?;
         let code = URL_SAFE_NO_PAD.encode(random::bytes::<CODE>().map_err(|error| unmade(&error))?);
         let link = KeptLink {
-            epoch: self.epoch_for(&asked.scope, bearer).await?,
-            made_by: bearer.map(|bearer| bearer.token.clone()),
+            epoch,
+            made_by: made_by(bearer),
             scope: asked.scope,
             read_only: asked.read_only,
             expires_at: now.after(Duration::from_secs(LINK_S)),
             session_ends_at: asked.expires_at,
         };
         let code_hash = sha256_hex(code.as_bytes());
-        if !self.tokens.keep_link(&code_hash, &link, made_by(bearer)).await.map_err(away)? {
+        if !self.tokens.keep_link(&code_hash, &link).await.map_err(away)? {
             return Err(ended());
         }
         tracing::warn!(audit = true, scope = %link.scope, read_only = link.read_only,
@@ -98,7 +99,7 @@ impl Endpoints {
             read_only: link.read_only,
             description: String::new(),
             epoch: link.epoch,
-            made_by: link.made_by.clone(),
+            made_by: link.made_by.as_ref().map(|maker| maker.id.clone()),
             created_at: now,
             expires_at: link.session_ends_at,
         };

@@ -26,8 +26,8 @@ pub(crate) fn maker(bearer: Option<&Bearer>) -> Option<Maker> {
 }
 
 /// The same, as what must hold when it is kept.
-pub(crate) fn made_by(bearer: Option<&Bearer>) -> Option<MadeBy<'_>> {
-    bearer.map(|bearer| MadeBy { id: &bearer.token, scope: &bearer.scope, epoch: bearer.epoch })
+pub(crate) fn made_by(bearer: Option<&Bearer>) -> Option<MadeBy> {
+    bearer.map(|bearer| MadeBy { id: bearer.token.clone(), scope: bearer.scope.clone(), epoch: bearer.epoch })
 }
 
 /// The scopes that whoever asks may act on.
@@ -75,11 +75,12 @@ impl Endpoints {
         let now = self.clock.now();
         let asked = token_request::token(body::json(body.as_ref())?, maker(bearer).as_ref(), now);
         let asked = asked.map_err(Problem::invalid)?;
+        let epoch = self.epoch_for(&asked.scope, bearer).await?;
         self.refuse_erased(&asked.scope).await?;
         self.keyring.refresh().await;
         let kept = KeptToken {
             id: Self::token_id()?,
-            epoch: self.epoch_for(&asked.scope, bearer).await?,
+            epoch,
             made_by: bearer.map(|bearer| bearer.token.clone()),
             scope: asked.scope,
             kind: TokenKind::Key,
@@ -89,7 +90,7 @@ impl Endpoints {
             expires_at: asked.expires_at,
         };
         let text = self.token_text(&kept)?;
-        if !self.tokens.keep(&kept, made_by(bearer)).await.map_err(away)? {
+        if !self.tokens.keep(&kept, made_by(bearer).as_ref()).await.map_err(away)? {
             return Err(ended());
         }
         tracing::warn!(audit = true, token = %kept.id, scope = %kept.scope, read_only = kept.read_only,

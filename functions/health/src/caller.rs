@@ -23,7 +23,7 @@ impl Caller {
             return Self::Signed;
         }
         match request.request_context_ref() {
-            Some(RequestContext::PassThrough) => Self::Schedule,
+            Some(RequestContext::PassThrough) if entry::is_schedule(request) => Self::Schedule,
             Some(RequestContext::ApiGatewayV2(context))
                 if context.authorizer.as_ref().is_some_and(|authorizer| authorizer.iam.is_some()) =>
             {

@@ -100,6 +100,9 @@ impl Operate {
         let (method, path) = (request.method(), request.uri().path());
         let query = request.uri().query().unwrap_or_default();
         let ok = |body| answer::json(StatusCode::OK, &body, correlation_id);
+        if entry::is_unrouted(request) {
+            return Err(refused(method, path));
+        }
         match (method, path) {
             (&Method::GET, "/webhook-statuses") => return self.statuses(query).await.map(ok),
             (&Method::GET, "/deliveries/recent") => return self.recent_deliveries(query).await.map(ok),

@@ -51,9 +51,9 @@ pub struct KeptLink {
     pub read_only: bool,
     /// The epoch of its scope when it was made.
     pub epoch: u64,
-    /// The token that asked for it, if one did.
+    /// The token that asked for it, if one did. The link can be used as long as that is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub made_by: Option<String>,
+    pub made_by: Option<MadeBy>,
     /// Until when it can be used.
     pub expires_at: Millis,
     /// When its session ends.
@@ -80,12 +80,12 @@ impl Standing {
 
 /// The token of whoever asks for another one, or for a link. What it asks for is kept only if it
 /// is good at that moment: the gate may know only later that it has ended.
-#[derive(Clone, Copy, Debug)]
-pub struct MadeBy<'a> {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
     /// Its id.
-    pub id: &'a str,
+    pub id: String,
     /// Its scope.
-    pub scope: &'a Scope,
+    pub scope: Scope,
     /// Its epoch.
     pub epoch: u64,
 }
@@ -116,7 +116,7 @@ pub trait Tokens: Standings {
     async fn end_all(&self, scope: &Scope) -> Result<u64, RegistryError>;
 
     /// Keeps a new token, unless the one that asked for it has ended. Says whether it is kept.
-    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError>;
+    async fn keep(&self, token: &KeptToken, maker: Option<&MadeBy>) -> Result<bool, RegistryError>;
 
     /// Revokes a token, if it is one of the scopes that `within` covers. Says whether there was
     /// such a token that had not ended.
@@ -133,17 +133,12 @@ pub trait Tokens: Standings {
 
     /// Keeps a link under the hash of its code, unless the token that asked for it has ended. Says
     /// whether it is kept.
-    async fn keep_link(
-        &self,
-        code_hash: &str,
-        link: &KeptLink,
-        maker: Option<MadeBy<'_>>,
-    ) -> Result<bool, RegistryError>;
+    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<bool, RegistryError>;
 
     /// The link of a code that was not used, if it can be used now.
     async fn link(&self, code_hash: &str, now: Millis) -> Result<Option<KeptLink>, RegistryError>;
 
-    /// Uses up a link, and keeps the token of its session: both or neither. Says whether this
-    /// call was the one that used it.
+    /// Uses up a link, and keeps the token of its session: both or neither, and neither if the
+    /// token that asked for the link has ended. Says whether this call was the one that used it.
     async fn spend(&self, code_hash: &str, link: &KeptLink, session: &KeptToken) -> Result<bool, RegistryError>;
 }

@@ -154,7 +154,7 @@ async fn a_flood_of_requests_costs_one_look_a_second() {
     // The schedule tells CloudWatch, and always looks.
     let before = world.redis_round_trips();
     for _ in 0..3 {
-        let mut request = lambda_http::request::from_str("{\"source\":\"schedule\"}").unwrap();
+        let mut request = lambda_http::request::from_str("{\"source\":\"aws.events\"}").unwrap();
         *request.uri_mut() = "http://api/health".parse().unwrap();
         *request.method_mut() = http::Method::GET;
         assert_eq!(world.send(request).await.0, 200);

@@ -192,6 +192,22 @@ async fn a_token_that_has_ended_makes_nothing_although_the_gate_does_not_know_it
 }
 
 #[tokio::test]
+async fn a_link_ends_with_the_token_that_asked_for_it() {
+    let world = EndpointsWorld::new().await;
+    let maker = make(&world, "operator", HOUR).await;
+    let mut codes = Vec::new();
+    for scope in ["operator", "tenant:acme"] {
+        let made = world.ask_with(&maker, "POST", "/tokens/links", json!({ "scope": scope })).await;
+        codes.push(made.body["code"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(world.ask("DELETE", &format!("/tokens/{}", maker.id), "").await.status, 204);
+    for code in codes {
+        assert_eq!(open(&world, &code).await.status, 404);
+    }
+    assert_eq!(world.get("/tokens").await.body["tokens"], json!([]));
+}
+
+#[tokio::test]
 async fn a_list_says_which_token_made_another() {
     let world = EndpointsWorld::new().await;
     let maker = make(&world, "operator", HOUR).await;

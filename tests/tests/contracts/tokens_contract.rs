@@ -99,7 +99,7 @@ async fn all_tokens_of_a_scope_end_together(tokens: &impl Tokens) {
 async fn a_link_is_used_once(tokens: &(impl Tokens + Clone + 'static)) {
     let scope = of("link");
     let given = link(scope.clone());
-    assert!(tokens.keep_link("hash", &given, None).await.unwrap());
+    assert!(tokens.keep_link("hash", &given).await.unwrap());
     assert_eq!(tokens.link("hash", NOW).await.unwrap(), Some(given.clone()));
     assert_eq!(tokens.link("hash", NOW).await.unwrap(), Some(given.clone()), "looking does not use it");
     assert_eq!(tokens.link("hash", LATER).await.unwrap(), None, "it has expired");
@@ -122,22 +122,28 @@ async fn what_has_ended_makes_nothing(tokens: &impl Tokens) {
     for maker in [&good, &revoked] {
         tokens.keep(maker, None).await.unwrap();
     }
-    let by = |maker: &'static str, epoch| MadeBy { id: maker, scope: &scope, epoch };
+    let by = |maker: &str, epoch| MadeBy { id: maker.to_owned(), scope: scope.clone(), epoch };
+    let link_by = |maker: MadeBy| KeptLink { made_by: Some(maker), ..link(scope.clone()) };
     let (good_id, revoked_id) = ("tok_0000000000000000000040", "tok_0000000000000000000041");
     let made = token(42, of("maker-2"));
     assert!(tokens.revoke(revoked_id, &scope, NOW).await.unwrap());
     for maker in [by(revoked_id, 0), by("tok_nobody", 0)] {
-        assert!(!tokens.keep(&made, Some(maker)).await.unwrap());
-        assert!(!tokens.keep_link("by-maker", &link(scope.clone()), Some(maker)).await.unwrap());
+        assert!(!tokens.keep(&made, Some(&maker)).await.unwrap());
+        assert!(!tokens.keep_link("by-maker", &link_by(maker)).await.unwrap());
     }
     assert!(
         tokens.link("by-maker", NOW).await.unwrap().is_none() && ids(tokens, Some(&of("maker-2")), 9).await.is_empty()
     );
-    assert!(tokens.keep(&made, Some(by(good_id, 0))).await.unwrap());
-    assert!(tokens.keep_link("by-maker", &link(scope.clone()), Some(by(good_id, 0))).await.unwrap());
+    assert!(tokens.keep(&made, Some(&by(good_id, 0))).await.unwrap());
+    let made_link = link_by(by(good_id, 0));
+    assert!(tokens.keep_link("by-maker", &made_link).await.unwrap());
     tokens.end_all(&scope).await.unwrap();
     assert!(
-        !tokens.keep(&token(43, of("maker-2")), Some(by(good_id, 0))).await.unwrap(),
+        !tokens.spend("by-maker", &made_link, &token(44, scope.clone())).await.unwrap(),
+        "its maker has ended since"
+    );
+    assert!(
+        !tokens.keep(&token(43, of("maker-2")), Some(&by(good_id, 0))).await.unwrap(),
         "all of its scope have ended"
     );
     assert_eq!(ids(tokens, Some(&of("maker-2")), 9).await, [made.id]);

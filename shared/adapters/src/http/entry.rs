@@ -52,6 +52,24 @@ pub fn bearer(request: &Request) -> Option<&Bearer> {
     request.extensions().get()
 }
 
+/// A request that the gateway found no route for. Whoever calls was asked for that only.
+#[derive(Clone, Copy, Debug)]
+struct Unrouted;
+
+/// Whether the gateway found no route for a request. It must change nothing and show nothing,
+/// whatever its path looks like after it was decoded.
+pub fn is_unrouted(request: &Request) -> bool {
+    request.extensions().get::<Unrouted>().is_some()
+}
+
+/// Whether a schedule of the stack has invoked the function. An event of the gateway that could
+/// not be read is none.
+pub fn is_schedule(request: &Request) -> bool {
+    let is_event = matches!(request.request_context_ref(), Some(RequestContext::PassThrough));
+    let source = || serde_json::from_slice::<Value>(request.body()).ok()?.get("source")?.as_str().map(str::to_owned);
+    is_event && source().as_deref() == Some("aws.events")
+}
+
 /// Takes in a request. One from below `/api` is as any other after this, and knows its token.
 ///
 /// # Errors
@@ -83,7 +101,11 @@ pub fn enter(mut request: Request) -> Result<Request, Problem> {
         (true, None) | (false, Some(_)) => return Err(refused()),
     };
     let uri = uri_of(inner, request.uri().query())?;
+    let is_unrouted = route == ANYTHING_ELSE;
     *request.uri_mut() = uri;
+    if is_unrouted {
+        request.extensions_mut().insert(Unrouted);
+    }
     if let Some(bearer) = bearer {
         request.extensions_mut().insert(bearer);
     }
@@ -184,7 +206,9 @@ mod tests {
         assert_eq!(bearer(&entered), Some(&wanted));
         let signed = enter(request("GET /tenants/{tenant}", "/tenants/acme", None)).unwrap();
         assert!(bearer(&signed).is_none() && signed.uri() == "/tenants/acme");
+        assert!(!is_unrouted(&signed));
         let elsewhere = enter(request(ANYTHING_ELSE, "/no such é", None)).unwrap();
+        assert!(is_unrouted(&elsewhere));
         assert_eq!(elsewhere.uri(), "/no%20such%20%C3%A9");
     }
 

@@ -25,7 +25,6 @@ impl Table {
     /// Notes what is erased, and ends the tenant's tokens. A later erasing is not undone by an
     /// earlier one.
     pub(super) async fn begin_erasing(&self, tenant: &str, before: Millis) -> Result<(), RegistryError> {
-        self.end_tokens(&Scope::Tenant(tenant.to_owned())).await?;
         let update = self
             .client
             .update_item()
@@ -39,7 +38,10 @@ impl Table {
             .expression_attribute_values(":before", number(before.0))
             .expression_attribute_values(":erasing", AttributeValue::Bool(true))
             .expression_attribute_values(":one", number(1));
-        unless_later(update.send().await)
+        unless_later(update.send().await)?;
+        // Whoever makes a token reads the epoch first and the mark second. So a token has an older
+        // epoch, or is not made.
+        self.end_tokens(&Scope::Tenant(tenant.to_owned())).await.map(|_| ())
     }
 
     /// Ends what began with the same `before`. The tenant is as one that never had an endpoint.

@@ -59,11 +59,11 @@ impl Table {
     }
 
     /// What must hold of the token that asks.
-    fn maker_steps(&self, maker: Option<MadeBy<'_>>) -> Result<Vec<(Step, TransactWriteItem)>, RegistryError> {
+    fn maker_steps(&self, maker: Option<&MadeBy>) -> Result<Vec<(Step, TransactWriteItem)>, RegistryError> {
         let Some(MadeBy { id, scope, epoch }) = maker else { return Ok(Vec::new()) };
         Ok(vec![
             (Step::Maker, self.check(items::revocation_key(id), Condition::NotRevoked)?),
-            (Step::MakersEpoch, self.check(items::epoch_key(scope), Condition::EpochAtMost(epoch))?),
+            (Step::MakersEpoch, self.check(items::epoch_key(scope), Condition::EpochAtMost(*epoch))?),
         ])
     }
 }
@@ -93,7 +93,7 @@ impl Tokens for RegistryTable {
         self.table.end_tokens(scope).await
     }
 
-    async fn keep(&self, token: &KeptToken, maker: Option<MadeBy<'_>>) -> Result<bool, RegistryError> {
+    async fn keep(&self, token: &KeptToken, maker: Option<&MadeBy>) -> Result<bool, RegistryError> {
         let mut steps = self.table.token_steps(token)?;
         steps.extend(self.table.maker_steps(maker)?);
         Ok(matches!(self.table.transact(steps).await?, Ended::Done))
@@ -143,14 +143,9 @@ impl Tokens for RegistryTable {
         Ok(TokenPage { tokens, next })
     }
 
-    async fn keep_link(
-        &self,
-        code_hash: &str,
-        link: &KeptLink,
-        maker: Option<MadeBy<'_>>,
-    ) -> Result<bool, RegistryError> {
+    async fn keep_link(&self, code_hash: &str, link: &KeptLink) -> Result<bool, RegistryError> {
         let mut steps = vec![(Step::Link, self.table.put(items::of_link(code_hash, link)?, Condition::None)?)];
-        steps.extend(self.table.maker_steps(maker)?);
+        steps.extend(self.table.maker_steps(link.made_by.as_ref())?);
         Ok(matches!(self.table.transact(steps).await?, Ended::Done))
     }
 
@@ -164,6 +159,7 @@ impl Tokens for RegistryTable {
         let same = Condition::EndsAt(link.expires_at.0);
         let mut steps = vec![(Step::Link, self.table.delete_item(items::link_key(code_hash), same)?)];
         steps.extend(self.table.token_steps(session)?);
+        steps.extend(self.table.maker_steps(link.made_by.as_ref())?);
         match self.table.transact(steps).await? {
             Ended::Done => Ok(true),
             // The answer to this call may have been lost: then its session is there.
