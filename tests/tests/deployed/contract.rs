@@ -19,7 +19,7 @@ fn generated_requests_get_the_answers_of_the_contract() {
     }
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("Tested: 45"), "{said}");
+    assert!(said.contains("Tested: 52"), "{said}");
 }
 
 fn check(own: &OwnStack) -> Output {
