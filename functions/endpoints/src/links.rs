@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::Endpoints;
 use crate::problems::away;
-use crate::tokens::{ended, made_by, maker, unmade, view};
+use crate::tokens::{by, ended, made, made_by, maker, unmade};
 
 /// The random bytes of a code.
 const CODE: usize = 32;
@@ -53,7 +53,7 @@ impl Endpoints {
             return Err(ended());
         }
         tracing::warn!(audit = true, scope = %link.scope, read_only = link.read_only,
-            by = bearer.map(|bearer| bearer.token.as_str()), correlation_id, "a link to the console was made");
+            by = by(bearer), correlation_id, "a link to the console was made");
         let shown = json!({
             "code": code,
             // The fragment is not sent to any server.
@@ -109,9 +109,7 @@ impl Endpoints {
         }
         tracing::warn!(audit = true, token = %session.id, scope = %session.scope, read_only = session.read_only,
             correlation_id, "a session of the console was opened");
-        let mut shown = view(&session);
-        shown["token"] = json!(text);
-        Ok(answer::json(StatusCode::CREATED, &shown, correlation_id))
+        Ok(made(&session, &text, correlation_id))
     }
 }
 

@@ -30,6 +30,11 @@ pub(crate) fn made_by(bearer: Option<&Bearer>) -> Option<MadeBy> {
     bearer.map(|bearer| MadeBy { id: bearer.token.clone(), scope: bearer.scope.clone(), epoch: bearer.epoch })
 }
 
+/// The id of the token of whoever asks, for what is kept and for the log.
+pub(crate) fn by(bearer: Option<&Bearer>) -> Option<&str> {
+    bearer.map(|bearer| bearer.token.as_str())
+}
+
 /// The scopes that whoever asks may act on.
 fn within(bearer: Option<&Bearer>) -> &Scope {
     bearer.map_or(&Scope::Operator, |bearer| &bearer.scope)
@@ -81,7 +86,7 @@ impl Endpoints {
         let kept = KeptToken {
             id: Self::token_id()?,
             epoch,
-            made_by: bearer.map(|bearer| bearer.token.clone()),
+            made_by: by(bearer).map(str::to_owned),
             scope: asked.scope,
             kind: TokenKind::Key,
             read_only: asked.read_only,
@@ -94,10 +99,8 @@ impl Endpoints {
             return Err(ended());
         }
         tracing::warn!(audit = true, token = %kept.id, scope = %kept.scope, read_only = kept.read_only,
-            by = bearer.map(|bearer| bearer.token.as_str()), correlation_id, "a token was made");
-        let mut shown = view(&kept);
-        shown["token"] = json!(text);
-        Ok(answer::json(StatusCode::CREATED, &shown, correlation_id))
+            by = by(bearer), correlation_id, "a token was made");
+        Ok(made(&kept, &text, correlation_id))
     }
 
     /// A page of the tokens that are good now.
@@ -140,13 +143,7 @@ impl Endpoints {
         if !self.tokens.revoke(id, within(bearer), self.clock.now()).await.map_err(away)? {
             return Err(Problem::not_found("There is no such token, or it has ended."));
         }
-        tracing::warn!(
-            audit = true,
-            token = id,
-            by = bearer.map(|bearer| bearer.token.as_str()),
-            correlation_id,
-            "a token was revoked"
-        );
+        tracing::warn!(audit = true, token = id, by = by(bearer), correlation_id, "a token was revoked");
         Ok(answer::no_content(correlation_id))
     }
 
@@ -160,7 +157,7 @@ impl Endpoints {
         let scope = token_request::epoch(body::json(body.as_ref())?, maker(bearer).as_ref());
         let scope = scope.map_err(Problem::invalid)?;
         let epoch = self.tokens.end_all(&scope).await.map_err(away)?;
-        tracing::warn!(audit = true, %scope, epoch, by = bearer.map(|bearer| bearer.token.as_str()), correlation_id,
+        tracing::warn!(audit = true, %scope, epoch, by = by(bearer), correlation_id,
             "all tokens of a scope were ended");
         Ok(answer::json(StatusCode::OK, &json!({ "scope": scope, "epoch": epoch }), correlation_id))
     }
@@ -172,7 +169,7 @@ pub(crate) fn ended() -> Problem {
 }
 
 /// A token as answers show it, without its text.
-pub(crate) fn view(kept: &KeptToken) -> Value {
+fn view(kept: &KeptToken) -> Value {
     let mut view = json!({
         "id": kept.id,
         "scope": kept.scope,
@@ -186,6 +183,13 @@ pub(crate) fn view(kept: &KeptToken) -> Value {
         view["made_by"] = json!(maker);
     }
     view
+}
+
+/// The answer to whoever asked for a token: the only one that ever shows its text.
+pub(crate) fn made(kept: &KeptToken, text: &str, correlation_id: &str) -> Response<String> {
+    let mut shown = view(kept);
+    shown["token"] = json!(text);
+    answer::json(StatusCode::CREATED, &shown, correlation_id)
 }
 
 pub(crate) fn unmade(error: &(dyn std::error::Error + 'static)) -> Problem {

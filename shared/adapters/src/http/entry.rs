@@ -101,9 +101,9 @@ pub fn enter(mut request: Request) -> Result<Request, Problem> {
         (true, None) | (false, Some(_)) => return Err(refused()),
     };
     let uri = uri_of(inner, request.uri().query())?;
-    let is_unrouted = route == ANYTHING_ELSE;
+    let has_no_route = route == ANYTHING_ELSE;
     *request.uri_mut() = uri;
-    if is_unrouted {
+    if has_no_route {
         request.extensions_mut().insert(Unrouted);
     }
     if let Some(bearer) = bearer {
@@ -123,11 +123,10 @@ fn is_below_prefix(path: &str) -> bool {
 /// Whether a path is one of the route of this key.
 fn is_of_route(key: &str, method: &Method, path: &str) -> bool {
     let Some((wanted, template)) = key.split_once(' ') else { return false };
-    let (mut names, mut parts) = (template.split('/'), path.split('/'));
-    let is_part = |name: &str, part: &str| if name.starts_with('{') { !part.is_empty() } else { name == part };
+    let is_part = |(name, part): (&str, &str)| if name.starts_with('{') { !part.is_empty() } else { name == part };
     wanted == method.as_str()
-        && names.by_ref().zip(parts.by_ref()).all(|(name, part)| is_part(name, part))
         && template.split('/').count() == path.split('/').count()
+        && template.split('/').zip(path.split('/')).all(is_part)
 }
 
 /// The tenant that a path names.
