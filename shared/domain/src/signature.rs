@@ -5,8 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::hmac::{self, Context, HMAC_SHA256, Key};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -155,6 +155,54 @@ impl Signer {
     }
 }
 
+/// What a receiver checks signatures with: the secret that both have, or a public key.
+pub enum Verifier {
+    /// `whsec_`.
+    Shared(Arc<Key>),
+    /// `whpk_`.
+    Public(Vec<u8>),
+}
+
+impl Verifier {
+    /// Reads `whsec_…`, `whpk_…`, or `whsk_…` for the public key that belongs to it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        if let Some(encoded) = text.strip_prefix(PUBLIC) {
+            let key = STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?;
+            return if key.len() == SEED { Ok(Self::Public(key)) } else { Err(SecretError::Ed25519) };
+        }
+        SigningSecret::parse(text).map(|secret| match secret {
+            SigningSecret::Shared(key) => Self::Shared(key),
+            SigningSecret::Private(pair) => Self::Public(pair.public_key().as_ref().to_vec()),
+        })
+    }
+
+    /// Whether one of the signatures in `webhook-signature` is right. How old the timestamp is, the caller decides.
+    pub fn verify(&self, id: &str, timestamp: &str, body: &[u8], header: &str) -> bool {
+        let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+        header.split_ascii_whitespace().any(|signature| match (self, signature.split_once(',')) {
+            (Self::Shared(key), Some(("v1", tag))) => {
+                STANDARD.decode(tag).is_ok_and(|tag| hmac::verify(key, &signed, &tag).is_ok())
+            }
+            (Self::Public(key), Some(("v1a", tag))) => STANDARD
+                .decode(tag)
+                .is_ok_and(|tag| UnparsedPublicKey::new(&ED25519, key).verify(&signed, &tag).is_ok()),
+            (Self::Shared(_) | Self::Public(_), _) => false,
+        })
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared(_) => "Verifier(shared)",
+            Self::Public(_) => "Verifier(public)",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,15 +280,31 @@ mod tests {
     }
 
     #[test]
-    fn an_asymmetric_signature_is_checked_with_the_public_key() {
-        use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+    fn a_signature_is_checked_with_the_secret_or_the_public_key() {
         let header = Signer::parse(&format!("whsk_{SEED_1} {SECRET}")).unwrap().sign("msg_1", 7, b"{}");
-        let (first, second) = header.split_once(' ').unwrap();
-        assert!(second.starts_with("v1,"));
-        let signature = STANDARD.decode(first.strip_prefix("v1a,").unwrap()).unwrap();
-        let public = UnparsedPublicKey::new(&ED25519, STANDARD.decode(PUBLIC_1).unwrap());
-        assert!(public.verify(b"msg_1.7.{}", &signature).is_ok());
-        assert!(public.verify(b"msg_1.8.{}", &signature).is_err());
+        assert!(header.starts_with("v1a,") && header.contains(" v1,"));
+        for good in [SECRET.to_owned(), format!("whpk_{PUBLIC_1}"), format!("whsk_{SEED_1}")] {
+            let verifier = Verifier::parse(&good).unwrap();
+            assert!(verifier.verify("msg_1", "7", b"{}", &header), "{verifier:?}");
+            for (id, timestamp, body, header) in [
+                ("msg_2", "7", "{}", &*header),
+                ("msg_1", "8", "{}", &header),
+                ("msg_1", "7", "{ }", &header),
+                ("msg_1", "7", "{}", &header.replace("v1", "v2")),
+                ("msg_1", "7", "{}", &header.replace("v1a,", "v3,").replace("v1,", "v1a,").replace("v3,", "v1,")),
+                ("msg_1", "7", "{}", ""),
+                ("msg_1", "7", "{}", "v1 v1, v1a,* ,"),
+            ] {
+                assert!(!verifier.verify(id, timestamp, body.as_bytes(), header), "{verifier:?} {header}");
+            }
+        }
+        let others = ["whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned(), format!("whpk_{SEED_1}")];
+        assert!(others.iter().all(|other| !Verifier::parse(other).unwrap().verify("msg_1", "7", b"{}", &header)));
+        for (bad, why) in
+            [("whpk_AAAA", SecretError::Ed25519), ("whpk_*", SecretError::Base64), ("x", SecretError::Prefix)]
+        {
+            assert_eq!(Verifier::parse(bad).unwrap_err(), why);
+        }
     }
 
     #[test]
