@@ -27,18 +27,24 @@ setup: ## install missing packages and tools
 build: setup ## build all binaries for this machine
 	cargo build --workspace --bins
 
-up: build ## start the local stack (PARAMS="MaxRetries=1 RetryBaseS=1")
+# With WATCH=true, also a Prometheus with the project's rules.
+WATCHING = $(STACK) watch $(if $(filter true,$(WATCH)),prometheus)
+
+up: build ## start the local stack (PARAMS="MaxRetries=1 RetryBaseS=1" WATCH=true)
+	@$(if $(filter true,$(WATCH)),infra/local/setup.sh watch)
 	@$(STACK) up $(PARAMS)
+	@$(WATCHING)
 
 down: ## stop the local stack
 	@if [ -d .local/venvs/ministack ]; then $(STACK) down; fi
 
 demo: build ## start the local stack and send webhooks through it
 	@$(STACK) up RetryBaseS=1 BreakerResetTimeoutS=5 ParkBaseS=1 ParkCapS=2 $(PARAMS)
+	@$(WATCHING)
 	@python3 infra/local/demo.py
 
 console: ## print a link that opens the console of the local stack
-	@python3 infra/local/demo.py link
+	@. .local/stack.env && steadhook console
 
 vendor: ## fetch the view library of the console again, in the versions of infra/local/vendor.sh
 	@infra/local/vendor.sh

@@ -2,6 +2,7 @@
 """The local stack: redis-server, a local AWS, and the template deployed to it.
 
     stack.py up [Name=value ...]   start what is not running, deploy, write stack.env
+    stack.py watch [prometheus]    start the sidecar on port 8000, and Prometheus with the project's rules
     stack.py redis stop|start      stop redis-server, or start it again without data
     stack.py aws restart           restart the local AWS; it keeps its state
     stack.py code DIR              replace the binaries of the running functions
@@ -35,6 +36,9 @@ import parameters as template
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = Path(os.environ.get("STEADHOOK_LOCAL", ROOT / ".local")).resolve()
 VENVS = ROOT / ".local" / "venvs"
+ENV = LOCAL / "stack.env"
+# Where `make build` puts the binaries.
+BUILT = ROOT / "target" / "debug"
 FUNCTIONS = sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "Cargo.toml").is_file())
 STACK = "steadhook"
 REGION = "eu-central-1"
@@ -53,6 +57,15 @@ def say(text):
 
 def fail(text):
     sys.exit(f"stack.py: {text}")
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return True
+    return False
 
 
 def free_port():
@@ -179,7 +192,7 @@ def client(name, endpoint):
         config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30))
 
 
-def stage_binaries(built=ROOT / "target" / "debug", staged=ROOT / "target" / "lambda"):
+def stage_binaries(built=BUILT, staged=ROOT / "target" / "lambda"):
     """Copies the binaries of `make build` to the place that the template refers to."""
     for name in FUNCTIONS:
         source, target = built / name, staged / name / "bootstrap"
@@ -308,20 +321,18 @@ def up(arguments):
     say("deploying the template")
     outputs = deploy(endpoint, parameters)
     lines = {
+        # What the sidecar reads, as the template gives it to the function that shows the same metrics.
+        **metrics_settings(endpoint),
         "API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "STEADHOOK_STACK_NAME": STACK,
+        "STEADHOOK_SECRETS": parameters["SigningSecrets"],
         "REDIS_URL": parameters["RedisUrl"],
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "DELIVERY_QUEUE_URL": outputs["DeliveryQueueUrl"],
-        "RETRY_QUEUE_URL": outputs["RetryQueueUrl"],
-        "WAIT_QUEUE_URL": outputs["WaitQueueUrl"],
-        "SLOW_QUEUE_URL": outputs["SlowQueueUrl"],
-        "EVENT_QUEUE_URL": outputs["EventQueueUrl"],
         "INGEST_QUEUE_URL": outputs["IngestQueueUrl"],
-        "DEAD_LETTER_QUEUE_URL": outputs["DeadLetterQueueUrl"],
         "INGEST_DEAD_LETTER_QUEUE_URL": outputs["IngestDeadLetterQueueUrl"],
         "DEAD_LETTER_TABLE": outputs["DeadLetterTable"],
         "REGISTRY_TABLE": outputs["RegistryTable"],
@@ -335,17 +346,91 @@ def up(arguments):
         port = endpoint.rpartition(":")[2]
         lines["API_URL"] = f"http://{outputs['ApiId']}.execute-api.localhost:{port}"
         lines |= callers(endpoint, outputs["ApiId"])
-    env = LOCAL / "stack.env"
-    env.touch(mode=0o600)
-    env.write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
-    shown = env.relative_to(ROOT) if env.is_relative_to(ROOT) else env
-    say(f"the stack is running. Its addresses are in {shown}")
+    write_env({**lines, "STEADHOOK_URL": lines["API_URL"]})
+    say(f"the stack is running. Its addresses are in {shown(ENV)}")
+
+
+def shown(path):
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def metrics_settings(endpoint):
+    """The settings of the function that shows the metrics."""
+    functions = client("lambda", endpoint)
+    for function in functions.list_functions()["Functions"]:
+        if function["FunctionName"].startswith(f"{STACK}-Metrics-"):
+            return {name: value for name, value in function["Environment"]["Variables"].items() if name.isupper()}
+    fail("the stack has no function Metrics")
+
+
+def write_env(lines):
+    """Writes stack.env, for a shell to source: after that, `steadhook` is a command."""
+    ENV.touch(mode=0o600)
+    exports = "".join(f"export {name}='{value}'\n" for name, value in lines.items())
+    ENV.write_text(exports + f'case ":$PATH:" in *:"{BUILT}":*) ;; *) export PATH="{BUILT}:$PATH" ;; esac\n')
+
+
+def read_env():
+    with contextlib.suppress(OSError):
+        return dict(re.findall(r"^export (\w+)='(.*)'$", ENV.read_text(), re.MULTILINE))
+    fail("the local stack is not running. Run `make up` to start it.")
+
+
+def watch(with_prometheus):
+    """Starts the sidecar, which shows metrics to a Prometheus that cannot sign, and perhaps such a Prometheus."""
+    env = read_env()
+    # One that runs goes on, with the addresses of this deployment.
+    with_prometheus = with_prometheus or Service("prometheus").running()
+    for name in ("sidecar", "prometheus"):
+        Service(name).stop()
+    env["METRICS_URL"] = f"http://127.0.0.1:{start_sidecar(env)}/metrics"
+    if with_prometheus:
+        env["PROMETHEUS_URL"] = f"http://127.0.0.1:{start_prometheus(env['METRICS_URL'])}"
+    write_env(env)
+
+
+def start_sidecar(env):
+    port = 8000 if is_free(8000) else free_port()
+    service = Service("sidecar")
+    process = service.start(port, [str(BUILT / "sidecar")], env={**env, "LISTEN_ADDRESS": f"127.0.0.1:{port}"})
+
+    def ready():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/healthy", timeout=2) as answer:
+            return answer.status == 200
+
+    wait_for("the sidecar", process, service.log, ready)
+    say(f"the sidecar shows metrics on http://127.0.0.1:{port}/metrics" + ("" if port == 8000 else ", because port 8000 is taken"))
+    return port
+
+
+def start_prometheus(metrics_url):
+    binary = shutil.which("prometheus") or fail("prometheus is missing. Run `infra/local/setup.sh tools` to install it.")
+    rules = ROOT / "infra" / "prometheus"
+    text = (rules / "prometheus.yml").read_text()
+    text = text.replace("localhost:8000", metrics_url.removeprefix("http://").removesuffix("/metrics"))
+    # Nobody is told by a local stack.
+    text = re.sub(r"^alerting:\n(?:[ #].*\n)+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(  - )([\w-]+-rules\.yml)$", rf"\1{rules}/\2", text, flags=re.MULTILINE)
+    config = LOCAL / "run" / "prometheus.yml"
+    config.write_text(text)
+    port = 9090 if is_free(9090) else free_port()
+    service = Service("prometheus")
+    process = service.start(port, [
+        binary, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={LOCAL / 'prometheus'}"])
+
+    def ready():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
+            return answer.status == 200
+
+    wait_for("prometheus", process, service.log, ready)
+    say(f"Prometheus is running on http://127.0.0.1:{port}")
+    return port
 
 
 def down():
-    for name in ("ministack", "redis"):
+    for name in ("prometheus", "sidecar", "ministack", "redis"):
         Service(name).stop()
-    (LOCAL / "stack.env").unlink(missing_ok=True)
+    ENV.unlink(missing_ok=True)
 
 
 def redis(action):
@@ -385,6 +470,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["up", *arguments]:
             up(arguments)
+        case ["watch", *rest] if rest in ([], ["prometheus"]):
+            watch(bool(rest))
         case ["redis", ("stop" | "start") as action]:
             redis(action)
         case ["aws", "restart"]:
@@ -394,4 +481,4 @@ if __name__ == "__main__":
         case ["down"]:
             down()
         case _:
-            fail("usage: stack.py up [Name=value ...] | redis stop|start | aws restart | code DIR | down")
+            fail("usage: stack.py up [Name=value ...] | watch [prometheus] | redis stop|start | aws restart | code DIR | down")

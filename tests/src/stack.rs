@@ -9,7 +9,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Region, SharedCredentialsProvider};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::SdkConfig;
 
-/// The lines of `stack.env`.
+/// The variables of `stack.env`.
 #[derive(Clone, Debug)]
 pub struct Stack(BTreeMap<String, String>);
 
@@ -27,7 +27,7 @@ impl Stack {
     fn at(path: &std::path::Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let lines = text.lines().filter_map(|line| {
-            let (name, value) = line.split_once('=')?;
+            let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
             Some((name.to_owned(), value.trim_matches('\'').to_owned()))
         });
         Self(lines.collect())
@@ -41,7 +41,7 @@ impl Stack {
         self.0.get(name).unwrap_or_else(|| panic!("stack.env lacks {name}"))
     }
 
-    /// All of its lines.
+    /// All of its variables.
     pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
