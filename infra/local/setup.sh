@@ -2,7 +2,8 @@
 # Installs missing Debian packages, and Python environments below .local/venvs.
 # Without arguments: what is needed to build and to run the local stack.
 #   tools   also what lints and operators need
-#   tests   also cargo-nextest, and what the suite of the console needs: Chromium, Node and two packages
+#   tests   also cargo-nextest, what the suite of the console needs (Chromium, Node and packages for it), and the
+#           libraries of receivers and callers
 #   bench   also what benchmarks need
 #   deploy  also what builds for Lambda
 set -euo pipefail
@@ -86,6 +87,9 @@ if wanted tests && ! cmp -s tests/browser/package-lock.json tests/browser/node_m
   say 'installing the packages of tests/browser'
   (cd tests/browser && npm ci --silent)
   cp tests/browser/package-lock.json tests/browser/node_modules/.locked
+fi
+if wanted tests; then
+  environment clients requirements-clients.txt
 fi
 if wanted bench; then
   environment bench requirements-bench.txt

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
 
 mod binaries;
+mod clients;
 mod console;
 mod contract;
 mod dependencies;
@@ -12,6 +13,7 @@ mod faults;
 mod logs;
 mod permissions;
 mod prometheus;
+mod receiving;
 mod runbook;
 mod tokens;
 mod torture;
