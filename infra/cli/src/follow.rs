@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use http::Method;
 use serde::Deserialize;
 
 use crate::api::{Answer, Api, read};
@@ -16,6 +17,8 @@ use crate::text::{DIM, clean, count_of, span, when};
 /// How long to wait before the first look, and at most between two.
 const FIRST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_secs(2);
+/// How long something that was accepted may not be seen yet.
+const UNSEEN: Duration = Duration::from_secs(5);
 /// The most deliveries of an event that are looked at one by one.
 const MOST_DELIVERIES: usize = 10_000;
 
@@ -62,10 +65,19 @@ pub(crate) async fn until(
     timeout: Duration,
     mut look: impl FnMut(&Answer) -> Result<(bool, String), Failure>,
 ) -> Result<Answer, Failure> {
-    let (mut progress, end, mut wait) = (Progress::new(), clock::now().after(timeout), FIRST);
+    let (mut progress, start, mut wait) = (Progress::new(), clock::now(), FIRST);
     loop {
-        let left = clock::now().until(end);
-        match api.get(path, &[]).await {
+        let now = clock::now();
+        let left = now.until(start.after(timeout));
+        match api.call_any(Method::GET, path, &[], None).await {
+            // A delivery has no record before a consumer has seen it.
+            Ok(Answer { status: 404, .. }) if now.until(start.after(UNSEEN.min(timeout))) > Duration::ZERO => {
+                progress.tell("accepted".to_owned());
+            }
+            Ok(answer) if answer.status >= 400 => match Failure::of_answer(answer.status, &answer.body) {
+                Failure::Unreachable(why) if !left.is_zero() => progress.tell(waits_for(&why)),
+                failure => return Err(failure),
+            },
             Ok(answer) => {
                 let (over, told) = look(&answer)?;
                 if over {
@@ -74,7 +86,7 @@ pub(crate) async fn until(
                 progress.tell(told);
             }
             // What was accepted goes on, whether it can be looked at now or not.
-            Err(Failure::Unreachable(why)) if !left.is_zero() => progress.tell(format!("waiting for an answer: {why}")),
+            Err(Failure::Unreachable(why)) if !left.is_zero() => progress.tell(waits_for(&why)),
             Err(failure) => return Err(failure),
         }
         if left.is_zero() {
@@ -84,6 +96,10 @@ pub(crate) async fn until(
         tokio::time::sleep(wait.min(left)).await;
         wait = (wait * 3 / 2).min(MOST);
     }
+}
+
+fn waits_for(why: &str) -> String {
+    format!("waiting for an answer: {}", why.lines().next().unwrap_or_default())
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
 
 mod binaries;
+mod cli;
 mod clients;
 mod console;
 mod contract;
