@@ -73,6 +73,7 @@ test: lint build ## run all lints, then all tests
 	@export STEADHOOK_LOCAL=$(TEST_LOCAL); \
 	trap '$(STACK) down' EXIT; \
 	$(STACK) up RetryBaseS=1; \
+	$(STACK) watch; \
 	STEADHOOK_STACK=$(TEST_LOCAL)/stack.env cargo nextest run --workspace --locked --no-fail-fast
 
 torture: build ## inject faults into a local stack and check that nothing is lost (SEED=7 OTHER=<folder of binaries>)

@@ -4,6 +4,7 @@
 #   tools   also what lints and operators need
 #   tests   also cargo-nextest, what the suite of the console needs (Chromium, Node and packages for it), and the
 #           libraries of receivers and callers
+#   watch   also Prometheus
 #   bench   also what benchmarks need
 #   deploy  also what builds for Lambda
 set -euo pipefail
@@ -20,6 +21,9 @@ if wanted tools; then
   need jq jq
   need promtool prometheus
   need amtool prometheus-alertmanager
+fi
+if wanted watch; then
+  need prometheus prometheus
 fi
 if wanted bench; then
   need valgrind valgrind

@@ -9,6 +9,7 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
+use domain::names::is_endpoint_id;
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -169,6 +170,34 @@ impl Api {
             }
         }
         Ok(items)
+    }
+
+    /// The path of an endpoint below that of its tenant. It is named by its id or by its uid.
+    ///
+    /// # Errors
+    /// When no endpoint has this uid, or the API cannot be asked.
+    pub(crate) async fn endpoint(&self, tenant: &str, name: &str) -> Result<String, Failure> {
+        Ok(format!("{tenant}/endpoints/{}", segment(&self.endpoint_id(tenant, name).await?)))
+    }
+
+    /// The id of an endpoint that is named by its id or by its uid.
+    ///
+    /// # Errors
+    /// When no endpoint has this uid, or the API cannot be asked.
+    pub(crate) async fn endpoint_id(&self, tenant: &str, name: &str) -> Result<String, Failure> {
+        #[derive(Deserialize)]
+        struct Found {
+            id: String,
+        }
+        if is_endpoint_id(name) {
+            return Ok(name.to_owned());
+        }
+        let found =
+            self.list(&format!("{tenant}/endpoints"), &[("uid", Some(name.to_owned()))], "endpoints", 1).await?;
+        match found.first() {
+            Some(found) => Ok(read::<Found>(found.get())?.id),
+            None => Err(Failure::Refused(format!("no endpoint of this tenant has the uid {name:?}"))),
+        }
     }
 
     /// Calls the API.

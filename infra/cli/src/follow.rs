@@ -76,7 +76,7 @@ pub(crate) async fn until(
             }
             Ok(answer) if answer.status >= 400 => match Failure::of_answer(answer.status, &answer.body) {
                 Failure::Unreachable(why) if !left.is_zero() => progress.tell(waits_for(&why)),
-                failure => return Err(failure),
+                failure @ (Failure::Refused(_) | Failure::Usage(_) | Failure::Unreachable(_)) => return Err(failure),
             },
             Ok(answer) => {
                 let (over, told) = look(&answer)?;

@@ -171,7 +171,7 @@ async fn an_endpoint_is_registered_changed_tested_and_deleted() {
         steadhook.json(&["endpoints", "update", id, "--to", &new, "--clear", "rate", "--clear", "filter"]).await;
     assert_eq!((&changed["url"], changed.get("rate_per_s"), changed.get("filter")), (&json!(new), None, None));
     assert_eq!(steadhook.run(&["endpoints", "update", id]).await.code, Some(2), "it says nothing to change");
-    assert_eq!(steadhook.json(&["endpoints", "pause", id]).await["state"], "paused");
+    assert_eq!(steadhook.json(&["endpoints", "pause", "shop"]).await["state"], "paused", "by its uid");
     assert_eq!(steadhook.json(&["endpoints", "resume", id, "--drop-owed"]).await["state"], "enabled");
     let shown = steadhook.run(&["endpoints", "show", id]).await;
     assert!(shown.text().contains("breaker        closed, of the host closed\n"), "{shown:?}");
@@ -181,6 +181,7 @@ async fn an_endpoint_is_registered_changed_tested_and_deleted() {
     let secrets = steadhook.run(&["endpoints", "secret", id]).await;
     assert!(secrets.text().contains(rotated["secret"].as_str().unwrap()), "{secrets:?}");
     assert_eq!(steadhook.run(&["endpoints", "delete", id]).await.code, Some(0));
+    assert!(steadhook.run(&["endpoints", "show", "shop"]).await.err.contains("has the uid"));
     let gone = steadhook.run(&["endpoints", "show", id]).await;
     assert_eq!(gone.code, Some(1), "{gone:?}");
 }

@@ -14,6 +14,7 @@ mod faults;
 mod logs;
 mod permissions;
 mod prometheus;
+mod readme;
 mod receiving;
 mod runbook;
 mod tokens;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests::binary::path_of;
 use tests::client::Api;
 use tests::receiver::Receiver;
 use tests::redis_server::RedisServer;
@@ -77,11 +78,13 @@ async fn every_command_of_the_runbook_works() {
     std::fs::create_dir_all(&home).unwrap();
     std::fs::write(home.join(".curlrc"), "fail-with-body\n").unwrap();
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/../.local/venvs/tools/bin");
+    let steadhook = path_of("steadhook");
+    let built = steadhook.parent().unwrap().display();
     let blocks = blocks();
     assert!(blocks.len() >= 20, "{}", blocks.len());
     for (line, block) in blocks {
         let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &format!("PATH={tools}:$PATH\n{AWS}\n{block}")])
+            .args(["-euo", "pipefail", "-c", &format!("PATH={tools}:{built}:$PATH\n{AWS}\n{block}")])
             .envs(own.stack().lines())
             .env("CURL_HOME", &home)
             .env("WEBHOOK_ID", "fine")

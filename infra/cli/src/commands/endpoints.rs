@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::api::{Answer, Api, read, segment};
+use crate::api::{Answer, Api, read};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::{self, Life};
 use crate::failure::Failure;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 /// One endpoint.
 #[derive(Debug, clap::Args)]
 struct Endpoint {
-    /// Id of the endpoint
+    /// Id or uid of the endpoint
     endpoint: String,
     #[command(flatten)]
     tenant: TenantArgument,
@@ -207,8 +207,12 @@ fn field(option: &str) -> &str {
 }
 
 impl Endpoint {
-    fn path(&self, connection: &Connection) -> Result<String, Failure> {
-        Ok(format!("{}/endpoints/{}", self.tenant.path(connection)?, segment(&self.endpoint)))
+    /// A client, and the path of the endpoint.
+    async fn find(&self, connection: &Connection) -> Result<(Api, String), Failure> {
+        let tenant = self.tenant.path(connection)?;
+        let api = Api::of(connection).await?;
+        let path = api.endpoint(&tenant, &self.endpoint).await?;
+        Ok((api, path))
     }
 }
 
@@ -226,8 +230,8 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             Ok(())
         }
         Action::Show(endpoint) => {
-            let path = endpoint.path(connection)?;
-            show(output, &Api::of(connection).await?.get(&path, &[]).await?)
+            let (api, path) = endpoint.find(connection).await?;
+            show(output, &api.get(&path, &[]).await?)
         }
         Action::Create { to, tenant, settings, secret } => {
             let path = format!("{}/endpoints", tenant.path(connection)?);
@@ -263,8 +267,8 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             patch(connection, output, &endpoint, body).await
         }
         Action::Delete(endpoint) => {
-            let path = endpoint.path(connection)?;
-            let answer = Api::of(connection).await?.delete(&path).await?;
+            let (api, path) = endpoint.find(connection).await?;
+            let answer = api.delete(&path).await?;
             output.show(&answer, |_| "Deleted. Deliveries to it that are under way become dead letters.\n".to_owned());
             Ok(())
         }
@@ -272,19 +276,19 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             test(connection, output, &endpoint, event_type, payload).await
         }
         Action::Secret(endpoint) => {
-            let path = format!("{}/secret", endpoint.path(connection)?);
-            secrets(output, &Api::of(connection).await?.get(&path, &[]).await?)
+            let (api, path) = endpoint.find(connection).await?;
+            secrets(output, &api.get(&format!("{path}/secret"), &[]).await?)
         }
         Action::RotateSecret { endpoint, overlap } => {
-            let path = format!("{}/rotate-secret", endpoint.path(connection)?);
+            let (api, path) = endpoint.find(connection).await?;
             let body = overlap.map_or_else(|| json!({}), |overlap| json!({ "overlap_s": overlap.as_secs() }));
-            secrets(output, &Api::of(connection).await?.post(&path, body.to_string()).await?)
+            secrets(output, &api.post(&format!("{path}/rotate-secret"), body.to_string()).await?)
         }
         Action::Deliveries { endpoint, result, since, until, limit } => {
-            let path = format!("{}/deliveries", endpoint.path(connection)?);
+            let (api, path) = endpoint.find(connection).await?;
             let times = [("since", since), ("until", until)].map(|(name, at)| (name, at.map(|at| at.to_string())));
             let query = [&times[..], &[("result", result)]].concat();
-            let items = Api::of(connection).await?.list(&path, &query, "deliveries", limit).await?;
+            let items = api.list(&format!("{path}/deliveries"), &query, "deliveries", limit).await?;
             let lives: Vec<Life> = items.iter().map(|item| read(item.get())).collect::<Result<_, _>>()?;
             output.show_list(&items, |now| match lives.len() {
                 0 => "No deliveries.\n".to_owned(),
@@ -296,8 +300,7 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
 }
 
 async fn patch(connection: &Connection, output: Output, endpoint: &Endpoint, body: Value) -> Result<(), Failure> {
-    let path = endpoint.path(connection)?;
-    let api = Api::of(connection).await?;
+    let (api, path) = endpoint.find(connection).await?;
     show(output, &api.call(http::Method::PATCH, &path, &[], Some(body.to_string())).await?)
 }
 
@@ -322,8 +325,8 @@ async fn test(
     let payload = payload.as_deref().map(input::json).transpose()?;
     let body = serde_json::to_string(&Test { event_type, payload });
     let body = body.map_err(|error| Failure::Usage(format!("the request cannot be written: {error}")))?;
-    let path = format!("{}/test", endpoint.path(connection)?);
-    let answer = Api::of(connection).await?.post(&path, body).await?;
+    let (api, path) = endpoint.find(connection).await?;
+    let answer = api.post(&format!("{path}/test"), body).await?;
     let queued: Queued = answer.read()?;
     output.show(&answer, |_| {
         let mut details = Details::default();

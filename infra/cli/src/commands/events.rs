@@ -55,7 +55,7 @@ enum Action {
     Delivery {
         /// Id of the event
         event: String,
-        /// Id of the endpoint
+        /// Id or uid of the endpoint
         endpoint: String,
         #[command(flatten)]
         tenant: TenantArgument,
@@ -64,7 +64,7 @@ enum Action {
     Resend {
         /// Id of the event
         event: String,
-        /// Id of the endpoint
+        /// Id or uid of the endpoint
         endpoint: String,
         #[command(flatten)]
         tenant: TenantArgument,
@@ -145,9 +145,8 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             output.show(&answer, |now| shown.told(now));
         }
         Action::Resend { event, endpoint, tenant } => {
-            let of_event = format!("{}/events/{}", tenant.path(connection)?, segment(&event));
-            let path = format!("{of_event}/deliveries/{}/resend", segment(&endpoint));
-            let answer = Api::of(connection).await?.post(&path, String::new()).await?;
+            let (api, path) = delivery_path(connection, &tenant, &event, &endpoint).await?;
+            let answer = api.post(&format!("{path}/resend"), String::new()).await?;
             let resent: Resent = answer.read()?;
             output.show(&answer, |_| {
                 let mut details = Details::default();
@@ -163,6 +162,20 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
         }
     }
     Ok(())
+}
+
+/// A client, and the path of a delivery.
+async fn delivery_path(
+    connection: &Connection,
+    tenant: &TenantArgument,
+    event: &str,
+    endpoint: &str,
+) -> Result<(Api, String), Failure> {
+    let tenant = tenant.path(connection)?;
+    let api = Api::of(connection).await?;
+    let endpoint = api.endpoint_id(&tenant, endpoint).await?;
+    let path = format!("{tenant}/events/{}/deliveries/{}", segment(event), segment(&endpoint));
+    Ok((api, path))
 }
 
 fn table(listed: &[Listed], now: Millis) -> String {

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use url::Url;
 
-use crate::api::{Api, segment};
+use crate::api::Api;
 use crate::capture::{Checked, Checker, Webhook};
 use crate::clock;
 use crate::connection::{Connection, TenantArgument};
@@ -41,7 +41,7 @@ It answers 200, or as told. It ends with Ctrl-C.
 
 Examples:
   steadhook listen --port 9000 --secret whsec_…
-  steadhook listen --endpoint ep_2Nq8vYtR0aKcWm5XbZdL7e --tenant acme
+  steadhook listen --endpoint shop --tenant acme
   steadhook listen --status 500 --times 2
   steadhook listen --forward http://localhost:3000/hooks")]
 pub(crate) struct Arguments {
@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
         value_delimiter = ' '
     )]
     secrets: Vec<String>,
-    /// Verify with the secrets of this endpoint as well
+    /// Verify with the secrets of this endpoint as well: its id or uid
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
     #[command(flatten)]
@@ -119,8 +119,9 @@ pub(crate) async fn run(connection: &Connection, output: Output, mut arguments: 
         struct Secret {
             secret: String,
         }
-        let path = format!("{}/endpoints/{}/secret", arguments.tenant.path(connection)?, segment(endpoint));
-        let answer = Api::of(connection).await?.get(&path, &[]).await?;
+        let tenant = arguments.tenant.path(connection)?;
+        let api = Api::of(connection).await?;
+        let answer = api.get(&format!("{}/secret", api.endpoint(&tenant, endpoint).await?), &[]).await?;
         let Secrets { secrets } = answer.read()?;
         arguments.secrets.extend(secrets.into_iter().map(|one| one.secret));
     }

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// Starts a replay
     Start {
-        /// Id of the endpoint
+        /// Id or uid of the endpoint
         endpoint: String,
         #[command(flatten)]
         tenant: TenantArgument,
@@ -113,8 +113,8 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
                 body["per_second"] = json!(rate);
             }
             let api = Api::of(connection).await?;
-            let answer =
-                api.post(&format!("{tenant}/endpoints/{}/replays", segment(&endpoint)), body.to_string()).await?;
+            let path = format!("{}/replays", api.endpoint(&tenant, &endpoint).await?);
+            let answer = api.post(&path, body.to_string()).await?;
             if !wait {
                 return show(output, &answer);
             }

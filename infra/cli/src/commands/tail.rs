@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::api::{Api, read, segment};
+use crate::api::{Api, read};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::Life;
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     tenant: TenantArgument,
-    /// Only deliveries to this endpoint
+    /// Only deliveries to this endpoint: its id or uid
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
     /// Only deliveries that were given up
@@ -67,14 +67,12 @@ struct Finished {
 /// What the API says.
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
     let tenant = arguments.tenant.find(connection)?;
-    let of_endpoint = match &arguments.endpoint {
-        Some(endpoint) => {
-            let tenant = arguments.tenant.path(connection)?;
-            Some(format!("{tenant}/endpoints/{}/deliveries", segment(endpoint)))
-        }
-        None => None,
-    };
+    let of_tenant = arguments.endpoint.is_some().then(|| arguments.tenant.path(connection)).transpose()?;
     let api = Api::of(connection).await?;
+    let of_endpoint = match (&of_tenant, &arguments.endpoint) {
+        (Some(tenant), Some(endpoint)) => Some(format!("{}/deliveries", api.endpoint(tenant, endpoint).await?)),
+        (_, _) => None,
+    };
     let (mut seen, mut first): (HashSet<Key>, bool) = (HashSet::new(), true);
     loop {
         let look = match &of_endpoint {
