@@ -493,7 +493,7 @@ def main():
           "  . .local/stack.env                    # after that, `steadhook` is a command\n"
           "  steadhook listen --port 9000 &        # a receiver, which shows what arrives\n"
           "  steadhook send --to http://127.0.0.1:9000/orders '{\"order\": 17}' --wait\n"
-          f"\nTo see what happened, open the console. The link works once, for a minute; `steadhook console` makes another one:\n"
+          f"\nTo see what happened, open the console. The link works once and within a minute; `steadhook console` makes another one:\n"
           f"  {BOLD}{steadhook('console')}{PLAIN}\n\n"
           "To stop the stack, run `make down`.")
 

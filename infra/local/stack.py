@@ -13,7 +13,6 @@ Needs boto3, which is installed in the virtual environment of the local AWS.
 
 import base64
 import contextlib
-import io
 import json
 import os
 import re
@@ -39,6 +38,8 @@ VENVS = ROOT / ".local" / "venvs"
 ENV = LOCAL / "stack.env"
 # Where `make build` puts the binaries.
 BUILT = ROOT / "target" / "debug"
+# The same, packed for Lambda.
+PACKED = ROOT / "target" / "local"
 FUNCTIONS = sorted(path.name for path in (ROOT / "functions").iterdir() if (path / "Cargo.toml").is_file())
 STACK = "steadhook"
 REGION = "eu-central-1"
@@ -192,18 +193,25 @@ def client(name, endpoint):
         config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30))
 
 
-def stage_binaries(built=BUILT, staged=ROOT / "target" / "lambda"):
-    """Copies the binaries of `make build` to the place that the template refers to."""
+def pack(built, packed):
+    """Packs the binaries of `make build` for Lambda. Those that did not change are packed already: to compress all of
+    them takes longer than the rest of a deployment."""
+    packed.mkdir(parents=True, exist_ok=True)
     for name in FUNCTIONS:
-        source, target = built / name, staged / name / "bootstrap"
+        source, target = built / name, packed / f"{name}.zip"
         if not source.is_file():
             fail(f"{source} is missing. Run `make build` to create it.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Replace the file in one step: another stack may be reading the old one. The new one is not written beside it,
-        # because another deployment may be zipping that folder.
-        fresh = staged / f".{name}.{os.getpid()}"
+        changed = source.stat().st_mtime_ns
+        if target.is_file() and target.stat().st_mtime_ns == changed:
+            continue
+        # Replace the file in one step: another stack may be reading the old one.
+        fresh = packed / f".{name}.{os.getpid()}"
         subprocess.run(["strip", "--strip-all", "-o", str(fresh), str(source)], check=True)
-        fresh.replace(target)
+        with zipfile.ZipFile(fresh.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(fresh, "bootstrap")
+        fresh.unlink()
+        os.utime(fresh.with_suffix(".zip"), ns=(changed, changed))
+        fresh.with_suffix(".zip").replace(target)
 
 
 def made_once(name, prefix=""):
@@ -228,7 +236,8 @@ def local_template():
     text = text.replace('Action: "sqs:SendMessage"', 'Action: ["sqs:SendMessage", "sqs:SendMessageBatch"]')
     # The local AWS has no TLS, and obeys a policy that wants it.
     text = re.sub(r'          - Effect: Deny\n            Principal: "\*"\n(?:            .*\n)+', "", text)
-    text = re.sub(r"(CodeUri|TemplateURL): ", rf"\1: {ROOT}/", text)
+    text = re.sub(r"CodeUri: target/lambda/(\w+)", rf"CodeUri: {PACKED}/\1.zip", text)
+    text = re.sub(r"TemplateURL: ", rf"TemplateURL: {ROOT}/", text)
     path = LOCAL / "run" / "template.yaml"
     path.write_text(text)
     return path
@@ -314,7 +323,7 @@ def up(arguments):
     if faults:
         fail("nothing was started, because of the parameters:\n" + "\n".join(f"  {fault}" for fault in faults))
     (LOCAL / "log").mkdir(exist_ok=True)
-    stage_binaries()
+    pack(BUILT, PACKED)
     redis_url = f"redis://127.0.0.1:{start_redis()}"
     endpoint = f"http://127.0.0.1:{start_aws()}"
     parameters = chosen(given, redis_url)
@@ -404,7 +413,7 @@ def start_sidecar(env):
 
 
 def start_prometheus(metrics_url):
-    binary = shutil.which("prometheus") or fail("prometheus is missing. Run `infra/local/setup.sh tools` to install it.")
+    binary = shutil.which("prometheus") or fail("prometheus is missing. Run `infra/local/setup.sh watch` to install it.")
     rules = ROOT / "infra" / "prometheus"
     text = (rules / "prometheus.yml").read_text()
     text = text.replace("localhost:8000", metrics_url.removeprefix("http://").removesuffix("/metrics"))
@@ -454,16 +463,13 @@ def restart_aws():
 def change_code(built):
     """Replaces the binaries under load: new instances use the new ones, old instances finish their work."""
     _, port = Service("ministack").running() or fail("the local AWS is not running")
-    staged = LOCAL / "code"
-    stage_binaries(Path(built).resolve(), staged)
+    packed = LOCAL / "code"
+    pack(Path(built).resolve(), packed)
     functions = client("lambda", f"http://127.0.0.1:{port}")
     for function in functions.list_functions()["Functions"]:
         name = function["FunctionName"].removeprefix(f"{STACK}-").partition("-")[0].lower()
         if name in FUNCTIONS:
-            packed = io.BytesIO()
-            with zipfile.ZipFile(packed, "w") as archive:
-                archive.write(staged / name / "bootstrap", "bootstrap")
-            functions.update_function_code(FunctionName=function["FunctionName"], ZipFile=packed.getvalue())
+            functions.update_function_code(FunctionName=function["FunctionName"], ZipFile=(packed / f"{name}.zip").read_bytes())
 
 
 if __name__ == "__main__":

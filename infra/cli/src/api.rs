@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::error::Error as _;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -16,16 +15,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
+use crate::client::{self, cause, client};
 use crate::connection::{Connection, Place};
 use crate::failure::Failure;
 use crate::target;
+use crate::text::clean;
 
-/// How long a call may take. The gateway answers within 30 s.
-const PATIENCE: Duration = Duration::from_secs(35);
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// The longest answer that is read. The gateway's limit is 10 MB.
-const MAX_ANSWER: usize = 16 << 20;
 /// The service that a signature names.
 const SERVICE: &str = "execute-api";
 /// The most items of a page.
@@ -59,11 +54,26 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// When the server says it is, as in the `date` header.
     pub(crate) date: Option<String>,
+    /// Where else to ask, as in the `location` header. The API never says so.
+    pub(crate) location: Option<String>,
     /// Its body, byte for byte.
     pub(crate) body: String,
 }
 
 impl Answer {
+    /// Whether the answer is yes.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// What an answer means that is not yes.
+    pub(crate) fn failure(&self) -> Failure {
+        match &self.location {
+            Some(to) => Failure::Refused(format!("the URL is not that of the API: it leads on to {}", clean(to))),
+            None => Failure::of_answer(self.status, &self.body),
+        }
+    }
+
     /// The body as a value.
     ///
     /// # Errors
@@ -94,8 +104,8 @@ impl Api {
     pub(crate) async fn of(connection: &Connection) -> Result<Self, Failure> {
         let place = connection.place()?;
         let (base, aws) = match place {
-            Place::Url(url) if connection.token().is_some() => (url.clone(), None),
-            Place::Url(url) => (url.clone(), Some(connection.aws().await)),
+            Place::Url(url) if connection.token().is_some() => (url, None),
+            Place::Url(url) => (url, Some(connection.aws().await)),
             Place::Stack(name) => {
                 let aws = connection.aws().await;
                 let stack = target::describe(&aws, name).await?;
@@ -154,8 +164,9 @@ impl Api {
         path: &str,
         query: Query<'_>,
         name: &str,
-        limit: usize,
+        limit: u32,
     ) -> Result<Vec<Box<RawValue>>, Failure> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let (mut items, mut cursor) = (Vec::new(), None);
         while items.len() < limit {
             let page = (limit - items.len()).min(PAGE);
@@ -212,7 +223,14 @@ impl Api {
         body: Option<String>,
     ) -> Result<Answer, Failure> {
         let answer = self.call_any(method, path, query, body).await?;
-        if answer.status < 400 { Ok(answer) } else { Err(Failure::of_answer(answer.status, &answer.body)) }
+        if !answer.is_success() {
+            return Err(answer.failure());
+        }
+        // Whoever else answers 200 has not done what was asked.
+        if answer.status != 204 {
+            answer.read::<serde::de::IgnoredAny>()?;
+        }
+        Ok(answer)
     }
 
     /// Calls the API. Errors that it tells are answers as well.
@@ -226,6 +244,11 @@ impl Api {
         query: Query<'_>,
         body: Option<String>,
     ) -> Result<Answer, Failure> {
+        // A URL resolves such segments, so that another route would be called.
+        let segments = path.split('?').next().unwrap_or_default().split('/').skip(1);
+        if segments.clone().any(|segment| matches!(segment, "" | "." | "..")) {
+            return Err(Failure::Usage("an id cannot be empty, `.` or `..`".to_owned()));
+        }
         let prefix = if matches!(self.caller, Caller::Token(_)) { "/api" } else { "" };
         let url = Url::parse(&self.url(&format!("{prefix}{path}")));
         let mut url = url.map_err(|error| Failure::Usage(format!("{path:?} is no path: {error}")))?;
@@ -244,30 +267,16 @@ impl Api {
         if let Caller::Signed { aws, region } = &self.caller {
             sign_request(&mut request, aws, region).await?;
         }
-        let request = reqwest::Request::try_from(request).map_err(|error| self.unreachable(&error))?;
-        let mut response = self.http.execute(request).await.map_err(|error| self.unreachable(&error))?;
+        let request = reqwest::Request::try_from(request).map_err(|error| self.unreachable(&cause(&error)))?;
+        let mut response = self.http.execute(request).await.map_err(|error| self.unreachable(&cause(&error)))?;
         let date = response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
         let status = response.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(Failure::Refused(
-                    "the answer has more than 16 MiB, which no answer of the API has".to_owned(),
-                ));
-            }
-        }
-        Ok(Answer { status, date, body: String::from_utf8_lossy(&body).into_owned() })
+        let location = response.headers().get("location").and_then(|to| to.to_str().ok()).map(str::to_owned);
+        let body = client::body(&mut response).await.map_err(|why| self.unreachable(&why))?;
+        Ok(Answer { status, date, location, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut why = error.to_string();
-        let mut source = error.source();
-        // The last cause names what happened; those between repeat the URL.
-        while let Some(cause) = source {
-            why = cause.to_string();
-            source = cause.source();
-        }
+    fn unreachable(&self, why: &str) -> Failure {
         Failure::Unreachable(format!("{} cannot be reached: {why}", self.base))
     }
 }
@@ -277,23 +286,6 @@ fn region_of(base: &Url) -> Option<String> {
     let (_, rest) = base.host_str()?.split_once(".execute-api.")?;
     let (region, _) = rest.split_once(".amazonaws.")?;
     Some(region.to_owned())
-}
-
-fn client(base: &Url) -> Result<reqwest::Client, Failure> {
-    let mut client = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .connect_timeout(CONNECT)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("steadhook/", env!("CARGO_PKG_VERSION")));
-    let host = base.host_str().unwrap_or_default();
-    // Names below `localhost` are this machine (RFC 6761 §6.3), which not every resolver knows.
-    if host.ends_with(".localhost") {
-        client = client.resolve(host, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    }
-    if host.ends_with("localhost") || host.starts_with("127.") || host == "[::1]" {
-        client = client.no_proxy();
-    }
-    client.build().map_err(|error| Failure::Unreachable(format!("no HTTP client can be made: {error}")))
 }
 
 /// Signs a request as API Gateway wants it (AWS Signature Version 4).

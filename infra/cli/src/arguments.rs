@@ -26,7 +26,7 @@ Examples:
   steadhook --stack hooks-prod doctor";
 
 /// The command line of Steadhook, which delivers webhooks so that none is lost
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "steadhook", version, after_help = AFTER, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]

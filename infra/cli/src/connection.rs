@@ -10,12 +10,12 @@ use url::Url;
 use crate::failure::Failure;
 
 /// How to reach the stack. Its fields have names that no argument of a command has.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// Base URL of the API
     #[arg(long = "url", global = true, env = "STEADHOOK_URL", hide_env_values = true, value_name = "URL")]
-    api_url: Option<Url>,
+    api_url: Option<String>,
     /// Name of the CloudFormation stack, whose outputs tell the URL
     #[arg(long = "stack", global = true, env = "STEADHOOK_STACK_NAME", hide_env_values = true, value_name = "NAME")]
     stack_name: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
     /// At this URL.
-    Url(&'a Url),
+    Url(Url),
     /// Where the outputs of this stack say.
     Stack(&'a str),
 }
@@ -64,23 +64,27 @@ impl Connection {
     /// # Errors
     /// When nothing says so.
     pub(crate) fn place(&self) -> Result<Place<'_>, Failure> {
-        match (&self.api_url, &self.stack_name) {
-            (Some(url), _) => Ok(Place::Url(url)),
+        match (given(&self.api_url), self.stack()) {
+            (Some(url), _) => match Url::parse(url) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Place::Url(url)),
+                _ => Err(Failure::Usage(format!("{url:?} is no URL of an API: it begins with https:// or http://"))),
+            },
             (None, Some(stack)) => Ok(Place::Stack(stack)),
             (None, None) => Err(Failure::Usage(
-                "where is the API? Set STEADHOOK_URL, or name its stack with --stack. For the local stack: `. .local/stack.env`".to_owned(),
+                "where is the API? Set STEADHOOK_URL, or name its stack with --stack. For the local stack: `. .local/stack.env`"
+                    .to_owned(),
             )),
         }
     }
 
     /// The stack's name, if it is known.
     pub(crate) fn stack(&self) -> Option<&str> {
-        self.stack_name.as_deref()
+        given(&self.stack_name)
     }
 
     /// The token, if there is one.
     pub(crate) fn token(&self) -> Option<&str> {
-        self.bearer.as_deref().map(str::trim).filter(|token| !token.is_empty())
+        given(&self.bearer)
     }
 
     /// What the usual AWS chain says: region, credentials, endpoint.
@@ -94,6 +98,16 @@ impl Connection {
         }
         loader.load().await
     }
+}
+
+/// What was given, unless it is empty, as a variable is that somebody took back.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// The tenant whose token the caller has.
+pub(crate) fn tenant_of_token(connection: &Connection) -> Option<String> {
+    Token::unchecked(connection.token()?)?.scope.tenant().map(str::to_owned)
 }
 
 /// Whose things a command is about.
@@ -110,8 +124,7 @@ impl TenantArgument {
     /// # Errors
     /// When it is no tenant's name.
     pub(crate) fn find(&self, connection: &Connection) -> Result<Option<String>, Failure> {
-        let of_token = || Token::unchecked(connection.token()?)?.scope.tenant().map(str::to_owned);
-        let tenant = self.tenant.clone().or_else(of_token);
+        let tenant = given(&self.tenant).map(str::to_owned).or_else(|| tenant_of_token(connection));
         match tenant {
             Some(tenant) if !domain::names::is_tenant_or_operator(&tenant) => {
                 Err(Failure::Usage(format!("{tenant:?} is no name of a tenant")))
@@ -142,8 +155,8 @@ impl TenantArgument {
 mod tests {
     use super::*;
 
-    fn given(url: Option<&str>, stack: Option<&str>) -> Connection {
-        let api_url = url.map(|url| Url::parse(url).unwrap());
+    fn of(url: Option<&str>, stack: Option<&str>) -> Connection {
+        let api_url = url.map(str::to_owned);
         let stack_name = stack.map(str::to_owned);
         Connection { api_url, stack_name, aws_region: None, aws_profile: None, bearer: Some("sht_x".into()) }
     }
@@ -154,14 +167,16 @@ mod tests {
 
     #[test]
     fn what_is_typed_wins_over_the_environment() {
-        let both = || given(Some("https://a.example"), Some("s"));
+        let both = || of(Some("https://a.example"), Some("s"));
         let url = Url::parse("https://a.example").unwrap();
-        assert_eq!(both().settle(from(&[])).unwrap().place().unwrap(), Place::Url(&url));
+        assert_eq!(both().settle(from(&[])).unwrap().place().unwrap(), Place::Url(url));
         assert_eq!(both().settle(from(&["stack_name"])).unwrap().place().unwrap(), Place::Stack("s"));
         assert_eq!(both().settle(from(&["api_url"])).unwrap().stack(), None);
         assert!(matches!(both().settle(from(&["api_url", "stack_name"])), Err(Failure::Usage(_))));
-        assert!(matches!(given(None, None).place(), Err(Failure::Usage(_))));
+        assert!(matches!(of(None, None).place(), Err(Failure::Usage(_))));
         assert_eq!(both().settle(from(&[])).unwrap().token(), Some("sht_x"));
         assert_eq!(both().settle(from(&["aws_profile"])).unwrap().token(), None);
+        assert_eq!(of(Some(" "), Some("s")).place().unwrap(), Place::Stack("s"), "an empty variable is none");
+        assert!(matches!(of(Some("ftp://a"), Some("s")).place(), Err(Failure::Usage(_))));
     }
 }

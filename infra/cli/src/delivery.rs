@@ -138,7 +138,7 @@ impl Shown {
 pub(crate) struct Life {
     pub(crate) delivery_id: String,
     event_id: String,
-    endpoint_id: String,
+    pub(crate) endpoint_id: String,
     pub(crate) event_type: Option<String>,
     pub(crate) status: String,
     pub(crate) result: Option<String>,
@@ -152,13 +152,13 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Whether it has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "delivered" | "failed")
-    }
-
     fn result(&self) -> Cell {
         Cell::word(self.result.as_deref().unwrap_or(&self.status))
+    }
+
+    /// When its event was accepted.
+    pub(crate) fn accepted_at(&self) -> Millis {
+        Millis::parse_rfc3339(&self.accepted_at).unwrap_or_default()
     }
 
     /// What was answered last.

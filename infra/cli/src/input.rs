@@ -1,6 +1,7 @@
 //! What arguments mean: payloads, times, durations, headers.
 
-use std::io::Read as _;
+use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use domain::time::Millis;
@@ -17,20 +18,31 @@ const MAX_INPUT: u64 = 8 << 20;
 /// # Errors
 /// When the file cannot be read.
 pub(crate) fn bytes(argument: &str) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::Usage(format!("{argument} cannot be read: {error}"));
-    let mut found = Vec::new();
     match argument.strip_prefix('@') {
-        None if argument != "-" => return Ok(argument.as_bytes().to_vec()),
-        Some(path) => {
-            let file = std::fs::File::open(path).map_err(unreadable)?;
-            file.take(MAX_INPUT + 1).read_to_end(&mut found).map_err(unreadable)?;
-        }
-        None => {
-            std::io::stdin().lock().take(MAX_INPUT + 1).read_to_end(&mut found).map_err(unreadable)?;
-        }
+        Some(path) => file(Path::new(path)),
+        None if argument == "-" => bounded(&mut std::io::stdin().lock(), "standard input"),
+        None => Ok(argument.as_bytes().to_vec()),
     }
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let mut file =
+        std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
+    bounded(&mut file, &name)
+}
+
+fn bounded(from: &mut dyn Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let mut found = Vec::new();
+    from.take(MAX_INPUT + 1)
+        .read_to_end(&mut found)
+        .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
     let size = u64::try_from(found.len()).unwrap_or(u64::MAX);
-    if size > MAX_INPUT { Err(Failure::Usage(format!("{argument} has more than 8 MiB"))) } else { Ok(found) }
+    if size > MAX_INPUT { Err(Failure::Usage(format!("{name} has more than 8 MiB"))) } else { Ok(found) }
 }
 
 /// JSON that an argument gives, byte for byte.

@@ -4,6 +4,7 @@
 mod api;
 mod arguments;
 mod capture;
+mod client;
 mod clock;
 mod commands;
 mod connection;

@@ -30,12 +30,14 @@ pub(crate) fn style_of(word: &str) -> Style {
     }
 }
 
+/// Whether a terminal would obey a character, or show the text around it in another order.
+pub(crate) fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
 /// The text without control characters: what others have written must not steer the terminal. Line breaks are shown as such.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    // The marks that change the direction of text are no control characters, and can lie as well.
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
@@ -89,6 +91,9 @@ pub(crate) fn when_in_full(text: &str, now: Millis) -> String {
     format!("{} {DIM}({}){DIM:#}", clean(text), when(text, now))
 }
 
+/// The most levels that are indented. Deeper ones stand below each other.
+const DEEPEST: usize = 32;
+
 /// JSON, indented. What is no JSON is shown as it is. Numbers keep their digits.
 pub(crate) fn pretty(json: &str) -> String {
     let Ok(_) = serde_json::from_str::<serde::de::IgnoredAny>(json) else {
@@ -98,7 +103,7 @@ pub(crate) fn pretty(json: &str) -> String {
         (String::with_capacity(json.len() * 2), 0usize, false, false);
     let mut rest = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
     let line = |pretty: &mut String, depth: usize| {
-        pretty.push_str(&format!("\n{:1$}", "", depth * 2));
+        pretty.push_str(&format!("\n{:1$}", "", depth.min(DEEPEST) * 2));
     };
     while let Some(c) = rest.next() {
         if quoted {

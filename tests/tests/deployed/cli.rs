@@ -109,7 +109,7 @@ async fn a_webhook_is_sent_followed_shown_and_redriven() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("error: it was given up: "), "{refused:?}");
     assert_eq!(steadhook.json(&["status", &id]).await["status"], "failed");
-    assert!(steadhook.run(&["status", "--state", "failed", "-n", "200"]).await.text().contains(&id));
+    assert!(steadhook.run(&["status", "--status", "failed", "-n", "200"]).await.text().contains(&id));
     assert_eq!(steadhook.run(&["status", &id, "--wait"]).await.code, Some(1));
     let again = steadhook.json(&["send", "--to", &url, "1", "--id", &id]).await;
     assert_eq!(again["duplicate"], true);
@@ -208,7 +208,7 @@ async fn an_event_is_sent_followed_shown_sent_again_and_erased() {
         steadhook.run(&["send", "--type", "order.paid", "--id", "e2", "2", "--wait", "--output", "json"]).await;
     assert_eq!(failed.code, Some(1), "{failed:?}");
     let deliveries: Value = serde_json::from_str(&failed.out).unwrap();
-    assert_eq!(deliveries[0]["result"], "retries_exhausted");
+    assert_eq!(deliveries["deliveries"][0]["result"], "retries_exhausted");
 
     let listed = steadhook.json(&["events", "list", "--type", "order.paid", "--since", "1h"]).await;
     let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap()).collect();

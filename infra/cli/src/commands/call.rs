@@ -6,6 +6,7 @@ use crate::api::Api;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::input;
+use crate::output::json;
 
 /// Calls any route of the API and prints the answer
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,12 @@ pub(crate) async fn run(connection: &Connection, arguments: Arguments) -> Result
         return Err(Failure::Usage("a path begins with /".to_owned()));
     }
     let body = arguments.body.as_deref().map(input::json).transpose()?.map(|json| json.get().to_owned());
-    let answer = Api::of(connection).await?.call(arguments.method, &arguments.path, &[], body).await?;
-    anstream::println!("{}", answer.body.trim_end());
+    let answer = Api::of(connection).await?.call_any(arguments.method, &arguments.path, &[], body).await?;
+    if !answer.is_success() {
+        return Err(answer.failure());
+    }
+    if answer.status != 204 {
+        json(answer.body.trim_end());
+    }
     Ok(())
 }

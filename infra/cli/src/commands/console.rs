@@ -3,12 +3,13 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use domain::names::is_tenant;
 use domain::scope::Scope;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::Api;
-use crate::connection::{Connection, TenantArgument};
+use crate::connection::{Connection, tenant_of_token};
 use crate::failure::Failure;
 use crate::input;
 use crate::output::Output;
@@ -22,8 +23,9 @@ Examples:
   steadhook console
   steadhook console --tenant acme --read-only --print")]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    tenant: TenantArgument,
+    /// The portal of this tenant. Without it, the console of the operator, or of whom a token is for
+    #[arg(long, short, value_name = "TENANT")]
+    tenant: Option<String>,
     /// It only shows
     #[arg(long)]
     read_only: bool,
@@ -45,7 +47,13 @@ struct Link {
 /// # Errors
 /// What the API says.
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
-    let scope = arguments.tenant.find(connection)?.map_or(Scope::Operator, Scope::Tenant);
+    // STEADHOOK_TENANT is not asked: whoever works for a tenant also looks at the whole.
+    let scope = match arguments.tenant.or_else(|| tenant_of_token(connection)) {
+        Some(tenant) if !is_tenant(&tenant) => {
+            return Err(Failure::Usage(format!("{tenant:?} is no name of a tenant")));
+        }
+        tenant => tenant.map_or(Scope::Operator, Scope::Tenant),
+    };
     let mut body = json!({ "scope": scope, "read_only": arguments.read_only });
     if let Some(life) = arguments.life {
         body["ttl_s"] = json!(life.as_secs());
@@ -54,7 +62,14 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
     let answer = api.post("/tokens/links", body.to_string()).await?;
     let link: Link = answer.read()?;
     let url = api.url(&link.path);
-    output.show(&answer, |_| format!("{url}\n"));
+    match output {
+        Output::Json => {
+            let mut fields: serde_json::Map<String, serde_json::Value> = answer.read()?;
+            fields.insert("url".to_owned(), json!(url));
+            crate::output::json(&serde_json::Value::Object(fields).to_string());
+        }
+        Output::Text => anstream::println!("{url}"),
+    }
     if output == Output::Text && !arguments.print && std::io::stdout().is_terminal() {
         // Without a browser, the link that was printed is enough.
         drop(open::that_detached(&url));

@@ -43,8 +43,8 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = input::past)]
         until: Option<Millis>,
         /// List so many
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        limit: usize,
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Shows a dead letter, its payload and its attempts
     Show {

@@ -1,9 +1,11 @@
 //! `endpoints`: the receivers of a tenant.
 
+use std::collections::BTreeMap;
+
 use domain::schedule::RetrySchedule;
 use domain::time::Millis;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use crate::api::{Answer, Api, read};
@@ -53,7 +55,7 @@ struct Settings {
     #[arg(long, value_name = "UID")]
     uid: Option<String>,
     /// Most deliveries in a second
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = rate)]
     rate: Option<f64>,
     /// Waits between attempts, such as 5s,5m,1h
     #[arg(long, value_name = "DURATIONS", value_parser = schedule)]
@@ -61,7 +63,7 @@ struct Settings {
     /// A header for the receiver; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = input::header)]
     headers: Vec<(String, String)>,
-    /// A header that is never shown again; may be repeated
+    /// A header that is never shown again; its value may be @file; may be repeated
     #[arg(long = "sensitive-header", value_name = "NAME: VALUE", value_parser = input::header)]
     sensitive_headers: Vec<(String, String)>,
 }
@@ -76,8 +78,8 @@ enum Action {
         #[arg(long, value_name = "UID")]
         uid: Option<String>,
         /// List so many
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100)]
-        limit: usize,
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Shows an endpoint and how it is doing
     Show(Endpoint),
@@ -109,7 +111,7 @@ enum Action {
     },
     /// Stops deliveries to an endpoint, which keeps what it is owed
     Pause(Endpoint),
-    /// Goes on with an endpoint that is paused or disabled, and sends what it is owed
+    /// Enables an endpoint that is paused or disabled, and sends what it is owed
     Resume {
         #[command(flatten)]
         endpoint: Endpoint,
@@ -154,9 +156,15 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = input::past)]
         until: Option<Millis>,
         /// List so many
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        limit: usize,
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
+}
+
+/// Reads a rate. What is no number of deliveries would set it back.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "a rate is a number above 0".to_owned())
 }
 
 /// Reads `5s,5m,1h` as a retry schedule.
@@ -168,42 +176,63 @@ fn schedule(text: &str) -> Result<RetrySchedule, String> {
     RetrySchedule::new(waits.collect::<Result<_, _>>()?).map_err(|why| format!("a schedule {why}"))
 }
 
+/// The fields of a request. What was given as JSON is sent byte for byte.
+type Body = BTreeMap<&'static str, Box<RawValue>>;
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Failure> {
+    to_raw_value(value).map_err(|error| Failure::Usage(format!("the request cannot be written: {error}")))
+}
+
+fn written(body: &Body) -> Result<String, Failure> {
+    Ok(raw(body)?.get().to_owned())
+}
+
 impl Settings {
     /// The fields of a request that these settings give.
-    fn fields(&self) -> Result<Map<String, Value>, Failure> {
-        let mut fields = Map::new();
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                fields.insert(name.to_owned(), value);
-            }
+    fn fields(&self) -> Result<Body, Failure> {
+        let mut fields = Body::new();
+        let mut set = |name: &'static str, value: Option<Value>| {
+            value.map(|value| raw(&value).map(|value| fields.insert(name, value)).map(drop)).transpose()
         };
-        set("event_types", self.types.as_ref().map(|types| json!(types)));
-        let filter = self.filter.as_deref().map(input::json).transpose()?;
-        set("filter", filter.map(|filter| read(filter.get())).transpose()?);
-        set("description", self.description.as_ref().map(|text| json!(text)));
-        set("uid", self.uid.as_ref().map(|uid| json!(uid)));
-        set("rate_per_s", self.rate.map(|rate| json!(rate)));
-        set("retry_schedule_s", self.schedule.as_ref().map(|schedule| json!(schedule)));
+        set("event_types", self.types.as_ref().map(|types| json!(types)))?;
+        set("description", self.description.as_ref().map(|text| json!(text)))?;
+        set("uid", self.uid.as_ref().map(|uid| json!(uid)))?;
+        set("rate_per_s", self.rate.map(|rate| json!(rate)))?;
+        set("retry_schedule_s", self.schedule.as_ref().map(|schedule| json!(schedule)))?;
         let mut headers = Map::new();
         for (name, value) in &self.headers {
             headers.insert(name.clone(), json!(value));
         }
         for (name, value) in &self.sensitive_headers {
+            let value = if value.starts_with('@') { text(input::bytes(value)?)? } else { value.clone() };
             headers.insert(name.clone(), json!({ "value": value, "sensitive": true }));
         }
-        set("headers", Some(headers).filter(|headers| !headers.is_empty()).map(Value::Object));
+        set("headers", Some(headers).filter(|headers| !headers.is_empty()).map(Value::Object))?;
+        if let Some(filter) = &self.filter {
+            fields.insert("filter", input::json(filter)?);
+        }
         Ok(fields)
     }
 }
 
+/// A secret that was read from elsewhere, without the line break at its end.
+fn text(bytes: Vec<u8>) -> Result<String, Failure> {
+    let text = String::from_utf8(bytes).map_err(|_| Failure::Usage("it is no text".to_owned()))?;
+    Ok(text.trim().to_owned())
+}
+
 /// The name of a field in the API.
-fn field(option: &str) -> &str {
-    match option {
-        "types" => "event_types",
-        "rate" => "rate_per_s",
-        "schedule" => "retry_schedule_s",
-        other => other,
-    }
+fn field(option: &str) -> Option<&'static str> {
+    let fields = [
+        ("types", "event_types"),
+        ("filter", "filter"),
+        ("description", "description"),
+        ("uid", "uid"),
+        ("rate", "rate_per_s"),
+        ("schedule", "retry_schedule_s"),
+        ("headers", "headers"),
+    ];
+    fields.into_iter().find(|(name, _)| *name == option).map(|(_, field)| field)
 }
 
 impl Endpoint {
@@ -236,35 +265,33 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
         Action::Create { to, tenant, settings, secret } => {
             let path = format!("{}/endpoints", tenant.path(connection)?);
             let mut body = settings.fields()?;
-            body.insert("url".to_owned(), json!(to));
+            body.insert("url", raw(&to)?);
             if let Some(secret) = secret {
-                let secret = String::from_utf8(input::bytes(&secret)?)
-                    .map_err(|_| Failure::Usage("the secret is no text".to_owned()))?;
-                body.insert("secret".to_owned(), json!(secret.trim()));
+                body.insert("secret", raw(&text(input::bytes(&secret)?)?)?);
             }
-            show(output, &Api::of(connection).await?.post(&path, Value::Object(body).to_string()).await?)
+            show(output, &Api::of(connection).await?.post(&path, written(&body)?).await?)
         }
         Action::Update { endpoint, to, settings, clear } => {
             let mut body = settings.fields()?;
             if let Some(url) = to {
-                body.insert("url".to_owned(), json!(url));
+                body.insert("url", raw(&url)?);
             }
-            for option in &clear {
-                body.insert(field(option).to_owned(), Value::Null);
+            for field in clear.iter().filter_map(|option| field(option)) {
+                body.insert(field, raw(&Value::Null)?);
             }
             if body.is_empty() {
                 return Err(Failure::Usage("what is to change? See `steadhook endpoints update --help`".to_owned()));
             }
-            patch(connection, output, &endpoint, Value::Object(body)).await
+            patch(connection, output, &endpoint, written(&body)?).await
         }
-        Action::Pause(endpoint) => patch(connection, output, &endpoint, json!({ "state": "paused" })).await,
+        Action::Pause(endpoint) => patch(connection, output, &endpoint, json!({ "state": "paused" }).to_string()).await,
         Action::Resume { endpoint, drop_owed } => {
             let body = if drop_owed {
                 json!({ "state": "enabled", "catch_up": false })
             } else {
                 json!({ "state": "enabled" })
             };
-            patch(connection, output, &endpoint, body).await
+            patch(connection, output, &endpoint, body.to_string()).await
         }
         Action::Delete(endpoint) => {
             let (api, path) = endpoint.find(connection).await?;
@@ -299,9 +326,9 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
     }
 }
 
-async fn patch(connection: &Connection, output: Output, endpoint: &Endpoint, body: Value) -> Result<(), Failure> {
+async fn patch(connection: &Connection, output: Output, endpoint: &Endpoint, body: String) -> Result<(), Failure> {
     let (api, path) = endpoint.find(connection).await?;
-    show(output, &api.call(http::Method::PATCH, &path, &[], Some(body.to_string())).await?)
+    show(output, &api.call(http::Method::PATCH, &path, &[], Some(body)).await?)
 }
 
 async fn test(
@@ -311,7 +338,7 @@ async fn test(
     event_type: Option<String>,
     payload: Option<String>,
 ) -> Result<(), Failure> {
-    #[derive(serde::Serialize)]
+    #[derive(Serialize)]
     struct Test {
         #[serde(skip_serializing_if = "Option::is_none")]
         event_type: Option<String>,
@@ -323,8 +350,8 @@ async fn test(
         delivery_id: String,
     }
     let payload = payload.as_deref().map(input::json).transpose()?;
-    let body = serde_json::to_string(&Test { event_type, payload });
-    let body = body.map_err(|error| Failure::Usage(format!("the request cannot be written: {error}")))?;
+    let body = raw(&Test { event_type, payload })?.get().to_owned();
+    let tenant = endpoint.tenant.named(connection)?;
     let (api, path) = endpoint.find(connection).await?;
     let answer = api.post(&format!("{path}/test"), body).await?;
     let queued: Queued = answer.read()?;
@@ -332,7 +359,7 @@ async fn test(
         let mut details = Details::default();
         details.word("test", "accepted");
         details.text("id", &queued.delivery_id);
-        details.text("look", &format!("steadhook status {} --wait", queued.delivery_id));
+        details.text("look", &format!("steadhook status {} --tenant {tenant} --wait", queued.delivery_id));
         details.lines()
     });
     Ok(())
@@ -513,6 +540,14 @@ mod tests {
         assert_eq!(schedule("").unwrap().waits_s(), [0u32; 0]);
         for bad in ["5", "2d", "0s", "soon"] {
             assert!(schedule(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_above_zero() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for bad in ["0", "-1", "nan", "inf", "x"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 }

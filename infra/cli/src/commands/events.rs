@@ -41,8 +41,8 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = input::past)]
         until: Option<Millis>,
         /// List so many
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
-        limit: usize,
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Shows an event, its payload and its deliveries
     Show {
@@ -138,9 +138,8 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             output.show(&answer, |now| event.told(&lives, now));
         }
         Action::Delivery { event, endpoint, tenant } => {
-            let path =
-                format!("{}/events/{}/deliveries/{}", tenant.path(connection)?, segment(&event), segment(&endpoint));
-            let answer = Api::of(connection).await?.get(&path, &[]).await?;
+            let (api, path) = delivery_path(connection, &tenant, &event, &endpoint).await?;
+            let answer = api.get(&path, &[]).await?;
             let shown = Shown::read(&answer)?;
             output.show(&answer, |now| shown.told(now));
         }

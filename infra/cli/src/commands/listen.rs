@@ -8,6 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -15,18 +18,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
-use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use url::Url;
 
 use crate::api::Api;
 use crate::capture::{Checked, Checker, Webhook};
+use crate::client;
 use crate::clock;
 use crate::connection::{Connection, TenantArgument};
 use crate::failure::Failure;
 use crate::input;
-use crate::output::Output;
+use crate::output::{Output, json};
 use crate::text::{BAD, BOLD, DIM, GOOD, WAITS, clean, pretty, style_of};
 
 /// The longest body that is read.
@@ -72,8 +75,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COUNT")]
     times: Option<u64>,
     /// Send this header with the status, such as 'retry-after: 30'; may be repeated
-    #[arg(long = "answer-header", value_name = "NAME: VALUE", value_parser = input::header)]
-    answer_headers: Vec<(String, String)>,
+    #[arg(long = "answer-header", value_name = "NAME: VALUE", value_parser = answer_header)]
+    answer_headers: Vec<(HeaderName, HeaderValue)>,
     /// Wait before answering
     #[arg(long, value_name = "DURATION", value_parser = input::duration, default_value = "0s", hide_default_value = true)]
     delay: Duration,
@@ -94,6 +97,12 @@ fn status(text: &str) -> Result<StatusCode, String> {
     code.ok_or_else(|| "a status code is a number from 200 to 599".to_owned())
 }
 
+fn answer_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = input::header(text)?;
+    let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+    header.ok_or_else(|| "this cannot be sent as a header".to_owned())
+}
+
 struct Listener {
     output: Output,
     arguments: Arguments,
@@ -101,8 +110,9 @@ struct Listener {
     calls: Cell<u64>,
     /// How often each webhook-id has come.
     seen: RefCell<BTreeMap<String, u64>>,
-    http: reqwest::Client,
-    over: Notify,
+    /// Where calls are handed on to.
+    next: Option<(Url, reqwest::Client)>,
+    over: watch::Sender<bool>,
 }
 
 /// Listens.
@@ -132,49 +142,32 @@ pub(crate) async fn run(connection: &Connection, output: Output, mut arguments: 
     let bound = listener.local_addr().unwrap_or(address);
     let verifies = if checker.is_empty() { ", without a secret to verify with" } else { "" };
     anstream::eprintln!("{DIM}listening on{DIM:#} {BOLD}http://{bound}/{BOLD:#}{DIM}{verifies}{DIM:#}");
-    let http =
-        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(Duration::from_secs(30)).build();
-    let http = http.map_err(|error| Failure::Unreachable(format!("no HTTP client can be made: {error}")))?;
-    let (calls, seen, over) = (Cell::new(0), RefCell::default(), Notify::new());
-    let here = Rc::new(Listener { output, arguments, checker, calls, seen, http, over });
+    let next = match arguments.forward.clone() {
+        Some(url) => Some((url.clone(), client::client(&url)?)),
+        None => None,
+    };
+    let (calls, seen, over) = (Cell::new(0), RefCell::default(), watch::Sender::new(false));
+    let here = Rc::new(Listener { output, arguments, checker, calls, seen, next, over });
     tokio::task::LocalSet::new().run_until(serve(listener, here)).await;
     Ok(())
 }
 
 async fn serve(listener: TcpListener, here: Rc<Listener>) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut over = here.over.subscribe();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = here.over.notified() => break,
+            _ = over.wait_for(|over| *over) => break,
             _ = tokio::signal::ctrl_c() => return,
         };
         let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let here = Rc::clone(&here);
-        connections.spawn_local(async move {
-            let over = Rc::clone(&here);
-            let answer = service_fn(move |request| {
-                let here = Rc::clone(&here);
-                async move { Ok::<_, Infallible>(here.answer(request).await) }
-            });
-            let connection =
-                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
-            tokio::pin!(connection);
-            tokio::select! {
-                // A connection that breaks off is the sender's affair.
-                ended = connection.as_mut() => drop(ended),
-                () = over.over.notified() => {
-                    connection.as_mut().graceful_shutdown();
-                    drop(connection.await);
-                }
-            }
-        });
+        connections.spawn_local(Rc::clone(&here).talk(stream));
     }
     // Answers that are being written are written to their end.
-    here.over.notify_waiters();
     drop(tokio::time::timeout(Duration::from_secs(5), connections.join_all()).await);
 }
 
@@ -189,26 +182,50 @@ struct Call<'a> {
 }
 
 impl Listener {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers the calls of one connection.
+    async fn talk(self: Rc<Self>, stream: TcpStream) {
+        let mut over = self.over.subscribe();
+        let answer = service_fn(move |request| {
+            // A sender that does not wait for the answer has called all the same: the call is shown.
+            let answering = tokio::task::spawn_local(Rc::clone(&self).answer(request));
+            async move {
+                Ok::<_, Infallible>(answering.await.unwrap_or_else(|_| response(StatusCode::INTERNAL_SERVER_ERROR)))
+            }
+        });
+        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
+        tokio::pin!(connection);
+        tokio::select! {
+            // A connection that breaks off is the sender's affair.
+            ended = connection.as_mut() => drop(ended),
+            _ = over.wait_for(|over| *over) => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
+        }
+    }
+
+    async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            return response(StatusCode::PAYLOAD_TOO_LARGE, &[], Bytes::from_static(b"more than 8 MiB\n"));
+            anstream::eprintln!("{BAD}not read{BAD:#}: a body that broke off, or has more than 8 MiB");
+            return response(StatusCode::PAYLOAD_TOO_LARGE);
         };
         let number = self.calls.get() + 1;
         self.calls.set(number);
-        let name = |name: &http::HeaderName| name.as_str().to_owned();
-        let headers =
-            head.headers.iter().map(|(key, value)| (name(key), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
         let webhook = Webhook { headers: headers.collect(), body: body.to_bytes().to_vec() };
         let checked = (!self.checker.is_empty()).then(|| self.checker.check(&webhook, clock::now(), Some(TOLERANCE)));
         let again = self.times_seen(&webhook);
         tokio::time::sleep(self.arguments.delay).await;
-        let answer = match &self.arguments.forward {
-            Some(url) => self.forward(url, &head, &webhook).await,
+        let answer = match &self.next {
+            Some((url, client)) => forward(client, url, &head, &webhook).await,
             None if self.arguments.times.is_none_or(|times| number <= times) => {
-                response(self.arguments.status, &self.arguments.answer_headers, Bytes::new())
+                let mut answer = response(self.arguments.status);
+                answer.headers_mut().extend(self.arguments.answer_headers.iter().cloned());
+                answer
             }
-            None => response(StatusCode::OK, &[], Bytes::new()),
+            None => response(StatusCode::OK),
         };
         let line = format!("{} {}", head.method, head.uri);
         self.show(&Call {
@@ -220,7 +237,7 @@ impl Listener {
             status: answer.status(),
         });
         if self.arguments.count.is_some_and(|count| number >= count) {
-            self.over.notify_one();
+            self.over.send_replace(true);
         }
         answer
     }
@@ -238,36 +255,10 @@ impl Listener {
         *times
     }
 
-    async fn forward(&self, url: &Url, head: &http::request::Parts, webhook: &Webhook) -> Response<Full<Bytes>> {
-        let mut request = self.http.request(head.method.clone(), url.clone()).body(webhook.body.clone());
-        for (name, value) in &head.headers {
-            // The connection's own headers belong to this connection.
-            if !matches!(name.as_str(), "host" | "connection" | "content-length" | "transfer-encoding") {
-                request = request.header(name, value);
-            }
-        }
-        match request.send().await {
-            Ok(mut answer) => {
-                let mut body = Vec::new();
-                while let Ok(Some(chunk)) = answer.chunk().await {
-                    body.extend_from_slice(&chunk);
-                    if body.len() > MAX_BODY {
-                        break;
-                    }
-                }
-                response(answer.status(), &[], Bytes::from(body))
-            }
-            Err(error) => {
-                anstream::eprintln!("{BAD}not handed on{BAD:#}: {error}");
-                response(StatusCode::BAD_GATEWAY, &[], Bytes::new())
-            }
-        }
-    }
-
     fn show(&self, call: &Call<'_>) {
         let body = String::from_utf8_lossy(&call.webhook.body);
         if self.output == Output::Json {
-            anstream::println!("{}", call.as_json(&body));
+            json(&call.as_json(&body));
             return;
         }
         let signature = match call.checked {
@@ -302,7 +293,7 @@ impl Listener {
 
 impl Call<'_> {
     fn as_json(&self, body: &str) -> String {
-        json!({
+        serde_json::json!({
             "number": self.number,
             "request": self.line,
             "headers": self.webhook.headers,
@@ -328,13 +319,54 @@ fn ordinal(number: u64) -> String {
     format!("{number}{ending}")
 }
 
-fn response(status: StatusCode, headers: &[(String, String)], body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn response(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
     *response.status_mut() = status;
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::try_from(value)) {
-            response.headers_mut().append(name, value);
+    response
+}
+
+/// Hands a call on, and answers as that receiver does.
+async fn forward(
+    client: &reqwest::Client,
+    to: &Url,
+    head: &http::request::Parts,
+    webhook: &Webhook,
+) -> Response<Full<Bytes>> {
+    let request =
+        client.request(head.method.clone(), to.clone()).headers(end_to_end(&head.headers)).body(webhook.body.clone());
+    let answered = async {
+        let mut answer = request.send().await.map_err(|error| client::cause(&error))?;
+        let body = client::body(&mut answer).await?;
+        Ok::<_, String>((answer, body))
+    };
+    match answered.await {
+        Ok((answer, body)) => {
+            let mut response = Response::new(Full::from(body));
+            *response.status_mut() = answer.status();
+            *response.headers_mut() = end_to_end(answer.headers());
+            response
+        }
+        Err(why) => {
+            anstream::eprintln!("{BAD}not handed on{BAD:#}: {}", clean(&why));
+            response(StatusCode::BAD_GATEWAY)
         }
     }
-    response
+}
+
+/// The headers that belong to the message and not to its connection (RFC 9110 §7.6.1).
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let of_connection = |name: &HeaderName| {
+        [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TE, TRAILER, UPGRADE].contains(name)
+            || name == "keep-alive"
+            || named.iter().any(|other| other == name.as_str())
+    };
+    let kept = headers.iter().filter(|(name, _)| !of_connection(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -81,45 +81,72 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
     if !arguments.yes && !agreed(&format!("Send {found} again?"))? {
         return Err(Failure::Refused("nothing was sent".to_owned()));
     }
+    // What is given up again while this goes on is not sent a second time. The server's clock says what that is.
+    if arguments.until.is_none() {
+        let asked_at = answer.date.as_deref().and_then(clock::of_http_date).unwrap_or_else(clock::now);
+        body["filter"]["until"] = json!(asked_at.to_string());
+    }
     body["dry_run"] = json!(false);
     if let Some(rate) = arguments.per_second {
         body["per_second"] = json!(rate);
     }
+    let (sent, end) = all_of(&api, &body, arguments.per_second).await;
+    match output {
+        Output::Json => crate::output::json(&json!({ "redriven": sent, "complete": end.is_ok() }).to_string()),
+        Output::Text => anstream::println!("{} sent again.", letters(sent)),
+    }
+    end
+}
+
+/// Sends all that match, a thousand in a call. Says how many there were.
+async fn all_of(api: &Api, body: &Value, per_second: Option<u32>) -> (u64, Result<(), Failure>) {
     let mut sent = 0;
     loop {
         let answer = api.post("/dead-letters/redrive", body.to_string()).await;
-        let answer = answer.inspect_err(|_| anstream::eprintln!("{} sent before that", letters(sent)))?;
-        let redriven: Redriven = answer.read()?;
+        let redriven: Redriven = match answer.and_then(|answer| answer.read()) {
+            Ok(redriven) => redriven,
+            Err(failure) => return (sent, Err(failure)),
+        };
         sent += redriven.redriven;
-        // A call that sends nothing will not send more: what is left cannot be sent now.
-        if redriven.complete || redriven.redriven == 0 {
-            let left = if redriven.complete { "" } else { " Others match and cannot be sent now; try again later." };
-            match output {
-                Output::Json => anstream::println!("{}", json!({ "redriven": sent, "complete": redriven.complete })),
-                Output::Text => anstream::println!("{} sent again.{left}", letters(sent)),
-            }
-            return Ok(());
+        if redriven.complete {
+            return (sent, Ok(()));
+        }
+        // A call that sends nothing will not send more now.
+        if redriven.redriven == 0 {
+            return (
+                sent,
+                Err(Failure::Unreachable("others match and cannot be sent now; try again later".to_owned())),
+            );
         }
         // The next thousand waits until this one is under way.
-        if let Some(rate) = arguments.per_second {
+        if let Some(rate) = per_second {
             tokio::time::sleep(std::time::Duration::from_secs(redriven.redriven.div_ceil(u64::from(rate)))).await;
         }
     }
 }
 
 async fn by_id(api: &Api, output: Output, ids: &[String]) -> Result<(), Failure> {
-    let mut worst = None;
+    let (mut refused, mut unreachable) = (0, 0);
     for id in ids {
         match api.post(&format!("/dead-letters/{}/redrive", segment(id)), String::new()).await {
             Ok(answer) => output.show(&answer, |_| format!("{} is sent again.\n", clean(id))),
             Err(failure) if ids.len() == 1 => return Err(failure),
             Err(failure) => {
                 anstream::eprintln!("{}: {failure}", clean(id));
-                worst = Some(failure);
+                if matches!(failure, Failure::Unreachable(_)) { unreachable += 1 } else { refused += 1 }
             }
         }
     }
-    worst.map_or(Ok(()), Err)
+    let told = format!(
+        "{} of {} were not sent again",
+        refused + unreachable,
+        letters(ids.len().try_into().unwrap_or(u64::MAX))
+    );
+    match (refused, unreachable) {
+        (0, 0) => Ok(()),
+        (_, 0) => Err(Failure::Refused(told)),
+        (_, _) => Err(Failure::Unreachable(told)),
+    }
 }
 
 impl Arguments {
@@ -129,8 +156,7 @@ impl Arguments {
             ("reason", self.reason.clone()),
             ("destination", self.destination.clone()),
             ("since", self.since.map(|at| at.to_string())),
-            // What is given up again while this goes on is not sent a second time.
-            ("until", Some(self.until.unwrap_or_else(clock::now).to_string())),
+            ("until", self.until.map(|at| at.to_string())),
         ] {
             if let Some(value) = value {
                 filter.insert(name.to_owned(), json!(value));

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::api::{Answer, Api, segment};
 use crate::connection::{Connection, TenantArgument};
 use crate::failure::Failure;
-use crate::follow;
+use crate::follow::{self, Followed};
 use crate::input;
 use crate::output::Output;
 use crate::table::Details;
@@ -19,8 +19,8 @@ use crate::text::{clean, when_in_full};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  steadhook replay start ep_2Nq8vYtR0aKcWm5XbZdL7e --tenant acme --since 6h --wait
-  steadhook replay start ep_2Nq8vYtR0aKcWm5XbZdL7e --tenant acme --what missing --since 7d --types 'order.*' --dry-run
+  steadhook replay start shop --tenant acme --since 6h --wait
+  steadhook replay start shop --tenant acme --what missing --since 7d --dry-run
   steadhook replay stop rp_XbZdL7e2Nq8vYtR0aKcWm5 --tenant acme")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -133,19 +133,21 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
 }
 
 async fn follow(api: &Api, output: Output, path: &str, timeout: Duration) -> Result<(), Failure> {
-    let answer = follow::until(api, path, timeout, |answer| {
+    let mut stopped = None;
+    let Followed { last, end } = follow::until(api, path, timeout, true, |answer| {
         let replay: Replay = answer.read()?;
+        if !matches!(replay.state.as_str(), "running" | "done") {
+            stopped = Some(Failure::Refused(format!("the replay is {}", clean(&replay.state))));
+        }
         let told =
             format!("{}: {} looked at, {} of {} sent", replay.state, replay.examined, replay.queued, replay.matched);
-        Ok((replay.state != "running", clean(&told).into_owned()))
+        Ok((replay.state != "running", told))
     })
-    .await?;
-    show(output, &answer)?;
-    let replay: Replay = answer.read()?;
-    match replay.state.as_str() {
-        "done" => Ok(()),
-        state => Err(Failure::Refused(format!("the replay is {}", clean(state)))),
+    .await;
+    if let Some(last) = &last {
+        show(output, last)?;
     }
+    end.and_then(|()| stopped.map_or(Ok(()), Err))
 }
 
 fn show(output: Output, answer: &Answer) -> Result<(), Failure> {

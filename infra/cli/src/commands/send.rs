@@ -6,15 +6,18 @@ use domain::time::Millis;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use url::Url;
+use uuid::Uuid;
 
-use crate::api::{Api, segment};
+use crate::api::{Answer, Api, segment};
 use crate::clock;
 use crate::connection::{Connection, TenantArgument};
+use crate::delivery::{self, Shown};
 use crate::failure::Failure;
-use crate::follow;
+use crate::follow::{self, Event, Followed};
 use crate::input;
-use crate::output::Output;
+use crate::output::{Output, array, json};
 use crate::table::Details;
+use crate::text::count_of;
 
 /// Sends an event to the endpoints of a tenant, or a webhook to one URL
 #[derive(Debug, clap::Args)]
@@ -37,7 +40,7 @@ pub(crate) struct Arguments {
     /// Where to send a direct webhook
     #[arg(long, value_name = "URL")]
     to: Option<Url>,
-    /// Your id of it. Sending the same again is safe: it is accepted once
+    /// Your id of it; without one, one is made. Sending the same again is safe: it is accepted once
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// A header for the receiver of a direct webhook; may be repeated
@@ -58,8 +61,7 @@ pub(crate) struct Arguments {
 struct NewWebhook<'a> {
     webhook_url: &'a str,
     payload: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reference_id: Option<&'a str>,
+    reference_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,8 +74,7 @@ struct NewWebhook<'a> {
 struct NewEvent<'a> {
     event_type: &'a str,
     payload: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<&'a str>,
+    event_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
 }
@@ -92,6 +93,8 @@ struct Accepted {
 /// Why it was not accepted, or with `--wait` not delivered.
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
     let payload = input::json(&arguments.payload)?;
+    // With an id, an answer that is lost does not lead to two webhooks.
+    let id = arguments.id.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
     let expires_at = arguments.expires_in.map(|life| clock::now().after(life)).as_ref().map(Millis::to_string);
     let (path, body) = match &arguments.to {
         Some(url) => {
@@ -99,7 +102,7 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             let webhook = NewWebhook {
                 webhook_url: url.as_str(),
                 payload: &payload,
-                reference_id: arguments.id.as_deref(),
+                reference_id: &id,
                 event_type: arguments.event_type.as_deref(),
                 headers: Some(headers).filter(|_| !arguments.headers.is_empty()),
                 expires_at,
@@ -108,27 +111,79 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
         }
         None => {
             let event_type = arguments.event_type.as_deref().unwrap_or_default();
-            let event = NewEvent { event_type, payload: &payload, event_id: arguments.id.as_deref(), expires_at };
+            let event = NewEvent { event_type, payload: &payload, event_id: &id, expires_at };
             (format!("{}/events", arguments.tenant.path(connection)?), serde_json::to_string(&event))
         }
     };
     let body = body.map_err(|error| Failure::Usage(format!("the request cannot be written: {error}")))?;
     let api = Api::of(connection).await?;
-    let answer = api.post(&path, body).await?;
+    let answer = api.post(&path, body).await.map_err(|failure| match failure {
+        Failure::Unreachable(why) => {
+            Failure::Unreachable(format!("{why}\n  It may have been accepted. To try again, add --id {id}"))
+        }
+        refused @ (Failure::Refused(_) | Failure::Usage(_)) => refused,
+    })?;
     let accepted: Accepted = answer.read()?;
-    if !(arguments.wait && output == Output::Json) {
-        output.show(&answer, |_| accepted.told());
-    }
     if !arguments.wait {
+        output.show(&answer, |_| accepted.told());
         return Ok(());
     }
+    if output == Output::Text {
+        output.show(&answer, |_| accepted.told());
+    }
     match &accepted.event_id {
-        Some(event) => follow::event(&api, output, &format!("{path}/{}", segment(event)), arguments.timeout).await,
+        Some(event) => {
+            let followed = follow::event(&api, &format!("{path}/{}", segment(event)), arguments.timeout).await;
+            show_event(output, &answer, followed)
+        }
         None => {
             let path = format!("/webhook-statuses/{}", segment(&accepted.webhook_id));
-            follow::delivery(&api, output, &path, arguments.timeout).await
+            let Followed { last, end } = follow::delivery(&api, &path, arguments.timeout, true).await;
+            let delivery = last.as_ref().map_or("null", |last| last.body.trim_end());
+            match (output, &last) {
+                (Output::Json, _) => {
+                    json(&format!("{{\"accepted\": {},\n \"delivery\": {delivery}}}", answer.body.trim_end()))
+                }
+                (Output::Text, Some(last)) => {
+                    let shown = Shown::read(last)?;
+                    output.show(last, |now| format!("\n{}", shown.told(now)));
+                }
+                (Output::Text, None) => {}
+            }
+            end
         }
     }
+}
+
+/// Shows an event that was followed, and says how it ended.
+fn show_event(output: Output, accepted: &Answer, followed: Followed<Event>) -> Result<(), Failure> {
+    let Followed { last, end } = followed;
+    match (output, &last) {
+        (Output::Json, last) => {
+            let deliveries = last.as_ref().map_or_else(|| "null".to_owned(), |event| array(&event.items));
+            let owed = last.as_ref().map(|event| event.owed).unwrap_or_default();
+            let accepted = accepted.body.trim_end();
+            json(&format!("{{\"accepted\": {accepted},\n \"owed\": {owed},\n \"deliveries\": {deliveries}}}"));
+        }
+        (Output::Text, Some(event)) => {
+            let now = clock::now();
+            let mut text = String::from("\n");
+            if !event.lives.is_empty() {
+                text.push_str(&delivery::table_by_endpoint(&event.lives, now));
+            }
+            match event.owed {
+                0 if event.lives.is_empty() => text.push_str("No endpoint of the tenant wants it.\n"),
+                0 => {}
+                owed => {
+                    let kept = count_of(owed, "delivery is", "deliveries are");
+                    text.push_str(&format!("{kept} kept for endpoints that are paused or disabled.\n"));
+                }
+            }
+            anstream::print!("{text}");
+        }
+        (Output::Text, None) => {}
+    }
+    end
 }
 
 impl Accepted {

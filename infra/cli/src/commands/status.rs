@@ -6,11 +6,11 @@ use domain::identity;
 use domain::time::Millis;
 use serde::Deserialize;
 
-use crate::api::{Api, read, segment};
+use crate::api::{Answer, Api, read, segment};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::Shown;
 use crate::failure::Failure;
-use crate::follow;
+use crate::follow::{self, Followed};
 use crate::input;
 use crate::output::Output;
 use crate::table::{Cell, Table};
@@ -22,7 +22,7 @@ use crate::text::when;
 Examples:
   steadhook status order-17-paid
   steadhook status order-17-paid.ep_2Nq8vYtR0aKcWm5XbZdL7e --tenant acme
-  steadhook status --state failed --limit 20")]
+  steadhook status --status failed --limit 20")]
 pub(crate) struct Arguments {
     /// Id of a direct webhook, or of a delivery to an endpoint. Without it, direct webhooks are listed
     id: Option<String>,
@@ -30,10 +30,10 @@ pub(crate) struct Arguments {
     tenant: TenantArgument,
     /// List only those with this status
     #[arg(long, value_name = "STATUS", value_parser = ["pending", "retrying", "delivered", "failed"], conflicts_with = "id")]
-    state: Option<String>,
+    status: Option<String>,
     /// List so many
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, conflicts_with = "id")]
-    limit: usize,
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
+    limit: u32,
     /// Follow the delivery to its end. One that was given up is exit code 1
     #[arg(long, requires = "id")]
     wait: bool,
@@ -60,7 +60,7 @@ struct Listed {
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
     let Some(id) = &arguments.id else {
         let api = Api::of(connection).await?;
-        let items = api.list("/webhook-statuses", &[("status", arguments.state)], "webhooks", arguments.limit).await?;
+        let items = api.list("/webhook-statuses", &[("status", arguments.status)], "webhooks", arguments.limit).await?;
         let listed: Vec<Listed> = items.iter().map(|item| read(item.get())).collect::<Result<_, _>>()?;
         output.show_list(&items, |now| table(&listed, now));
         return Ok(());
@@ -68,11 +68,18 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
     let path = path_of(id, &arguments.tenant, connection)?;
     let api = Api::of(connection).await?;
     if arguments.wait {
-        return follow::delivery(&api, output, &path, arguments.timeout).await;
+        let Followed { last, end } = follow::delivery(&api, &path, arguments.timeout, false).await;
+        if let Some(last) = &last {
+            show(output, last)?;
+        }
+        return end;
     }
-    let answer = api.get(&path, &[]).await?;
-    let shown = Shown::read(&answer)?;
-    output.show(&answer, |now| shown.told(now));
+    show(output, &api.get(&path, &[]).await?)
+}
+
+fn show(output: Output, answer: &Answer) -> Result<(), Failure> {
+    let shown = Shown::read(answer)?;
+    output.show(answer, |now| shown.told(now));
     Ok(())
 }
 

@@ -10,14 +10,14 @@ use crate::api::{Api, read};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::Life;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, json};
 use crate::table::{Cell, Table};
 use crate::text::DIM;
 
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The most that one look sees.
-const PAGE: usize = 200;
+const PAGE: u32 = 200;
 
 /// Follows deliveries as they finish
 #[derive(Debug, clap::Args)]
@@ -32,15 +32,15 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     tenant: TenantArgument,
-    /// Only deliveries to this endpoint: its id or uid
+    /// Only deliveries to this endpoint, its id or uid: of the 200 events that it got last
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
     /// Only deliveries that were given up
     #[arg(long)]
     failed: bool,
     /// Begin with so many that have finished already
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 10)]
-    last: usize,
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(..=200))]
+    last: u16,
     /// End after these
     #[arg(long)]
     no_follow: bool,
@@ -76,17 +76,17 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
     let (mut seen, mut first): (HashSet<Key>, bool) = (HashSet::new(), true);
     loop {
         let look = match &of_endpoint {
-            Some(path) => of_one_endpoint(&api, path, arguments.failed).await,
-            None => of_all(&api, tenant.as_deref(), arguments.failed).await,
+            Some(path) => of_one_endpoint(&api, path).await,
+            None => of_all(&api).await,
         };
         match look {
-            Ok(Look { full, mut found }) => {
+            Ok(mut found) => {
                 // What is not on this page any more does not come back.
                 let keys: HashSet<Key> = found.iter().map(|(one, _)| one.key()).collect();
-                found.retain(|(one, _)| !seen.contains(&one.key()));
-                let missed = !first && full && seen.is_disjoint(&keys);
+                let missed = !first && keys.len() >= PAGE as usize && seen.is_disjoint(&keys);
+                found.retain(|(one, _)| !seen.contains(&one.key()) && arguments.wants(one, tenant.as_deref()));
                 if first {
-                    found.truncate(arguments.last);
+                    found.truncate(arguments.last.into());
                 }
                 found.reverse();
                 show(output, &found, first, missed);
@@ -110,7 +110,7 @@ fn show(output: Output, found: &[(Finished, Box<RawValue>)], first: bool, missed
         anstream::eprintln!("{DIM}more than {PAGE} have finished since: some are not shown{DIM:#}");
     }
     if output == Output::Json {
-        found.iter().for_each(|(_, item)| anstream::println!("{}", item.get()));
+        found.iter().for_each(|(_, item)| json(item.get()));
         return;
     }
     // Titles with room, so that the lines of later looks stand below those of earlier ones.
@@ -120,45 +120,36 @@ fn show(output: Output, found: &[(Finished, Box<RawValue>)], first: bool, missed
     anstream::print!("{}", if first { table.lines() } else { table.lines_below() });
 }
 
-/// What one look sees.
-struct Look {
-    /// Whether the page was full.
-    full: bool,
-    /// What is wanted of it, newest first.
-    found: Vec<(Finished, Box<RawValue>)>,
-}
+/// What one look sees, newest first.
+type Look = Vec<(Finished, Box<RawValue>)>;
 
-async fn of_all(api: &Api, tenant: Option<&str>, failed: bool) -> Result<Look, Failure> {
+async fn of_all(api: &Api) -> Result<Look, Failure> {
     #[derive(Deserialize)]
     struct Page {
         deliveries: Vec<Box<RawValue>>,
     }
     let answer = api.get("/deliveries/recent", &[("limit", Some(PAGE.to_string()))]).await?;
     let page: Page = answer.read()?;
-    let full = page.deliveries.len() == PAGE;
-    let mut found = Vec::with_capacity(page.deliveries.len());
-    for item in page.deliveries {
-        let one: Finished = read(item.get())?;
-        if tenant.is_none_or(|tenant| one.tenant.as_deref() == Some(tenant)) && !(failed && one.result == "delivered") {
-            found.push((one, item));
-        }
-    }
-    Ok(Look { full, found })
+    page.deliveries.into_iter().map(|item| Ok((read(item.get())?, item))).collect()
 }
 
-async fn of_one_endpoint(api: &Api, path: &str, failed: bool) -> Result<Look, Failure> {
-    let query = [("result", failed.then(|| "failed".to_owned()))];
-    let lives = api.list(path, &query, "deliveries", PAGE).await?;
-    let full = lives.len() == PAGE;
-    let mut found = Vec::with_capacity(lives.len());
-    for item in lives {
-        let life: Life = read(item.get())?;
-        if let Some(one) = finished(life) {
+async fn of_one_endpoint(api: &Api, path: &str) -> Result<Look, Failure> {
+    let mut found = Vec::new();
+    for item in api.list(path, &[], "deliveries", PAGE).await? {
+        if let Some(one) = finished(read(item.get())?) {
             found.push((one, item));
         }
     }
     found.sort_by(|(one, _), (other, _)| other.ended_at.cmp(&one.ended_at));
-    Ok(Look { full, found })
+    Ok(found)
+}
+
+impl Arguments {
+    fn wants(&self, one: &Finished, tenant: Option<&str>) -> bool {
+        // The deliveries of an endpoint are those of its tenant, and do not say so.
+        let of_tenant = self.endpoint.is_some() || tenant.is_none_or(|tenant| one.tenant.as_deref() == Some(tenant));
+        of_tenant && !(self.failed && one.result == "delivered")
+    }
 }
 
 /// A delivery to an endpoint that has ended, or nothing.

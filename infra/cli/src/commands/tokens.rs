@@ -50,8 +50,8 @@ enum Action {
         #[arg(long, value_name = "SCOPE")]
         scope: Option<Scope>,
         /// List so many
-        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100)]
-        limit: usize,
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Revokes a token, within 30 s
     Revoke {

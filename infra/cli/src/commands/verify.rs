@@ -23,8 +23,9 @@ arrived, byte for byte: JSON that was read and written again has other bytes.
 
 Examples:
   steadhook verify --secret whsec_… --request captured.http
-  steadhook verify --secret whsec_… --header 'webhook-id: msg_1' --header 'webhook-timestamp: 1777636800' \\
-      --header 'webhook-signature: v1,…' @body.json")]
+  steadhook verify --secret whsec_… --any-age --request yesterday.http
+  steadhook verify --secret whsec_… --header 'webhook-id: msg_1' \\
+      --header 'webhook-timestamp: 1777636800' --header 'webhook-signature: v1,…' @body.json")]
 pub(crate) struct Arguments {
     /// The body: itself, @file, or - for standard input
     #[arg(required_unless_present = "request")]
@@ -59,10 +60,13 @@ pub(crate) struct Arguments {
 /// That it is not valid.
 pub(crate) fn run(output: Output, arguments: &Arguments) -> Result<(), Failure> {
     let checker = Checker::new(&arguments.secrets)?;
+    if checker.is_empty() {
+        return Err(Failure::Usage("no secret: use --secret, or set STEADHOOK_SECRETS".to_owned()));
+    }
     let webhook = match &arguments.request {
         Some(path) => {
-            let path = path.display().to_string();
-            Webhook::captured(&input::bytes(&if path == "-" { path } else { format!("@{path}") })?)?
+            let bytes = if path.as_os_str() == "-" { input::bytes("-")? } else { input::file(path)? };
+            Webhook::captured(&bytes)?
         }
         None => Webhook {
             headers: arguments.headers.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -73,7 +77,9 @@ pub(crate) fn run(output: Output, arguments: &Arguments) -> Result<(), Failure> 
     let tolerance = Some(arguments.tolerance).filter(|_| !arguments.any_age);
     let checked = checker.check(&webhook, now, tolerance);
     match output {
-        Output::Json => anstream::println!("{}", json!({ "valid": checked.is_ok(), "why": checked.as_ref().err() })),
+        Output::Json => {
+            crate::output::json(&json!({ "valid": checked.is_ok(), "why": checked.as_ref().err() }).to_string());
+        }
         Output::Text => anstream::print!("{}", told(&webhook, &checked, now)),
     }
     checked.map(drop).map_err(|_| Failure::Refused("the webhook is not valid".to_owned()))

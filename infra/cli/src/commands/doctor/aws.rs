@@ -99,7 +99,7 @@ fn stack_finding(name: &str, stack: &Described) -> Finding {
             told,
             "The last deployment was taken back, and the version before it runs. See the events of the stack",
         ),
-        status if status.ends_with("_IN_PROGRESS") => {
+        "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" => {
             Finding::warning("stack", told, "A deployment is under way. Wait for its end")
         }
         _ => Finding::bad("stack", told, "See the events of the stack in CloudFormation"),
@@ -181,7 +181,13 @@ async fn tables(aws: &SdkConfig, outputs: &BTreeMap<String, String>, checkup: &m
             }
         }
     }
-    if well {
+    if active.is_empty() && well {
+        checkup.note(Finding::bad(
+            "tables",
+            "the stack names none",
+            "It is no stack of Steadhook, or was never deployed whole",
+        ));
+    } else if well {
         checkup.note(Finding::good("tables", format!("{} are active", active.join(", "))));
     }
 }
@@ -197,6 +203,12 @@ async fn alarms(aws: &SdkConfig, stack: &str, checkup: &mut Checkup) {
             return;
         }
     };
+    // The name of another stack may begin with that of this one.
+    let of_this = |name: &str| {
+        let rest = name.strip_prefix(stack).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|rest| !rest.contains('-') || rest.starts_with("Rollback-"))
+    };
+    let alarms: Vec<_> = alarms.into_iter().filter(|alarm| alarm.alarm_name().is_some_and(of_this)).collect();
     let mut ringing = 0;
     for alarm in &alarms {
         if alarm.state_value() == Some(&StateValue::Alarm) {

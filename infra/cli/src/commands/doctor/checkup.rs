@@ -96,29 +96,30 @@ impl Checkup {
         self.findings.push(finding);
     }
 
-    /// What it comes to.
+    /// What it comes to. `trouble` is why the API could not be asked.
     ///
     /// # Errors
-    /// That something is wrong; or that the API could not be reached.
-    pub(crate) fn end(self, reached: bool) -> Result<(), Failure> {
+    /// That something is wrong.
+    pub(crate) fn end(self, trouble: Result<(), Failure>) -> Result<(), Failure> {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (bad, warnings) = (count(Verdict::Bad), count(Verdict::Warning));
         match self.output {
             Output::Json => {
                 let findings: Vec<Value> = self.findings.iter().map(Finding::as_json).collect();
-                anstream::println!("{}", json!({ "well": bad == 0, "findings": findings }));
+                crate::output::json(&json!({ "well": bad == 0, "findings": findings }).to_string());
             }
             Output::Text if bad == 0 && warnings == 0 => anstream::println!("\n{GOOD}All is well.{GOOD:#}"),
             Output::Text if bad == 0 => {
-                anstream::println!("\nIt works, and {} a look.", count_of(warnings, "thing needs", "things need"))
+                anstream::println!("\nIt works, and {} a look.", count_of(warnings, "thing needs", "things need"));
             }
             Output::Text => {}
         }
-        match (bad, reached) {
-            (0, _) => Ok(()),
-            (_, true) => Err(Failure::Refused(count_of(bad, "thing is wrong", "things are wrong"))),
-            (_, false) => {
-                let wrong = count_of(bad, "thing is wrong", "things are wrong");
+        let wrong = count_of(bad, "thing is wrong", "things are wrong");
+        match (bad, trouble) {
+            (0, Ok(())) => Ok(()),
+            (_, Ok(()) | Err(Failure::Refused(_))) => Err(Failure::Refused(wrong)),
+            (_, Err(Failure::Usage(_))) => Err(Failure::Usage(format!("{wrong}, and the API was not asked"))),
+            (_, Err(Failure::Unreachable(_))) => {
                 Err(Failure::Unreachable(format!("{wrong}, and the API was not reached")))
             }
         }
