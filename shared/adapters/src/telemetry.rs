@@ -3,6 +3,8 @@
 //! and wakes a reader: a warning or an error takes all of them out at once, and so
 //! do steps that may outlast the process.
 
+mod json_lines;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,8 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::json_lines::JsonLines;
 
 /// The longest way that logs of dependencies are let through: they would tell of
 /// requests and events in whole.
@@ -134,12 +138,7 @@ impl MakeWriter<'_> for MakeOut {
 /// when unknown). A second call changes nothing.
 pub fn init(level: &str) {
     let level: LevelFilter = level.to_ascii_lowercase().parse().unwrap_or(LevelFilter::INFO);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(MakeOut)
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(MakeOut).event_format(JsonLines);
     let wanted = filter_fn(move |metadata| {
         let ours = OURS.iter().any(|name| metadata.target().starts_with(name));
         *metadata.level() <= if ours { level } else { level.min(DEPENDENCIES) }
