@@ -9,6 +9,7 @@ use domain::breaker::{
 };
 use domain::outcome::HealthSignal;
 use domain::time::{Millis, whole_ms};
+use futures_util::future::join_all;
 use redis::FromRedisValue as _;
 
 use super::indexes::trim;
@@ -19,10 +20,10 @@ use crate::telemetry::chain;
 
 /// How long a breaker is kept after its last change, in ms: a day.
 const LIFE_MS: u64 = 86_400_000;
-/// Destinations in a page of the index.
+/// Breakers that are read in one round trip.
 const PAGE: usize = 1000;
-/// Most pages that one survey looks through.
-const MAX_PAGES: usize = 10;
+/// Most breakers that one survey looks at.
+const MAX_SURVEYED: usize = 10_000;
 /// Destinations that have a breaker, scored by their last change.
 const INDEX: &str = "circuit_breaker_index";
 
@@ -148,11 +149,29 @@ pub fn count() -> Query<u64> {
     Query::one("count breakers", command, |value| u64::from_redis_value(value).ok())
 }
 
-/// A page of the destinations that have a breaker, the last changed first.
-fn page(page: usize) -> Query<Vec<String>> {
+/// The destinations that have a breaker, the last changed first.
+fn destinations() -> Query<Vec<String>> {
     let mut command = redis::cmd("ZREVRANGE");
-    command.arg(INDEX).arg(page * PAGE).arg((page + 1) * PAGE - 1);
-    Query::one("breaker page", command, |value| Vec::from_redis_value(value).ok())
+    command.arg(INDEX).arg(0).arg(MAX_SURVEYED - 1);
+    Query::one("breaker index", command, |value| Vec::from_redis_value(value).ok())
+}
+
+/// What lists show of a breaker; `None` when it is forgotten.
+fn shown(destination: &str) -> Query<Option<Breaker>> {
+    let mut command = redis::cmd("HMGET");
+    command.arg(key(destination)).arg(field::STATE).arg(field::FAILURES).arg(field::OPENED_AT).arg(field::RETRY_AT);
+    Query::one("breaker", command, |value| {
+        let [state, failures, opened_at, retry_at] = <[Option<String>; 4]>::from_redis_value(value).ok()?;
+        let number = |field: Option<String>| field?.parse::<u64>().ok();
+        let breaker = |state: String| Breaker {
+            state: state.parse().unwrap_or_default(),
+            failures: number(failures).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            opened_at: number(opened_at).map(Millis),
+            retry_at: number(retry_at).map(Millis),
+            ..Breaker::default()
+        };
+        Some(state.map(breaker))
+    })
 }
 
 /// A whole breaker; `None` when it is forgotten.
@@ -165,29 +184,28 @@ pub fn read(destination: &str) -> Query<Option<Breaker>> {
     })
 }
 
-/// Every breaker that changed within a day, the last changed first: two round trips
-/// for every thousand, ten thousand at most.
+/// Every breaker that changed within a day, the last changed first, ten thousand at most: as much of each as lists show.
 ///
 /// # Errors
 /// When Redis is away or does not give the index. A breaker that cannot be read is
 /// logged and left out.
 pub async fn survey(redis: &dyn RedisPort) -> Result<Vec<(String, Breaker)>, QueryError> {
-    let mut found = Vec::new();
-    for number in 0..MAX_PAGES {
-        let destinations = page(number).run(redis).await?;
-        let last = destinations.len() < PAGE;
+    let destinations = destinations().run(redis).await?;
+    // Each page has a limit of time to itself, and is read while Redis works on the next one.
+    let pages = destinations.chunks(PAGE).map(|page| async move {
         let mut trip = Trip::default();
-        let tickets = trip.add_all(destinations.iter().map(|destination| read(destination)));
-        let mut replies = trip.run(redis).await?;
-        for (destination, ticket) in destinations.into_iter().zip(tickets) {
+        let tickets = trip.add_all(page.iter().map(|destination| shown(destination)));
+        trip.run(redis).await.map(|replies| (tickets, replies))
+    });
+    let mut found = Vec::with_capacity(destinations.len());
+    for (page, read) in destinations.chunks(PAGE).zip(join_all(pages).await) {
+        let (tickets, mut replies) = read?;
+        for (destination, ticket) in page.iter().zip(tickets) {
             match ticket.take(&mut replies) {
-                Ok(Some(breaker)) => found.push((destination, breaker)),
+                Ok(Some(breaker)) => found.push((destination.clone(), breaker)),
                 Ok(None) => {}
-                Err(error) => unreadable(&destination, &error),
+                Err(error) => unreadable(destination, &error),
             }
-        }
-        if last {
-            break;
         }
     }
     Ok(found)
