@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256, date_time_ymd,
+};
 
 /// Signs the certificates of a test. Its files are removed with it.
 pub struct Authority {
@@ -73,7 +75,10 @@ impl Authority {
     /// # Panics
     /// When the name cannot stand in a certificate.
     pub fn certificate_valid(&self, host: &str, validity: Validity) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
+        self.certificate_with(KeyPair::generate().unwrap(), host, validity)
+    }
+
+    fn certificate_with(&self, key: KeyPair, host: &str, validity: Validity) -> (String, String) {
         let mut params = CertificateParams::new([host.to_owned()]).unwrap();
         let (from, to) = match validity {
             Validity::Now => (2020, 2090),
@@ -83,6 +88,14 @@ impl Authority {
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A certificate for this host with an RSA key of 2048 bits.
+    ///
+    /// # Panics
+    /// When the name cannot stand in a certificate.
+    pub fn rsa_certificate_for(&self, host: &str) -> (String, String) {
+        self.certificate_with(KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), host, Validity::Now)
     }
 
     /// The same, as files.
