@@ -28,7 +28,9 @@ pub(crate) struct Admitted {
     pub(crate) record: usize,
     pub(crate) message: Box<Message>,
     pub(crate) route: Route,
-    /// The receiver's origin; empty when the URL cannot be read.
+    /// The receiver's URL; `None` when it cannot be read.
+    pub(crate) url: Option<Url>,
+    /// Its origin; empty when the URL cannot be read.
     pub(crate) destination: String,
     pub(crate) claim: HeldClaim,
     /// The right to call, of every breaker that watches over it.
@@ -51,8 +53,8 @@ impl Asking {
     }
 
     fn admitted(self) -> Admitted {
-        let Claimed { record, message, route, destination, claim, live, rate, .. } = self.claimed;
-        Admitted { record, message, route, destination, claim, passes: self.passes, live, rate }
+        let Claimed { record, message, route, url, destination, claim, live, rate, .. } = self.claimed;
+        Admitted { record, message, route, url, destination, claim, passes: self.passes, live, rate }
     }
 }
 

@@ -112,9 +112,9 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
 
 /// The call itself. If it turns out to be slow, others are told before it ends.
 async fn post(context: &Context, admitted: &Admitted) -> Attempted {
-    let Admitted { message, route, destination, live, .. } = admitted;
+    let Admitted { message, route, url, destination, live, .. } = admitted;
     let delivery = &message.delivery;
-    let call = route.call(delivery);
+    let call = route.call(delivery, url.as_ref());
     let mut posting = pin!(context.receiver_client.post(&call));
     if let Ok(attempted) = timeout(SLOW, posting.as_mut()).await {
         return attempted;

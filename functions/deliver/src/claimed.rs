@@ -24,7 +24,9 @@ pub(crate) struct Claimed {
     pub(crate) record: usize,
     pub(crate) message: Box<Message>,
     pub(crate) route: Route,
-    /// The receiver's origin; empty when the URL cannot be read.
+    /// The receiver's URL; `None` when it cannot be read, which the receiver client reports.
+    pub(crate) url: Option<Url>,
+    /// Its origin; empty when the URL cannot be read.
     pub(crate) destination: String,
     pub(crate) claim: HeldClaim,
     /// The breakers that watch over it, in the order in which they are asked.
@@ -74,6 +76,7 @@ impl Claimed {
             record,
             message,
             route: Route::Direct,
+            url: None,
             destination: String::new(),
             claim,
             breakers: Vec::new(),
@@ -81,13 +84,15 @@ impl Claimed {
             rate: None,
             is_among_slow,
         };
-        claimed.head_for(context, likely_url(context, &claimed.message.delivery).as_ref());
+        claimed.head_for(context, likely_url(context, &claimed.message.delivery));
         claimed
     }
 
     /// Notes where it goes, and which breakers watch over that. One that was not looked at has
     /// to be asked.
-    fn head_for(&mut self, context: &Context, url: Option<&Url>) {
+    fn head_for(&mut self, context: &Context, url: Option<Url>) {
+        self.url = url;
+        let url = self.url.as_ref();
         self.destination = url.map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
         let names = match &self.message.delivery.endpoint {
             // It makes its call whatever breakers say, and reports nothing.
@@ -112,7 +117,7 @@ impl Claimed {
     /// Goes where the card of its endpoint says.
     pub(crate) fn take_card(&mut self, context: &Context, card: Arc<OpenCard>) {
         self.route = Route::Endpoint(card);
-        self.head_for(context, self.route.url(&self.message.delivery).as_ref());
+        self.head_for(context, self.route.url(&self.message.delivery));
     }
 }
 

@@ -3,10 +3,11 @@
 
 use adapters::redis::query::Trip;
 use adapters::redis::recent;
-use domain::delivery::Delivery;
+use domain::destination::Destination;
 use domain::record::{Ending, NewRecord};
 use domain::time::Millis;
 use serde::Serialize;
+use url::Url;
 
 use crate::context::Context;
 use crate::decision::{Decided, Decision, HeldClaim};
@@ -52,14 +53,15 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
     let mut entries = Vec::new();
     let mut sums = Sums::default();
     for next in decided {
+        let called = next.call.as_ref().map(|call| call.receiver.name.as_str());
         match &next.decision {
             Decision::Delivered { claim, ending, .. } => {
                 sums.delivered += 1;
-                entries.extend(entry(claim, "delivered", ending, now));
+                entries.extend(entry(claim, called, "delivered", ending, now));
             }
             Decision::GiveUp { claim, given_up } => {
                 sums.failed += 1;
-                entries.extend(entry(claim, given_up.reason.as_str(), &given_up.ending, now));
+                entries.extend(entry(claim, called, given_up.reason.as_str(), &given_up.ending, now));
             }
             Decision::Retry { .. } => sums.retried += 1,
             Decision::Park { .. } | Decision::Owe { .. } => sums.parked += 1,
@@ -104,7 +106,14 @@ impl Sums {
     }
 }
 
-fn entry(claim: &HeldClaim, result: &'static str, ending: &Ending, now: Millis) -> Option<String> {
+/// What ended. `called` names the receiver if it was called: then nothing has to be read again.
+fn entry(
+    claim: &HeldClaim,
+    called: Option<&str>,
+    result: &'static str,
+    ending: &Ending,
+    now: Millis,
+) -> Option<String> {
     let HeldClaim { id, new_record, .. } = claim;
     let NewRecord { tenant, url, event_type, correlation_id, .. } = new_record;
     let (attempts, status_code) = match ending {
@@ -118,8 +127,11 @@ fn entry(claim: &HeldClaim, result: &'static str, ending: &Ending, now: Millis) 
     };
     let mut parts = id.split('.');
     let (event_id, endpoint_id) = if tenant.is_some() { (parts.next(), parts.next()) } else { (None, None) };
-    let direct = || Delivery { url: url.clone(), ..Delivery::default() }.destination();
-    let destination = if tenant.is_none() { direct().map(|to| to.as_str().to_owned()) } else { None };
+    let direct = || match called {
+        Some(called) => Some(called.to_owned()),
+        None => Url::parse(url).ok().map(|url| Destination::of(&url).as_str().to_owned()),
+    };
+    let destination = if tenant.is_none() { direct() } else { None };
     let entry = Entry {
         delivery_id: id,
         tenant: tenant.as_deref(),

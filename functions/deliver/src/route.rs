@@ -35,9 +35,9 @@ impl Route {
         }
     }
 
-    /// What is sent.
-    pub(crate) fn call<'a>(&'a self, delivery: &'a Delivery) -> ReceiverCall<'a> {
-        let direct = ReceiverCall::direct(delivery);
+    /// What is sent, to a URL that was read already if it could be.
+    pub(crate) fn call<'a>(&'a self, delivery: &'a Delivery, read_url: Option<&'a Url>) -> ReceiverCall<'a> {
+        let direct = ReceiverCall { read_url, ..ReceiverCall::direct(delivery) };
         match self {
             Self::Direct => direct,
             Self::Endpoint(card) => ReceiverCall {

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::delivery::Delivery;
 use domain::outcome::Attempted;
+use domain::redaction::Redactor;
 use domain::signature::Signer;
 use domain::trace::{self, Trace};
+use url::Url;
 
 /// What one attempt sends, and where.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub struct ReceiverCall<'a> {
     pub trace: Option<&'a Trace>,
     /// The receiver's URL.
     pub url: &'a str,
+    /// The same, if it was read already.
+    pub read_url: Option<&'a Url>,
     /// Headers beside ours, names in lower case.
     pub headers: &'a BTreeMap<String, String>,
     /// The JSON text to send, byte for byte.
@@ -35,8 +39,8 @@ pub struct ReceiverCall<'a> {
 pub struct EndpointCall<'a> {
     /// Signs instead of the stack's secrets.
     pub signer: &'a Signer,
-    /// Texts that are cut out of what is kept of an answer.
-    pub confidential: &'a [String],
+    /// Cuts confidential texts out of what is kept of an answer.
+    pub confidential: &'a Redactor,
 }
 
 /// Neither the headers nor the payload: both may hold secrets.
@@ -54,6 +58,7 @@ impl<'a> ReceiverCall<'a> {
             correlation_id: &delivery.correlation_id,
             trace: delivery.trace.as_ref(),
             url: &delivery.url,
+            read_url: None,
             headers: &delivery.headers,
             payload: &delivery.payload,
             endpoint: None,

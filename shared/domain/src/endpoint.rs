@@ -10,6 +10,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use crate::filter::Pattern;
 use crate::rate::Rate;
+use crate::redaction::Redactor;
 use crate::schedule::RetrySchedule;
 use crate::seal::{MasterKeys, OpenError, Sealed, SealedPlace};
 use crate::signature::{Signer, SigningSecret};
@@ -176,8 +177,8 @@ pub struct Opened {
     pub headers: BTreeMap<String, String>,
     /// Signs with every secret that has not expired.
     pub signer: Signer,
-    /// What must not be kept of an answer: secrets and values of sensitive headers.
-    pub confidential: Vec<String>,
+    /// Cuts what must not be kept of an answer: secrets and values of sensitive headers.
+    pub confidential: Redactor,
     /// When the first of these secrets ends, if one does.
     pub until: Option<Millis>,
 }
@@ -231,7 +232,7 @@ impl Card {
             return Err(OpenError::Refused);
         }
         let until = self.active_secrets(now).filter_map(|secret| secret.expires_at).min();
-        Ok(Opened { headers, signer: Signer::new(secrets), confidential, until })
+        Ok(Opened { headers, signer: Signer::new(secrets), confidential: Redactor::of(&confidential), until })
     }
 
     /// Whether fan-out treats this card and `other` alike. The registry's revision of a tenant
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!((signatures(99), signatures(100)), (2, 1));
         let opened = card.open(&keys(1), Millis(5)).unwrap();
         assert_eq!(opened.headers["authorization"], "Bearer x");
-        assert_eq!(opened.confidential, ["Bearer x", SECRET, SECRET]);
+        assert_eq!(opened.confidential.redacted(&format!("Bearer x, {SECRET}"), true), "[removed], [removed]");
         assert!(!format!("{opened:?} {card:?}").contains("Bearer"));
         assert_eq!(card.open(&keys(2), Millis(5)).unwrap_err(), OpenError::UnknownKey);
     }

@@ -63,6 +63,10 @@ pub fn work_record_id(kind: &str, id: &str) -> String {
 /// The kind and the id of a record of work in pages, if it names one.
 pub fn split_work_record_id(id: &str) -> Option<(&str, &str)> {
     let is_kind = |kind: &str| !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    // Asked for every key of a record, and seldom so.
+    if !id.contains('~') {
+        return None;
+    }
     id.split_once("~~").filter(|(kind, of)| is_kind(kind) && (is_event_id(of) || split_event_record_id(of).is_some()))
 }
 

@@ -2,6 +2,7 @@
 //! send back what it was sent, for example in an error page, and write it in its own way.
 
 use std::cmp::Reverse;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,28 +16,47 @@ const SHORTEST_PART: usize = 8;
 /// not end by itself.
 const SHORTEST_BEGINNING: usize = 4;
 
-/// The text without the confidential ones: as they are, in their parts, and as JSON, URLs and
-/// HTML write them. If the text is not `whole`, its end may hold the beginning of one, which
-/// is cut, too.
-pub fn redacted(text: &str, confidential: &[String], whole: bool) -> String {
-    let mut needles: Vec<String> = confidential.iter().flat_map(|secret| forms_of(secret)).collect();
-    // Of two that begin at one place, the longer one is cut.
-    needles.sort_unstable_by(|a, b| Reverse(a.len()).cmp(&Reverse(b.len())).then_with(|| a.cmp(b)));
-    needles.dedup();
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let found = needles.iter().find(|needle| rest.starts_with(needle.as_str()));
-        let is_beginning = |needle: &String| rest.len() >= SHORTEST_BEGINNING && needle.starts_with(rest);
-        let (end, piece) = match found {
-            Some(needle) => (needle.len(), REMOVED),
-            None if !whole && needles.iter().any(is_beginning) => (rest.len(), REMOVED),
-            None => (c.len_utf8(), rest.get(..c.len_utf8()).unwrap_or_default()),
-        };
-        kept.push_str(piece);
-        rest = rest.get(end..).unwrap_or_default();
+/// Cuts some confidential texts. Their forms are found once, and not for each answer.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// All forms, the longest first: of two that begin at one place, the longer one is cut.
+    needles: Vec<String>,
+}
+
+impl Redactor {
+    /// Cuts these texts: as they are, in their parts, and as JSON, URLs and HTML write them.
+    pub fn of(confidential: &[String]) -> Self {
+        let mut needles: Vec<String> = confidential.iter().flat_map(|secret| forms_of(secret)).collect();
+        needles.sort_unstable_by(|a, b| Reverse(a.len()).cmp(&Reverse(b.len())).then_with(|| a.cmp(b)));
+        needles.dedup();
+        Self { needles }
     }
-    kept
+
+    /// The text without them. If it is not `whole`, its end may hold the beginning of one, which
+    /// is cut, too.
+    pub fn redacted(&self, text: &str, whole: bool) -> String {
+        let mut kept = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let found = self.needles.iter().find(|needle| rest.starts_with(needle.as_str()));
+            let is_beginning = |needle: &String| rest.len() >= SHORTEST_BEGINNING && needle.starts_with(rest);
+            let (end, piece) = match found {
+                Some(needle) => (needle.len(), REMOVED),
+                None if !whole && self.needles.iter().any(is_beginning) => (rest.len(), REMOVED),
+                None => (c.len_utf8(), rest.get(..c.len_utf8()).unwrap_or_default()),
+            };
+            kept.push_str(piece);
+            rest = rest.get(end..).unwrap_or_default();
+        }
+        kept
+    }
+}
+
+/// None of the texts.
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redactor({} forms)", self.needles.len())
+    }
 }
 
 /// Every form in which a text may come back.
@@ -92,7 +112,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn cut(text: &str, secrets: &[&str]) -> String {
-        redacted(text, &secrets.iter().map(|&secret| secret.to_owned()).collect::<Vec<_>>(), true)
+        let secrets: Vec<String> = secrets.iter().map(|&secret| secret.to_owned()).collect();
+        Redactor::of(&secrets).redacted(text, true)
     }
 
     #[test]
@@ -126,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_beginning_of_a_secret_at_the_end_of_a_part_is_cut() {
-        let secrets = ["Bearer abcdefgh-1".to_owned()];
+        let redactor = Redactor::of(&["Bearer abcdefgh-1".to_owned()]);
         for (text, kept) in [
             ("got Bearer abcd", "got [removed]"),
             ("got abcdefg", "got [removed]"),
@@ -134,9 +155,9 @@ mod tests {
             ("got Bearer abcdefgh-1", "got [removed]"),
             ("got Bearer!", "got Bearer!"),
         ] {
-            assert_eq!(redacted(text, &secrets, false), kept, "{text}");
+            assert_eq!(redactor.redacted(text, false), kept, "{text}");
         }
-        assert_eq!(redacted("got Bearer abcd", &secrets, true), "got Bearer abcd");
+        assert_eq!(redactor.redacted("got Bearer abcd", true), "got Bearer abcd");
     }
 
     proptest! {
@@ -149,7 +170,7 @@ mod tests {
 
         #[test]
         fn any_text_is_survived(text in "\\PC{0,60}", secret in "\\PC{0,20}", whole: bool) {
-            redacted(&text, &[secret], whole);
+            Redactor::of(&[secret]).redacted(&text, whole);
         }
     }
 }

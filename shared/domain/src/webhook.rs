@@ -153,14 +153,35 @@ pub fn read<'a>(base: &str, raw: &'a RawValue, now: Millis, rules: &Rules) -> Re
 /// # Errors
 /// Why it is not one.
 pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
+    vet_text(text)?;
+    let url = Url::parse(text).map_err(|error| format!("not an absolute URL: {error}"))?;
+    vet_url(&url, guard)?;
+    Ok(url)
+}
+
+/// The same for a URL that was read from this text already.
+///
+/// # Errors
+/// Why a webhook may not be sent to it.
+pub fn vet_read_url(text: &str, url: &Url, guard: &Guard) -> Result<(), String> {
+    vet_text(text)?;
+    vet_url(url, guard)
+}
+
+fn vet_text(text: &str) -> Result<(), String> {
     if text.len() > MAX_URL {
         return Err("a URL has at most 2048 bytes".to_owned());
     }
     // The parser would silently drop these, and the client never meant them.
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) || refused_by_sqs(text).is_some() {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_strange = |c: char| c.is_control() || c.is_whitespace();
+    if !is_plain && (text.chars().any(is_strange) || refused_by_sqs(text).is_some()) {
         return Err("a URL has no white space, control characters or non-characters".to_owned());
     }
-    let url = Url::parse(text).map_err(|error| format!("not an absolute URL: {error}"))?;
+    Ok(())
+}
+
+fn vet_url(url: &Url, guard: &Guard) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("the scheme is https or http".to_owned());
     }
@@ -179,8 +200,7 @@ pub fn read_url(text: &str, guard: &Guard) -> Result<Url, String> {
             "a host name is labels of letters, digits, hyphens and underscores, with dots between them".to_owned()
         );
     }
-    guard.vet_literal(&url).map_err(|forbidden| forbidden.to_string())?;
-    Ok(url)
+    guard.vet_literal(url).map_err(|forbidden| forbidden.to_string())
 }
 
 /// Whether a request can be made for this host name, and a certificate be checked for

@@ -11,11 +11,10 @@ use bytes::Bytes;
 use domain::address::Guard;
 use domain::headers::vet;
 use domain::outcome::{Answer, Attempted, Outcome, classify};
-use domain::redaction::redacted;
 use domain::retry::parse_retry_after;
 use domain::signature::Signer;
 use domain::time::{Millis, whole_ms};
-use domain::webhook::read_url;
+use domain::webhook::{read_url, vet_read_url};
 use h2::Reason;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};
@@ -38,6 +37,11 @@ use crate::tls;
 
 pub use super::connector::Lookup;
 
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// How much of an answer's body is read, so that the connection can be reused.
 const READ: usize = 16 * 1024;
 /// How much of it is kept.
@@ -169,12 +173,12 @@ impl HttpReceiverClient {
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Steadhook/", env!("CARGO_PKG_VERSION"))));
-        headers.insert("webhook-id", HeaderValue::try_from(&*call.webhook_id)?);
-        headers.insert("webhook-timestamp", HeaderValue::from(now.as_secs()));
-        headers.insert("webhook-signature", HeaderValue::try_from(signature)?);
-        headers.insert("x-correlation-id", HeaderValue::try_from(call.correlation_id)?);
+        headers.insert(WEBHOOK_ID, HeaderValue::try_from(&*call.webhook_id)?);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_secs()));
+        headers.insert(WEBHOOK_SIGNATURE, HeaderValue::try_from(signature)?);
+        headers.insert(CORRELATION_ID, HeaderValue::try_from(call.correlation_id)?);
         let traceparent = call.traceparent(fastrand::u64(..));
-        headers.insert("traceparent", HeaderValue::try_from(traceparent)?);
+        headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
         Ok(headers)
     }
 
@@ -206,12 +210,14 @@ impl HttpReceiverClient {
     }
 
     async fn exchange(&self, call: &ReceiverCall<'_>, now: Millis) -> Ended {
-        let url = match read_url(call.url, &self.config.guard) {
-            Ok(url) => url,
-            Err(why) => return Ended::refused(why),
+        let to = match call.read_url {
+            Some(url) => vet_read_url(call.url, url, &self.config.guard).map(|()| Uri::try_from(url.as_str())),
+            None => read_url(call.url, &self.config.guard).map(|url| Uri::try_from(String::from(url))),
         };
-        let Ok(to) = Uri::try_from(String::from(url)) else {
-            return Ended::refused("the request cannot be built");
+        let to = match to {
+            Ok(Ok(to)) => to,
+            Ok(Err(_)) => return Ended::refused("the request cannot be built"),
+            Err(why) => return Ended::refused(why),
         };
         // A message may have been put into the queue by hand.
         if let Some(fault) = call.headers.iter().find_map(|(name, value)| vet("", name, value).err()) {
@@ -241,7 +247,7 @@ impl HttpReceiverClient {
         let answer = Answer::Status(code);
         if let Some(endpoint) = &call.endpoint {
             let Body { text, whole } = kept_body(response.into_body(), left, READ).await;
-            let body = printable(&redacted(&text, endpoint.confidential, whole)).chars().take(KEPT).collect();
+            let body = printable(&endpoint.confidential.redacted(&text, whole)).chars().take(KEPT).collect();
             let error = (!delivered).then(|| format!("HTTP {code}"));
             return Ended { answer, retry_after, error, body: Some(body) };
         }

@@ -114,6 +114,9 @@ struct HeadV2 {
     kind: KindV2,
 }
 
+/// How a delivery to an endpoint begins when it is written here.
+const DELIVER_V2: &[u8] = br#"{"v":2,"kind":"deliver","#;
+
 /// A delivery to an endpoint. It has no URL and no secret: the endpoint's card has them.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +216,12 @@ impl Envelope {
     /// # Errors
     /// [`Malformed`] when it is not a message of this schema and version.
     pub fn decode(body: &Bytes) -> Result<Self, Malformed> {
+        // Most messages begin as ours do. A look at the beginning spares three readings that only find out what it is.
+        if body.starts_with(DELIVER_V2)
+            && let Ok(message) = Message::decode_v2(body)
+        {
+            return Ok(Self::Deliver(Box::new(message)));
+        }
         let fields = match serde_json::from_slice::<MessageV1<'_>>(body) {
             Ok(fields) if fields.v == VERSION => fields,
             Ok(fields) => return Self::decode_other(fields.v, body),
@@ -505,7 +514,7 @@ mod tests {
         for (life, is_test) in [(None, false), (Some("r1"), false), (None, true)] {
             let before = to_endpoint(life, is_test);
             let text = before.encode().unwrap();
-            assert!(text.starts_with("{\"v\":2,") && !text.contains("url"));
+            assert!(text.as_bytes().starts_with(DELIVER_V2) && !text.contains("url"));
             assert_eq!(Envelope::decode(&Bytes::from(text)), Ok(Envelope::Deliver(Box::new(before))));
         }
     }
