@@ -44,6 +44,7 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
         let events = (vec![event.clone(); 20], vec![event; 60]);
         let counted = instructions(("enqueue", &format!("{size}x1k")), &settings, events, 40 * size).await;
         figures.note(format!("enqueue, {what}, 1 KiB: instructions a webhook"), counted, "");
+        figures.compare(&format!("enqueue-{size}x1k"), counted);
     }
     stage.forget();
     stage.cloud.take("delivery");

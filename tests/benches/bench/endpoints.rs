@@ -59,6 +59,7 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     let (few, many) = (stage.accepted(200, 1024, 200).await, stage.accepted(200 + count, 1024, 200).await);
     let direct = counted("direct", batches(&few, ENDPOINTS), batches(&many, ENDPOINTS)).await;
     figures.note("deliver to endpoints, batch of 10, 1 KiB: instructions a delivery", ours, "");
+    figures.compare("deliver-endpoints", ours);
     figures.judge("deliver to endpoints: instructions more than a direct one", ours - direct, "", AtMost(MOST_MORE));
 }
 

@@ -1,5 +1,6 @@
 //! The figures of one run, and the page they make.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -48,6 +49,26 @@ impl Figures {
     /// Notes a figure beside its goal.
     pub(crate) fn judge(&mut self, measure: impl Into<String>, value: f64, unit: &'static str, goal: Goal) {
         self.push(measure.into(), value, unit, Some(goal));
+    }
+
+    /// Compares the instructions of a path with those that are kept in `tests/benches/instructions.json`. `KEEP=true` keeps
+    /// these instead.
+    #[allow(clippy::disallowed_methods, reason = "a setting of the benchmark, not of the product")]
+    pub(crate) fn compare(&mut self, path: &str, instructions: f64) {
+        let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json"));
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut kept: BTreeMap<String, f64> = serde_json::from_str(&text).unwrap_or_default();
+        let before = kept.insert(path.to_owned(), instructions.round());
+        if std::env::var_os("KEEP").is_some() {
+            fs::write(file, format!("{:#}\n", json!(kept))).unwrap();
+        }
+        let Some(before) = before else { return };
+        self.judge(format!("  by what {path} took when it was kept"), instructions / before, "×", Goal::AtMost(1.03));
+        if instructions > before * 1.03 {
+            println!(
+                "  `make bench PROFILE=profiling` and `callgrind_annotate .local/callgrind/{path}` show where; KEEP=true keeps it"
+            );
+        }
     }
 
     fn push(&mut self, measure: String, value: f64, unit: &'static str, goal: Option<Goal>) {

@@ -25,6 +25,7 @@ mod scale;
 mod stage;
 mod starting;
 mod surroundings;
+mod tls;
 mod yardsticks;
 
 use std::path::Path;
@@ -34,8 +35,8 @@ use crate::figures::Figures;
 use crate::stage::Stage;
 
 /// What can be measured alone.
-const PARTS: [&str; 9] =
-    ["starting", "outcomes", "accepting", "delivering", "endpoints", "events", "history", "isolation", "scale"];
+const PARTS: [&str; 10] =
+    ["starting", "outcomes", "accepting", "delivering", "tls", "endpoints", "events", "history", "isolation", "scale"];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -59,6 +60,9 @@ async fn main() {
     }
     if wanted("delivering") {
         delivering::measure(&stage, &mut figures).await;
+    }
+    if wanted("tls") {
+        tls::measure(&stage, &mut figures).await;
     }
     if wanted("endpoints") {
         endpoints::measure(&stage, &mut figures).await;

@@ -1,7 +1,7 @@
 //! What others cost, in the same run: a bare loop of posts, and a Celery worker
 //! with its API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -24,8 +24,20 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn start(url: &str, payload_bytes: usize, at_once: usize) -> Self {
-        let mut child = Command::new(path_of("reqwest-loop"))
+        Self::start_trusting("reqwest-loop", None, url, payload_bytes, at_once)
+    }
+
+    /// The loop of this name, which trusts these certificate authorities if there are any.
+    pub(crate) fn start_trusting(
+        name: &str,
+        authorities: Option<&Path>,
+        url: &str,
+        payload_bytes: usize,
+        at_once: usize,
+    ) -> Self {
+        let mut child = Command::new(path_of(name))
             .args([url, &payload_bytes.to_string(), &at_once.to_string()])
+            .envs(authorities.map(|path| ("SSL_CERT_FILE", path)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -36,7 +36,8 @@ fn every_command_of_the_readme_works() {
         assert!(script.contains(written), "{written}");
         script = script.replace(written, &here);
     }
-    for expected in ["steadhook listen", "steadhook doctor", "curl -X POST", "redis-cli", "$METRICS_URL", "kill %1 %2"] {
+    for expected in ["steadhook listen", "steadhook doctor", "curl -X POST", "redis-cli", "$METRICS_URL", "kill %1 %2"]
+    {
         assert!(script.contains(expected), "{expected}");
     }
     let output = Command::new("bash")
