@@ -88,6 +88,25 @@ impl Steadhook {
     }
 }
 
+/// On a stack that enforces IAM, calls are signed as API Gateway wants: paths and queries that need escaping, too.
+pub(crate) async fn signs_its_calls(stack: &Stack, dead_letter: (&str, &str)) {
+    let with = |user: &str| {
+        let (key, secret) = stack.get(user).split_once(':').unwrap();
+        Steadhook::of(stack).with("AWS_ACCESS_KEY_ID", key).with("AWS_SECRET_ACCESS_KEY", secret)
+    };
+    let (operator, stranger) = (with("OPERATOR_USER"), with("STRANGER_USER"));
+    let receiver = Receiver::start().await;
+    let sent = operator.run(&["send", "--to", &receiver.url("/signed"), "1", "--id", "signed:1", "--wait"]).await;
+    assert!(sent.text().contains("delivered"), "{sent:?}");
+    let (id, origin) = dead_letter;
+    let listed = operator.json(&["dead-letters", "list", "--destination", origin, "--since", "1h"]).await;
+    assert_eq!(listed[0]["webhook_id"], id);
+    let refused = stranger.run(&["status", "signed:1"]).await;
+    assert!(refused.code == Some(1) && refused.err.contains("execute-api:Invoke"), "{refused:?}");
+    let changed = operator.with("AWS_SECRET_ACCESS_KEY", "wrong").run(&["status"]).await;
+    assert_eq!(changed.code, Some(1), "{changed:?}");
+}
+
 /// A tenant of a test's own.
 fn tenant() -> String {
     format!("cli-{:08x}", fastrand::u32(..))

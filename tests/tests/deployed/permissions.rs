@@ -158,6 +158,7 @@ async fn every_function_works_with_its_own_role_and_only_who_may_is_served() {
     let (code, page) = get(&format!("/dead-letters?destination={origin}"));
     assert_eq!((code, &page["dead_letters"][0]["webhook_id"]), (200, &json!("gone")), "{page}");
     assert_eq!(get("/dead-letters").1["dead_letters"].as_array().unwrap().len(), 1);
+    crate::cli::signs_its_calls(stack, ("gone", &receiver.origin())).await;
     receiver.always(200u16);
     assert_eq!(post("/dead-letters/gone/redrive", "{}").0, 202);
     until("redriven", || status("gone", "delivered")).await;
