@@ -12,7 +12,7 @@ use domain::names::is_endpoint_id;
 use domain::object::parsed;
 use domain::time::Millis;
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde::Serialize;
 use url::Url;
 
 use crate::Operate;
@@ -24,7 +24,7 @@ const DESTINATION: &str = "must be an origin such as https://example.com, endpoi
 impl Operate {
     /// Every breaker that changed within a day, the last changed first; those in one
     /// state if `state` says so.
-    pub(crate) async fn breakers(&self, query: &str) -> Result<Value, Problem> {
+    pub(crate) async fn breakers(&self, query: &str) -> Result<Listed, Problem> {
         let mut query = QueryString::of(query);
         let wanted: Option<State> =
             query.optional("state", |name| name.parse().ok(), "must be closed, open or half_open");
@@ -34,16 +34,16 @@ impl Operate {
             tracing::error!(code = error.code(), error = %chain(&error), "circuit breakers cannot be read");
             away()
         })?;
-        let shown: Vec<Value> = found
+        let circuit_breakers = found
             .iter()
             .filter(|(_, breaker)| wanted.is_none_or(|state| breaker.seen_at(now) == state))
-            .map(|(destination, breaker)| view(destination, breaker, now))
+            .map(|(destination, breaker)| Shown::of(destination, breaker, now))
             .collect();
-        Ok(json!({ "circuit_breakers": shown }))
+        Ok(Listed { circuit_breakers })
     }
 
     /// Closes one by hand. What was parked comes when it is due.
-    pub(crate) async fn reset(&self, body: &Body, correlation_id: &str) -> Result<Value, Problem> {
+    pub(crate) async fn reset(&self, body: &Body, correlation_id: &str) -> Result<Shown, Problem> {
         let named = named(body)?;
         let now = self.clock.now();
         let destination = match named {
@@ -62,7 +62,7 @@ impl Operate {
         reset.take(&mut replies).map_err(|error| failed(error.into()))?;
         metrics::breaker_changed(&destination, State::Closed);
         tracing::warn!(%destination, %correlation_id, to = "closed", "circuit breaker closed by hand");
-        Ok(view(&destination, &Breaker::default(), now))
+        Ok(Shown::of(&destination, &Breaker::default(), now))
     }
 }
 
@@ -116,16 +116,32 @@ fn named(body: &Body) -> Result<Named, Problem> {
     named.filter(|_| faults.is_empty()).ok_or_else(|| Problem::invalid(faults))
 }
 
-fn view(name: &str, breaker: &Breaker, now: Millis) -> Value {
-    let mut view = json!({
-        "destination": shown_name(name),
-        "state": breaker.seen_at(now),
-        "failures": breaker.failures,
-    });
-    for (name, at) in [("opened_at", breaker.opened_at), ("retry_at", breaker.retry_at)] {
-        if let Some(at) = at {
-            view[name] = json!(at.to_string());
+/// A list of breakers. There may be ten thousand.
+#[derive(Serialize)]
+pub(crate) struct Listed {
+    circuit_breakers: Vec<Shown>,
+}
+
+/// A breaker as it is shown.
+#[derive(Serialize)]
+pub(crate) struct Shown {
+    destination: String,
+    state: State,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opened_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<String>,
+}
+
+impl Shown {
+    fn of(name: &str, breaker: &Breaker, now: Millis) -> Self {
+        Self {
+            destination: shown_name(name),
+            state: breaker.seen_at(now),
+            failures: breaker.failures,
+            opened_at: breaker.opened_at.as_ref().map(Millis::to_string),
+            retry_at: breaker.retry_at.as_ref().map(Millis::to_string),
         }
     }
-    view
 }

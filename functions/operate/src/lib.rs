@@ -107,9 +107,13 @@ impl Operate {
             (&Method::GET, "/webhook-statuses") => return self.statuses(query).await.map(ok),
             (&Method::GET, "/deliveries/recent") => return self.recent_deliveries(query).await.map(ok),
             (&Method::GET, "/metrics/recent") => return self.recent_metrics(query).await.map(ok),
-            (&Method::GET, "/circuit-breakers") => return self.breakers(query).await.map(ok),
+            (&Method::GET, "/circuit-breakers") => {
+                let listed = self.breakers(query).await?;
+                return Ok(answer::json(StatusCode::OK, &listed, correlation_id));
+            }
             (&Method::POST, "/circuit-breakers/reset") => {
-                return self.reset(request.body(), correlation_id).await.map(ok);
+                let closed = self.reset(request.body(), correlation_id).await?;
+                return Ok(answer::json(StatusCode::OK, &closed, correlation_id));
             }
             (&Method::GET, "/dead-letters") => return self.dead_letters(query).await.map(ok),
             (&Method::POST, "/dead-letters/redrive") => {

@@ -82,6 +82,24 @@ pub(crate) fn past(text: &str) -> Result<Millis, String> {
     Ok(Millis(clock::now().0.saturating_sub(ago)))
 }
 
+/// The time that a list covers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Period {
+    /// Only since this time, such as 2026-05-01T12:00:00Z, or so long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Millis>,
+    /// Only before this time, or so long ago
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    until: Option<Millis>,
+}
+
+impl Period {
+    /// It as a query.
+    pub(crate) fn query(&self) -> [(&'static str, Option<String>); 2] {
+        [("since", self.since), ("until", self.until)].map(|(name, at)| (name, at.map(|at| at.to_string())))
+    }
+}
+
 /// Reads a header, `name: value`.
 ///
 /// # Errors

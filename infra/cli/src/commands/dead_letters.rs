@@ -8,7 +8,7 @@ use crate::api::{Api, read, segment};
 use crate::connection::Connection;
 use crate::delivery::{self, Attempt};
 use crate::failure::Failure;
-use crate::input;
+use crate::input::Period;
 use crate::output::Output;
 use crate::table::{Cell, Details, Table};
 use crate::text::{clean_lines, when, when_in_full};
@@ -36,12 +36,8 @@ enum Action {
         /// Only those to this receiver: the origin of its URL
         #[arg(long, value_name = "ORIGIN")]
         destination: Option<String>,
-        /// Only those since this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        since: Option<Millis>,
-        /// Only those before this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        until: Option<Millis>,
+        #[command(flatten)]
+        period: Period,
         /// List so many
         #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
@@ -87,9 +83,8 @@ struct DeadLetter {
 /// What the API says.
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
-        Action::List { reason, destination, since, until, limit } => {
-            let times = [("since", since), ("until", until)].map(|(name, at)| (name, at.map(|at| at.to_string())));
-            let query = [&times[..], &[("reason", reason), ("destination", destination)]].concat();
+        Action::List { reason, destination, period, limit } => {
+            let query = [&period.query()[..], &[("reason", reason), ("destination", destination)]].concat();
             let items = Api::of(connection).await?.list("/dead-letters", &query, "dead_letters", limit).await?;
             let listed: Vec<DeadLetter> = items.iter().map(|item| read(item.get())).collect::<Result<_, _>>()?;
             output.show_list(&items, |now| table(&listed, now));

@@ -12,7 +12,7 @@ use crate::api::{Answer, Api, read};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::{self, Life};
 use crate::failure::Failure;
-use crate::input;
+use crate::input::{self, Period};
 use crate::output::Output;
 use crate::table::{Cell, Details, Table};
 use crate::text::{BOLD, clean, span, style_of, when, when_in_full};
@@ -149,12 +149,8 @@ enum Action {
         /// Only those with this result: waiting, delivered, failed, or a reason
         #[arg(long, value_name = "RESULT")]
         result: Option<String>,
-        /// Only of events since this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        since: Option<Millis>,
-        /// Only of events before this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        until: Option<Millis>,
+        #[command(flatten)]
+        period: Period,
         /// List so many
         #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
@@ -311,10 +307,9 @@ pub(crate) async fn run(connection: &Connection, output: Output, arguments: Argu
             let body = overlap.map_or_else(|| json!({}), |overlap| json!({ "overlap_s": overlap.as_secs() }));
             secrets(output, &api.post(&format!("{path}/rotate-secret"), body.to_string()).await?)
         }
-        Action::Deliveries { endpoint, result, since, until, limit } => {
+        Action::Deliveries { endpoint, result, period, limit } => {
             let (api, path) = endpoint.find(connection).await?;
-            let times = [("since", since), ("until", until)].map(|(name, at)| (name, at.map(|at| at.to_string())));
-            let query = [&times[..], &[("result", result)]].concat();
+            let query = [&period.query()[..], &[("result", result)]].concat();
             let items = api.list(&format!("{path}/deliveries"), &query, "deliveries", limit).await?;
             let lives: Vec<Life> = items.iter().map(|item| read(item.get())).collect::<Result<_, _>>()?;
             output.show_list(&items, |now| match lives.len() {

@@ -8,7 +8,7 @@ use crate::api::{Api, read, segment};
 use crate::connection::{Connection, TenantArgument};
 use crate::delivery::{self, Life, Shown};
 use crate::failure::Failure;
-use crate::input;
+use crate::input::Period;
 use crate::output::Output;
 use crate::table::{Cell, Details, Table};
 use crate::text::{when, when_in_full};
@@ -34,12 +34,8 @@ enum Action {
         /// Only events of this type
         #[arg(long = "type", value_name = "TYPE")]
         event_type: Option<String>,
-        /// Only events since this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        since: Option<Millis>,
-        /// Only events before this time, or so long ago
-        #[arg(long, value_name = "TIME", value_parser = input::past)]
-        until: Option<Millis>,
+        #[command(flatten)]
+        period: Period,
         /// List so many
         #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
@@ -116,10 +112,9 @@ struct Resent {
 /// What the API says.
 pub(crate) async fn run(connection: &Connection, output: Output, arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
-        Action::List { tenant, event_type, since, until, limit } => {
+        Action::List { tenant, event_type, period, limit } => {
             let path = format!("{}/events", tenant.path(connection)?);
-            let times = [("since", since), ("until", until)].map(|(name, at)| (name, at.map(|at| at.to_string())));
-            let query = [&times[..], &[("event_type", event_type)]].concat();
+            let query = [&period.query()[..], &[("event_type", event_type)]].concat();
             let items = Api::of(connection).await?.list(&path, &query, "events", limit).await?;
             let listed: Vec<Listed> = items.iter().map(|item| read(item.get())).collect::<Result<_, _>>()?;
             output.show_list(&items, |now| table(&listed, now));
