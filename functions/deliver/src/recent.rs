@@ -53,7 +53,7 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
     let mut entries = Vec::new();
     let mut sums = Sums::default();
     for next in decided {
-        let called = next.call.as_ref().map(|call| call.receiver.name.as_str());
+        let called = next.call.as_ref().map(|call| call.receiver.name.as_str()).filter(|name| !name.is_empty());
         match &next.decision {
             Decision::Delivered { claim, ending, .. } => {
                 sums.delivered += 1;

@@ -15,7 +15,7 @@ use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use self::verified::VerifiedChains;
 
-/// Receivers whose TLS sessions can be resumed.
+/// TLS sessions that are kept to be resumed: eight of each receiver, so those of 128.
 const SESSIONS: usize = 1024;
 
 /// The machine's certificate authorities. They are read once: that costs as much as a

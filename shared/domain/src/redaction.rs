@@ -16,33 +16,57 @@ const SHORTEST_PART: usize = 8;
 /// not end by itself.
 const SHORTEST_BEGINNING: usize = 4;
 
-/// Cuts some confidential texts. Their forms are found once, and not for each answer.
-#[derive(Clone, Default)]
-pub struct Redactor {
+/// The most bytes of forms that are kept. A process keeps those of two thousand endpoints, and of a long header with quotes
+/// there may be half a megabyte.
+const MOST_KEPT: usize = 16 * 1024;
+
+/// Cuts some confidential texts. Their forms are found once and not for each answer, unless they are large.
+#[derive(Clone)]
+pub enum Redactor {
     /// All forms, the longest first: of two that begin at one place, the longer one is cut.
-    needles: Vec<String>,
+    Forms(Vec<String>),
+    /// Texts with so many forms that these are not kept.
+    Texts(Vec<String>),
+}
+
+/// All forms of these texts, the longest first.
+fn needles(confidential: &[String]) -> Vec<String> {
+    let mut needles: Vec<String> = confidential.iter().flat_map(|secret| forms_of(secret)).collect();
+    needles.sort_unstable_by(|a, b| Reverse(a.len()).cmp(&Reverse(b.len())).then_with(|| a.cmp(b)));
+    needles.dedup();
+    needles
 }
 
 impl Redactor {
     /// Cuts these texts: as they are, in their parts, and as JSON, URLs and HTML write them.
     pub fn of(confidential: &[String]) -> Self {
-        let mut needles: Vec<String> = confidential.iter().flat_map(|secret| forms_of(secret)).collect();
-        needles.sort_unstable_by(|a, b| Reverse(a.len()).cmp(&Reverse(b.len())).then_with(|| a.cmp(b)));
-        needles.dedup();
-        Self { needles }
+        let needles = needles(confidential);
+        if needles.iter().map(String::len).sum::<usize>() > MOST_KEPT {
+            Self::Texts(confidential.to_vec())
+        } else {
+            Self::Forms(needles)
+        }
     }
 
     /// The text without them. If it is not `whole`, its end may hold the beginning of one, which
     /// is cut, too.
     pub fn redacted(&self, text: &str, whole: bool) -> String {
+        let made;
+        let needles = match self {
+            Self::Forms(needles) => needles,
+            Self::Texts(texts) => {
+                made = needles(texts);
+                &made
+            }
+        };
         let mut kept = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
-            let found = self.needles.iter().find(|needle| rest.starts_with(needle.as_str()));
+            let found = needles.iter().find(|needle| rest.starts_with(needle.as_str()));
             let is_beginning = |needle: &String| rest.len() >= SHORTEST_BEGINNING && needle.starts_with(rest);
             let (end, piece) = match found {
                 Some(needle) => (needle.len(), REMOVED),
-                None if !whole && self.needles.iter().any(is_beginning) => (rest.len(), REMOVED),
+                None if !whole && needles.iter().any(is_beginning) => (rest.len(), REMOVED),
                 None => (c.len_utf8(), rest.get(..c.len_utf8()).unwrap_or_default()),
             };
             kept.push_str(piece);
@@ -55,7 +79,8 @@ impl Redactor {
 /// None of the texts.
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redactor({} forms)", self.needles.len())
+        let (Self::Forms(texts) | Self::Texts(texts)) = self;
+        write!(f, "Redactor({} texts)", texts.len())
     }
 }
 
@@ -143,6 +168,15 @@ mod tests {
         // `Basic` has a user and a password in base64.
         assert_eq!(cut("user:pass-word, pass-word", &["Basic dXNlcjpwYXNzLXdvcmQ="]), "[removed], [removed]");
         assert_eq!(cut("a AAAAAAAA b BBBBBBBB", &["one=AAAAAAAA; two=BBBBBBBB"]), "a [removed] b [removed]");
+    }
+
+    #[test]
+    fn long_secrets_are_cut_without_keeping_their_forms() {
+        let long = format!("A _{}", "\"".repeat(4000));
+        let redactor = Redactor::of(&[long.clone(), "Bearer abcdefgh-1".to_owned()]);
+        assert!(matches!(&redactor, Redactor::Texts(texts) if texts.len() == 2));
+        assert_eq!(redactor.redacted(&format!("x {long} abcdefgh-1"), true), "x [removed] [removed]");
+        assert!(matches!(Redactor::of(&["Bearer abcdefgh-1".to_owned()]), Redactor::Forms(_)));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use domain::breaker::{
 };
 use domain::outcome::HealthSignal;
 use domain::time::{Millis, whole_ms};
-use futures_util::future::join_all;
 use redis::FromRedisValue as _;
 
 use super::indexes::trim;
@@ -191,15 +190,12 @@ pub fn read(destination: &str) -> Query<Option<Breaker>> {
 /// logged and left out.
 pub async fn survey(redis: &dyn RedisPort) -> Result<Vec<(String, Breaker)>, QueryError> {
     let destinations = destinations().run(redis).await?;
-    // Each page has a limit of time to itself, and is read while Redis works on the next one.
-    let pages = destinations.chunks(PAGE).map(|page| async move {
+    let mut found = Vec::with_capacity(destinations.len());
+    // One page after the other: each has the whole limit of time of a round trip.
+    for page in destinations.chunks(PAGE) {
         let mut trip = Trip::default();
         let tickets = trip.add_all(page.iter().map(|destination| shown(destination)));
-        trip.run(redis).await.map(|replies| (tickets, replies))
-    });
-    let mut found = Vec::with_capacity(destinations.len());
-    for (page, read) in destinations.chunks(PAGE).zip(join_all(pages).await) {
-        let (tickets, mut replies) = read?;
+        let mut replies = trip.run(redis).await?;
         for (destination, ticket) in page.iter().zip(tickets) {
             match ticket.take(&mut replies) {
                 Ok(Some(breaker)) => found.push((destination.clone(), breaker)),
