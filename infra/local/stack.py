@@ -142,6 +142,12 @@ def wait_for(what, process, log, ready, patience=60):
     fail(f"{what} did not start. The end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def answers(url):
+    """Whether a service answers 200."""
+    with urllib.request.urlopen(url, timeout=2) as answer:
+        return answer.status == 200
+
+
 def start_redis(port=None):
     service = Service("redis")
     found = service.running()
@@ -178,11 +184,7 @@ def start_aws(port=None):
         "AUTH": "true" if GUARDED else "false", "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
         "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION, "PERSIST_STATE": "1", "STATE_DIR": str(state)})
 
-    def ready():
-        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=2) as answer:
-            return answer.status == 200
-
-    wait_for("the local AWS", process, service.log, ready)
+    wait_for("the local AWS", process, service.log, lambda: answers(f"{endpoint}/_ministack/health"))
     say(f"the local AWS is running on port {port}")
     return port
 
@@ -403,11 +405,7 @@ def start_sidecar(env):
     service = Service("sidecar")
     process = service.start(port, [str(BUILT / "sidecar")], env={**env, "LISTEN_ADDRESS": f"127.0.0.1:{port}"})
 
-    def ready():
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/healthy", timeout=2) as answer:
-            return answer.status == 200
-
-    wait_for("the sidecar", process, service.log, ready)
+    wait_for("the sidecar", process, service.log, lambda: answers(f"http://127.0.0.1:{port}/-/healthy"))
     say(f"the sidecar shows metrics on http://127.0.0.1:{port}/metrics" + ("" if port == 8000 else ", because port 8000 is taken"))
     return port
 
@@ -427,11 +425,7 @@ def start_prometheus(metrics_url):
     process = service.start(port, [
         binary, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={LOCAL / 'prometheus'}"])
 
-    def ready():
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
-            return answer.status == 200
-
-    wait_for("prometheus", process, service.log, ready)
+    wait_for("prometheus", process, service.log, lambda: answers(f"http://127.0.0.1:{port}/-/ready"))
     say(f"Prometheus is running on http://127.0.0.1:{port}")
     return port
 
