@@ -187,6 +187,10 @@ class Stack:
     def _or(self, argument):
         return any(self.resolve(item) for item in argument)
 
+    def _contains(self, argument):
+        items, item = self.resolve(argument)
+        return str(item) in map(str, items)
+
     def _join(self, argument):
         separator, items = argument
         return separator.join(str(item) for item in self.resolve(items))

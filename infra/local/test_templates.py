@@ -565,6 +565,13 @@ class Registry(unittest.TestCase):
         self.assertEqual({name for name, it in plain.environments() if "MASTER_KEYS" in it}, wanted)
         self.assertEqual({name for name, it in stack().environments() if it.get("MASTER_KEYS_SECRET_ARN")}, wanted)
 
+    def test_large_batches_need_time_to_fill(self):
+        refused = lambda **values: [why for why in parameters.refused_by_rules(stack(**values)) if "BatchWindowS" in why]
+        self.assertEqual(refused(), [])
+        self.assertEqual(refused(BatchSize="10", BatchWindowS="5"), [])
+        self.assertEqual(refused(BatchSize="100", BatchWindowS="1"), [])
+        self.assertEqual(len(refused(BatchSize="11")), 1)
+
     def test_a_stack_without_master_keys_or_with_two_sources_is_refused(self):
         refused = lambda **values: [why for why in parameters.refused_by_rules(stack(**values)) if "MasterKeys" in why]
         self.assertEqual(refused(), [])

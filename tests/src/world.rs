@@ -108,7 +108,9 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("VALIDATE_EVENTS", "false"),
         ("MAX_ENDPOINTS", "10000"),
         ("DELIVER_TIMEOUT_S", "60"),
-        ("QUEUE_VISIBILITY_S", "360"),
+        ("BATCH_WINDOW_S", "0"),
+        ("INDEX_SHARDS", "1"),
+        ("QUEUE_VISIBILITY_S", "370"),
         ("STACK_NAME", "steadhook"),
     ]
     .into_iter()
@@ -217,6 +219,8 @@ pub struct World {
     pub history: HistoryModel,
     /// The bus that is told of its endpoints.
     pub bus: BusModel,
+    /// How many messages a batch of `deliver` has at most.
+    pub batch_size: usize,
     counted_redis: Arc<CountedRedis>,
     leaves: Mutex<BTreeSet<QueueName>>,
     enqueue: Enqueue,
@@ -247,7 +251,15 @@ impl World {
 
     /// A world on another Redis, such as a cluster. Its own server stays empty.
     pub async fn on(config: &RedisConfig) -> Self {
-        Self::build(RedisServer::start(), config, &[]).await
+        Self::on_with(config, &[]).await
+    }
+
+    /// A world on another Redis, with other settings.
+    ///
+    /// # Panics
+    /// When the settings are refused.
+    pub async fn on_with(config: &RedisConfig, changes: &[(&'static str, &str)]) -> Self {
+        Self::build(RedisServer::start(), config, changes).await
     }
 
     async fn build(server: RedisServer, redis: &RedisConfig, changes: &[(&'static str, &str)]) -> Self {
@@ -268,6 +280,7 @@ impl World {
         let archive = environment.read(fn_archive::config::read).unwrap();
         let operate = environment.read(fn_operate::config::read).unwrap();
         let cleanup = environment.read(fn_cleanup::config::read).unwrap();
+        let health = environment.read(fn_health::config::read).unwrap();
         let metrics = environment.read(fn_metrics::config::read).unwrap();
         let client = receiver_client(&deliver, &clock);
         Self {
@@ -323,9 +336,16 @@ impl World {
                 Arc::clone(&redis),
                 Some(Arc::new(queues.clone())),
                 clock.clone(),
-                metrics.lives.records,
+                metrics.lives.indexes,
             ),
-            health: Health::new("steadhook", redis, Arc::new(queues.clone()), Arc::new(store.clone()), clock.clone()),
+            health: Health::new(
+                "steadhook",
+                redis,
+                Arc::new(queues.clone()),
+                Arc::new(store.clone()),
+                health.index_shards,
+                clock.clone(),
+            ),
             receiver: Receiver::start().await,
             leaves: Mutex::default(),
             redis: server,
@@ -333,6 +353,7 @@ impl World {
             registry,
             history,
             bus,
+            batch_size: 10,
             counted_redis,
             queues,
             clock,
@@ -516,7 +537,7 @@ impl World {
     /// One batch of a work queue through `deliver`. Says how many messages were received and
     /// how many stayed.
     pub async fn step(&self, queue_name: QueueName) -> (usize, usize) {
-        let taken = self.queues.receive(queue_name, 10);
+        let taken = self.queues.receive(queue_name, self.batch_size);
         if taken.is_empty() {
             return (0, 0);
         }

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::clock::Clock;
+use adapters::config::Lives;
 use adapters::dead_letter_store::{DeadLetterStore, Filed, StoreError};
 use adapters::history::HistoryWriter;
 use adapters::metrics::{self, DeliveryKind};
 use adapters::redis::query::Trip;
 use adapters::redis::transport::RedisPort;
-use adapters::redis::{dead_letters, indexes, records};
+use adapters::redis::{dead_letters, records};
 use adapters::telemetry::chain;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use domain::identity::is_another_body;
 use domain::message::{Envelope, LateOutcome, LateOutcomes};
 use domain::reason::Reason;
 use domain::record::{Ending, NewRecord, Record, Settlement, short_error};
-use domain::status::{Lifetimes, Status};
+use domain::status::Status;
 use domain::time::Millis;
 use domain::work::Work;
 use futures_util::future::join_all;
@@ -49,7 +50,7 @@ pub struct Archivist {
     history_life: Option<Duration>,
     clock: Clock,
     life_s: u64,
-    lifetimes: Lifetimes,
+    lives: Lives,
     ingest_dead_letter_queue: String,
 }
 
@@ -93,8 +94,8 @@ impl Archivist {
         clock: Clock,
     ) -> Self {
         let ingest_dead_letter_queue = config.ingest_dead_letter_queue.clone();
-        let (life_s, lifetimes, history_life) = (config.life.as_secs(), config.lives.records, config.history.life);
-        Self { redis, store, history, history_life, clock, life_s, lifetimes, ingest_dead_letter_queue }
+        let (life_s, lives, history_life) = (config.life.as_secs(), config.lives, config.history.life);
+        Self { redis, store, history, history_life, clock, life_s, lives, ingest_dead_letter_queue }
     }
 
     /// Answers one event of Lambda.
@@ -296,17 +297,18 @@ impl Archivist {
             let query = dead_letters::show(&letter.webhook_id, text, self.life_s, filing.known);
             shown.push((filing.record, trip.add(query)));
             if let Some((id, new_record, settlement)) = &filing.settle {
-                settled.push((filing.record, trip.add(records::settle(id, new_record, settlement, self.lifetimes))));
+                settled
+                    .push((filing.record, trip.add(records::settle(id, new_record, settlement, self.lives.records))));
                 moved.push((id.clone(), Status::Failed));
             }
         }
         for (record, LateOutcome { id, new_record, settlement, .. }) in late_outcomes {
-            settled.push((*record, trip.add(records::settle(id, new_record, settlement, self.lifetimes))));
+            settled.push((*record, trip.add(records::settle(id, new_record, settlement, self.lives.records))));
             moved.extend(settlement.ending.final_status().map(|status| (id.clone(), status)));
         }
         let letters = filed.iter().map(|filing| (filing.letter.webhook_id.as_str(), filing.letter.failed_at));
         let has_final: Vec<usize> = settled.iter().map(|(record, _)| *record).collect();
-        let indexed = trip.add(indexes::move_to(&moved, now, self.lifetimes));
+        let indexed = trip.add(self.lives.indexes.move_to(&moved, now));
         let entered = trip.add(dead_letters::enter(letters, now, self.life_s));
         let mut replies = match trip.run(self.redis.as_ref()).await {
             Ok(replies) => replies,

@@ -14,7 +14,7 @@ use adapters::clock::Clock;
 use adapters::http::answer::{self, Problem};
 use adapters::http::entry;
 use adapters::http::query::QueryString;
-use adapters::redis::indexes::{self, Entry, Finding, Kind, Order};
+use adapters::redis::indexes::{self, Entry, Finding, Indexes, Kind};
 use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
@@ -92,13 +92,15 @@ pub struct Cleanup {
     queue: Arc<dyn Queue>,
     clock: Clock,
     lifetimes: Lifetimes,
+    indexes: Indexes,
     owed_life: Duration,
 }
 
 impl Cleanup {
     /// A handler with these settings.
     pub fn new(config: &Config, redis: Arc<dyn RedisPort>, queue: Arc<dyn Queue>, clock: Clock) -> Self {
-        Self { redis, queue, clock, lifetimes: config.lives.records, owed_life: config.owed_life }
+        let (lifetimes, indexes, owed_life) = (config.lives.records, config.lives.indexes, config.owed_life);
+        Self { redis, queue, clock, lifetimes, indexes, owed_life }
     }
 
     /// Answers one request, or does the daily work if the event is not a request.
@@ -216,7 +218,7 @@ impl Cleanup {
     }
 
     async fn page(&self, plan: &Plan, after: Option<&Place>) -> Result<(Vec<Entry>, bool), QueryError> {
-        indexes::page(plan.kind, &plan.walk, Order::OldestFirst, after, PAGE).run(self.redis.as_ref()).await
+        indexes::walk(plan.kind, &plan.walk, after, PAGE).run(self.redis.as_ref()).await
     }
 
     /// Does what the records of a page need: reads them, changes them, and then their
@@ -228,7 +230,7 @@ impl Cleanup {
         let findings: Vec<Finding> = entries
             .iter()
             .zip(tickets)
-            .map(|(entry, ticket)| indexes::compare(entry, ticket.take(&mut replies)))
+            .map(|(entry, ticket)| self.indexes.compare(entry, ticket.take(&mut replies)))
             .collect();
         report.scanned += entries.len() as u64;
         let mut needs = Vec::new();
@@ -260,7 +262,7 @@ impl Cleanup {
                 Need::Removal(_) | Need::Abandonment | Need::Reindex(_) | Need::Life(_) => {}
             }
         }
-        let moving = index.add(indexes::move_to(&moved, self.clock.now(), self.lifetimes));
+        let moving = index.add(self.indexes.move_to(&moved, self.clock.now()));
         let mut replies = index.run(self.redis.as_ref()).await?;
         // A wrong entry is met again by the next cleanup.
         let mut failed: Vec<ReplyError> = moving.take(&mut replies).err().into_iter().collect();
@@ -301,7 +303,7 @@ impl Cleanup {
             Need::Reindex(None) => Work::of(trip.add(indexes::drop_entry(entry))),
             Need::Reindex(Some(record)) => {
                 let place = Place { at: record.updated_at, id: id.clone() };
-                let entered = trip.add(indexes::enter_lost(record.status, &place));
+                let entered = trip.add(self.indexes.enter_lost(record.status, &place));
                 Work { dropped: Some(trip.add(indexes::drop_entry(entry))), ..Work::of(entered) }
             }
             Need::Life(record) => Work::of(trip.add(records::set_missing_ttl(id, record, now, self.lifetimes))),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use adapters::redis::query::Trip;
-use adapters::redis::{breakers, indexes, marks, records, waiting};
+use adapters::redis::{breakers, marks, records, waiting};
 use domain::breaker::Pass;
 use domain::history::Row;
 use domain::identity::endpoint_of_delivery;
@@ -78,7 +78,7 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
     let touched = reports.iter().filter(|report| report.may_open()).map(|report| report.breaker.as_str());
     // An entry that is missing shows with the next report.
     drop(trip.add(breakers::enter(touched, now)));
-    let index = trip.add(indexes::move_to(&moved, now, context.lifetimes));
+    let index = trip.add(context.indexes.move_to(&moved, now));
     // Whoever reads these checks them, and what is missing from them is no loss.
     let waits: Vec<waiting::Change<'_>> = decided.iter().filter_map(|next| wait_of(&next.decision)).collect();
     drop(trip.add(waiting::waits(&waits, context.lifetimes)));
@@ -107,10 +107,8 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
             None => unreported.push(report),
         }
     }
-    // One message for all that this batch could not tell.
-    let mut late = Vec::new();
-    let own = LateOutcomes::new(outcomes, unreported, now);
-    late.extend((!own.is_empty()).then(|| own.delayed(now)));
+    let own = LateOutcomes::of_batch(outcomes, unreported, now);
+    let mut late: Vec<LateOutcomes> = own.into_iter().map(|message| message.delayed(now)).collect();
     if !is_indexed {
         late.extend(decided.iter().filter_map(|next| again(next, now)));
     }

@@ -101,8 +101,10 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
 fn check_timing(reader: &mut Reader<'_>, attempt: Duration, lives: Lives) {
     let function = reader.seconds("DELIVER_TIMEOUT_S", 2..=900);
     let visibility = reader.seconds("QUEUE_VISIBILITY_S", 2..=43_200);
-    if visibility < function * 6 {
-        reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S");
+    // A message is received before the window in which its batch fills.
+    let window = reader.seconds("BATCH_WINDOW_S", 0..=10);
+    if visibility < function * 6 + window {
+        reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S, and BATCH_WINDOW_S");
     }
     // Not refused: a duplicate that comes back later than its record lives is rare,
     // carries the same webhook-id, and some want their records gone soon.

@@ -12,6 +12,7 @@ use adapters::metrics::{self, DeliveryKind};
 use adapters::owed::Owing;
 use adapters::receiver_client::ReceiverClient;
 use adapters::redis::breakers;
+use adapters::redis::indexes::Indexes;
 use adapters::redis::query::{Query, Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
@@ -58,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) breakers: BreakerPolicies,
     pub(crate) parking: Parking,
     pub(crate) lifetimes: Lifetimes,
+    pub(crate) indexes: Indexes,
     /// How Redis was doing lately.
     pub(crate) redis_health: RedisHealth,
     /// What one attempt may take, with the bookkeeping after it.

@@ -89,6 +89,7 @@ impl Deliver {
             breakers: config.breakers.clone(),
             parking: config.parking,
             lifetimes: config.lives.records,
+            indexes: config.lives.indexes,
             redis_health: RedisHealth::default(),
             attempt_budget: config.receiver_client.timeout + BOOKKEEPING,
         };

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_late_outcome_never_waits_beyond_its_deadline() {
-        let mut late = LateOutcomes::new(Vec::new(), Vec::new(), Millis(0));
+        let mut late = LateOutcomes::empty(Millis(0));
         (late.not_before, late.deadline) = (Millis(9_000), Millis(500));
         assert!(!is_due(&late, 499));
         assert!(is_due(&late, 500));

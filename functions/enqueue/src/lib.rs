@@ -86,7 +86,7 @@ impl Enqueue {
         clock: Clock,
     ) -> Self {
         Self {
-            acceptor: Acceptor::new(queue, redis, config.lives.records),
+            acceptor: Acceptor::new(queue, redis, config.lives),
             clock,
             rules: config.rules.clone(),
             deadline: config.lives.deadline,

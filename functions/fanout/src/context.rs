@@ -10,6 +10,7 @@ use adapters::dead_letter_store::DeadLetterStore;
 use adapters::history::History;
 use adapters::notify_bus::Bus;
 use adapters::owed::{OweError, Owing};
+use adapters::redis::indexes::Indexes;
 use adapters::redis::query::{Replies, ReplyError, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
@@ -85,6 +86,7 @@ pub(crate) struct Context {
     /// How long Redis knows what state an endpoint is in.
     pub(crate) state_life: Duration,
     pub(crate) lifetimes: Lifetimes,
+    pub(crate) indexes: Indexes,
     pub(crate) pages: PageLimits,
     pub(crate) ingest: IngestRules,
     pub(crate) ingest_queue: String,
@@ -101,9 +103,9 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
         let Clients { queue, redis, subscriptions, registry, store, history, bus } = clients;
-        let (lifetimes, pages) = (config.lives.records, config.pages);
+        let (lives, pages) = (config.lives, config.pages);
         let (ingest, ingest_queue) = (config.ingest.clone(), config.ingest_queue.clone());
-        let acceptor = Acceptor::new(Arc::clone(&queue), Arc::clone(&redis), lifetimes);
+        let acceptor = Acceptor::new(Arc::clone(&queue), Arc::clone(&redis), lives);
         let (sends, payloads) = (Semaphore::new(MOST_SENDS), Semaphore::new(PAYLOAD_SHARES as usize));
         let history_life = config.history.life;
         Self {
@@ -118,7 +120,8 @@ impl Context {
             bus,
             owed_life: config.owed_life,
             state_life: config.disable_after * 2,
-            lifetimes,
+            lifetimes: lives.records,
+            indexes: lives.indexes,
             pages,
             ingest,
             ingest_queue,

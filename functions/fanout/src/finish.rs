@@ -178,15 +178,13 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
             }
         }
     }
-    if !late.is_empty() {
-        queue_late_outcomes(context, late, now).await;
+    for late in LateOutcomes::of_batch(late, Vec::new(), now) {
+        queue_late_outcomes(context, late.delayed(now), now).await;
     }
 }
 
 /// Queues what could not be recorded. What cannot be queued either is logged and let go.
-async fn queue_late_outcomes(context: &Context, late: Vec<LateOutcome>, now: Millis) {
-    let ids: Vec<String> = late.iter().map(|outcome| outcome.id.clone()).collect();
-    let late = LateOutcomes::new(late, Vec::new(), now).delayed(now);
+async fn queue_late_outcomes(context: &Context, late: LateOutcomes, now: Millis) {
     let is_queued = match late.encode() {
         Ok(body) => {
             let message = Outgoing::new(body, String::new(), delay_s(now, late.not_before));
@@ -195,7 +193,7 @@ async fn queue_late_outcomes(context: &Context, late: Vec<LateOutcome>, now: Mil
         Err(_) => false,
     };
     if !is_queued {
-        for id in ids {
+        for LateOutcome { id, .. } in &late.outcomes {
             tracing::error!(record = %id, outcome = "unrecorded", "neither Redis nor the queue took an outcome");
         }
     }

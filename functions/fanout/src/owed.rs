@@ -4,8 +4,8 @@ use adapters::history::{HistoryError, Part, RowKey};
 use adapters::metrics;
 use adapters::redis::marks::ask_erased;
 use adapters::redis::query::{ReplyError, Trip};
+use adapters::redis::records;
 use adapters::redis::transport::Unavailable;
-use adapters::redis::{indexes, records};
 use adapters::telemetry::chain;
 use domain::history::delivery::{DeliveryEnd, EndedDelivery};
 use domain::history::owed::{self, Owed};
@@ -201,7 +201,7 @@ async fn settle(context: &Context, ended: &[(&OwedRow, Reason)]) -> Result<(), O
     if failed.is_empty() {
         return Ok(());
     }
-    let index = trip.add(indexes::move_to(&failed, context.clock.now(), context.lifetimes));
+    let index = trip.add(context.indexes.move_to(&failed, context.clock.now()));
     let mut replies = trip.run(context.redis.as_ref()).await?;
     for ticket in settled {
         // A record that is newer is true already.

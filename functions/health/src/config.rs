@@ -14,6 +14,8 @@ pub struct Config {
     pub queues: QueueUrls,
     /// The name of the table of dead letters.
     pub table: String,
+    /// Over how many keys of Redis each index is split.
+    pub index_shards: u8,
 }
 
 /// Reads the settings.
@@ -25,5 +27,6 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Config, Faulted> {
         account: config::account(reader),
         queues: config::queues(reader),
         table: config::dead_letter_table(reader),
+        index_shards: config::index_shards(reader),
     })
 }

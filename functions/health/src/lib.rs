@@ -184,6 +184,8 @@ pub struct Health {
     store: Arc<dyn DeadLetterStore>,
     clock: Clock,
     stack: String,
+    /// Over how many keys each index is split.
+    index_shards: u8,
     kept: Mutex<Option<Findings>>,
 }
 
@@ -194,9 +196,10 @@ impl Health {
         redis: Arc<dyn RedisPort>,
         queues: Arc<dyn Depths>,
         store: Arc<dyn DeadLetterStore>,
+        index_shards: u8,
         clock: Clock,
     ) -> Self {
-        Self { redis, queues, store, clock, stack: stack.into(), kept: Mutex::default() }
+        Self { redis, queues, store, clock, stack: stack.into(), index_shards, kept: Mutex::default() }
     }
 
     /// Answers one request. Once a minute the schedule asks too: then CloudWatch is
@@ -310,7 +313,7 @@ impl Health {
         let mut trip = Trip::default();
         let ping = trip.add(info::ping());
         let heartbeat = trip.add(heartbeats::last("deliver"));
-        let oldest_pending = trip.add(indexes::oldest(Status::Pending));
+        let oldest_pending = trip.add(indexes::oldest(self.index_shards, Status::Pending));
         let figures = trip.add(Info::query());
         let replies = within(PATIENCE, async {
             let replies = trip.run(self.redis.as_ref()).await;

@@ -16,7 +16,8 @@ async fn main() -> anyhow::Result<()> {
     let (config, clock) = (&process.config, process.clock.clone());
     let queues = Sqs::new(&config.account, config.queues.clone());
     let store = Table::new(&config.account, config.table.clone(), 0);
-    let handler = &Health::new(&process.stack, process.redis(), Arc::new(queues), Arc::new(store), clock);
+    let handler =
+        &Health::new(&process.stack, process.redis(), Arc::new(queues), Arc::new(store), config.index_shards, clock);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
     server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

@@ -9,8 +9,8 @@ use adapters::aws::sqs::Depths;
 use adapters::clock::Clock;
 use adapters::http::{answer, entry};
 use adapters::metrics::exposition::{CONTENT_TYPE, Snapshot};
+use adapters::redis::indexes::Indexes;
 use adapters::redis::transport::RedisPort;
-use domain::status::Lifetimes;
 use lambda_http::Request;
 use lambda_http::http::Response;
 
@@ -19,13 +19,13 @@ pub struct Metrics {
     redis: Arc<dyn RedisPort>,
     queues: Option<Arc<dyn Depths>>,
     clock: Clock,
-    lifetimes: Lifetimes,
+    indexes: Indexes,
 }
 
 impl Metrics {
     /// A handler over these.
-    pub fn new(redis: Arc<dyn RedisPort>, queues: Option<Arc<dyn Depths>>, clock: Clock, lifetimes: Lifetimes) -> Self {
-        Self { redis, queues, clock, lifetimes }
+    pub fn new(redis: Arc<dyn RedisPort>, queues: Option<Arc<dyn Depths>>, clock: Clock, indexes: Indexes) -> Self {
+        Self { redis, queues, clock, indexes }
     }
 
     /// Answers one request.
@@ -35,7 +35,7 @@ impl Metrics {
             return problem.response(&correlation_id);
         }
         let (queues, now) = (self.queues.as_deref(), self.clock.now());
-        let snapshot = Snapshot::read(self.redis.as_ref(), queues, now, self.lifetimes).await;
+        let snapshot = Snapshot::read(self.redis.as_ref(), queues, now, self.indexes).await;
         answer::text(CONTENT_TYPE, snapshot.render(), &correlation_id)
     }
 }

@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let (config, clock) = (&process.config, process.clock.clone());
     let queues = config.queues.as_ref();
     let queues = queues.map(|(account, urls)| Arc::new(Sqs::new(account, urls.clone())) as Arc<dyn Depths>);
-    let handler = &Metrics::new(process.redis(), queues, clock, config.lives.records);
+    let handler = &Metrics::new(process.redis(), queues, clock, config.lives.indexes);
     let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
     server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

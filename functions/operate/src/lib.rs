@@ -28,10 +28,12 @@ use std::time::Duration;
 
 use adapters::aws::sqs::Queue;
 use adapters::clock::Clock;
+use adapters::config::Lives;
 use adapters::dead_letter_store::DeadLetterStore;
 use adapters::history::History;
 use adapters::http::answer::{self, Problem};
 use adapters::http::entry;
+use adapters::redis::indexes::Indexes;
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use domain::status::Lifetimes;
@@ -66,6 +68,7 @@ pub struct Operate {
     history_life: Option<Duration>,
     clock: Clock,
     lifetimes: Lifetimes,
+    indexes: Indexes,
     deadline: Duration,
 }
 
@@ -82,8 +85,9 @@ impl Operate {
     /// A handler with these settings.
     pub fn new(config: &Config, clients: Clients, clock: Clock) -> Self {
         let Clients { redis, store, queue, history, registry } = clients;
-        let (lifetimes, deadline, history_life) = (config.lives.records, config.lives.deadline, config.history.life);
-        Self { redis, store, queue, history, registry, history_life, clock, lifetimes, deadline }
+        let (lives, history_life) = (config.lives, config.history.life);
+        let Lives { deadline, records: lifetimes, indexes } = lives;
+        Self { redis, store, queue, history, registry, history_life, clock, lifetimes, indexes, deadline }
     }
 
     /// Answers one request.

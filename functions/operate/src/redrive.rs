@@ -11,7 +11,6 @@ use std::time::Duration;
 use adapters::aws::sqs::{Outgoing, QueueName, SendError, delay_s, retry_group};
 use adapters::dead_letter_store::{Kept, Reserved};
 use adapters::http::answer::Problem;
-use adapters::redis::indexes;
 use adapters::redis::query::{Replies, Trip};
 use adapters::redis::records::{self, StoredRecord};
 use adapters::telemetry::chain;
@@ -363,7 +362,7 @@ impl Operate {
         }));
         let moved: Vec<(String, Status)> = sent.iter().map(|work| (work.record_id(), Status::Pending)).collect();
         // An entry that is missing is repaired by whoever reads the index.
-        drop(trip.add(indexes::move_to(&moved, now, self.lifetimes)));
+        drop(trip.add(self.indexes.move_to(&moved, now)));
         match trip.run(self.redis.as_ref()).await {
             Ok(mut replies) => {
                 tickets.into_iter().map(|ticket| ticket.take(&mut replies).unwrap_or(Status::Pending)).collect()

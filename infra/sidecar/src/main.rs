@@ -13,10 +13,10 @@ use adapters::aws::sqs::{Depths, Sqs};
 use adapters::clock::Clock;
 use adapters::metrics::exposition::{CONTENT_TYPE, Snapshot};
 use adapters::process;
+use adapters::redis::indexes::Indexes;
 use adapters::redis::transport::Redis;
 use adapters::telemetry::chain;
 use anyhow::Context as _;
-use domain::status::Lifetimes;
 use http::header::CONTENT_TYPE as KIND;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -31,7 +31,7 @@ struct Sidecar {
     redis: Redis,
     queues: Option<Box<dyn Depths>>,
     clock: Clock,
-    lifetimes: Lifetimes,
+    indexes: Indexes,
 }
 
 impl Sidecar {
@@ -39,7 +39,7 @@ impl Sidecar {
         let (status, kind, text) = match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => {
                 let (queues, now) = (self.queues.as_deref(), self.clock.now());
-                let snapshot = Snapshot::read(&self.redis, queues, now, self.lifetimes).await;
+                let snapshot = Snapshot::read(&self.redis, queues, now, self.indexes).await;
                 (StatusCode::OK, CONTENT_TYPE, snapshot.render())
             }
             // Whether this process lives, and not whether Redis does.
@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     let clock = Clock::system();
     let redis = Redis::open(&config.redis, clock.clone()).context("redis")?;
     let queues = config.queues.map(|(account, urls)| Box::new(Sqs::new(&account, urls)) as Box<dyn Depths>);
-    let sidecar = Arc::new(Sidecar { redis, queues, clock, lifetimes: config.lives.records });
+    let sidecar = Arc::new(Sidecar { redis, queues, clock, indexes: config.lives.indexes });
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     tracing::info!(address = %listener.local_addr()?, "showing metrics");
     let mut ended = signal(SignalKind::terminate())?;

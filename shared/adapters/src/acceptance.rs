@@ -7,22 +7,23 @@ use std::sync::Arc;
 use domain::destination::Destination;
 use domain::fault::Faults;
 use domain::record::{NewRecord, Reservation};
-use domain::status::{Lifetimes, Status};
+use domain::status::Status;
 use domain::time::Millis;
 use domain::work::Work;
 
 use crate::aws::sqs::{Outgoing, Queue, QueueName, SendError, group_id};
+use crate::config::Lives;
 use crate::metrics;
 use crate::redis::query::{Replies, ReplyError, Trip};
 use crate::redis::transport::RedisPort;
-use crate::redis::{indexes, records, tenants};
+use crate::redis::{records, tenants};
 use crate::telemetry::chain;
 
 /// What accepts work.
 pub struct Acceptor {
     queue: Arc<dyn Queue>,
     redis: Arc<dyn RedisPort>,
-    lifetimes: Lifetimes,
+    lives: Lives,
 }
 
 /// Work on its way in.
@@ -80,8 +81,8 @@ enum Slot {
 
 impl Acceptor {
     /// An acceptor that gives to this queue.
-    pub fn new(queue: Arc<dyn Queue>, redis: Arc<dyn RedisPort>, lifetimes: Lifetimes) -> Self {
-        Self { queue, redis, lifetimes }
+    pub fn new(queue: Arc<dyn Queue>, redis: Arc<dyn RedisPort>, lives: Lives) -> Self {
+        Self { queue, redis, lives }
     }
 
     /// Accepts work, and says of each, in order, what became of it. Redis is asked at most
@@ -183,7 +184,7 @@ impl Acceptor {
         for Item { id, new_record, generated, accepted, .. } in items {
             match accepted {
                 Some(Accepted::Queued) => {
-                    drop(trip.add(records::confirm(id, new_record, self.lifetimes)));
+                    drop(trip.add(records::confirm(id, new_record, self.lives.records)));
                     pending.push((id.clone(), Status::Pending));
                 }
                 Some(Accepted::Refused) if !generated => drop(trip.add(records::forget(id, new_record))),
@@ -199,7 +200,7 @@ impl Acceptor {
                 | None => {}
             }
         }
-        drop(trip.add(indexes::enter(&pending, now, self.lifetimes)));
+        drop(trip.add(self.lives.indexes.enter(&pending, now)));
         // The queue has what was accepted: a claim confirms it if Redis does not.
         drop(self.round_trip(trip).await);
     }

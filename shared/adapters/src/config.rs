@@ -28,6 +28,7 @@ use crate::aws::sqs::QueueUrls;
 use crate::clock::Clock;
 use crate::config::reader::{Faulted, Reader};
 use crate::http::receiver_client::ReceiverClientConfig;
+use crate::redis::indexes::{Indexes, MOST_SHARDS};
 use crate::redis::transport::RedisConfig;
 use crate::tls::certificates;
 
@@ -41,6 +42,8 @@ pub struct Lives {
     pub deadline: Duration,
     /// Records in Redis.
     pub records: Lifetimes,
+    /// The indexes of those records.
+    pub indexes: Indexes,
 }
 
 /// Where the history is kept, and for how long.
@@ -227,7 +230,15 @@ pub fn lives(reader: &mut Reader<'_>) -> Lives {
     }
     let records =
         Lifetimes { delivered_ms: whole_ms(delivered), unfinished_ms: whole_ms(unfinished), event_ms: whole_ms(event) };
-    Lives { deadline, records }
+    Lives { deadline, records, indexes: Indexes::new(index_shards(reader), records) }
+}
+
+/// Over how many keys of Redis each index is split; 1 where nobody says it, such as at a sidecar.
+pub fn index_shards(reader: &mut Reader<'_>) -> u8 {
+    if reader.optional("INDEX_SHARDS").is_none() {
+        return 1;
+    }
+    u8::try_from(reader.number("INDEX_SHARDS", 1..=MOST_SHARDS.into())).unwrap_or(1)
 }
 
 /// How receivers are called.

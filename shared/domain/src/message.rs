@@ -27,6 +27,11 @@ const MAX_ERROR: usize = 200;
 const LATE_OUTCOME_CAP: Duration = Duration::from_secs(300);
 /// The bytes of rows that one message carries. An event of the largest size is one row.
 const MAX_ROWS: usize = 700_000;
+/// How many outcomes one message carries. With the longest of histories they are far below
+/// what a queue takes.
+const MOST_OUTCOMES: usize = 10;
+/// How many reports one message carries: two breakers watch over a delivery.
+const MOST_REPORTS: usize = 2 * MOST_OUTCOMES;
 
 /// A delivery under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,9 +253,23 @@ impl Message {
 }
 
 impl LateOutcomes {
-    /// What a batch could not tell Redis at `now`, to be tried for seven days.
-    pub fn new(outcomes: Vec<LateOutcome>, reports: Vec<LateReport>, now: Millis) -> Self {
-        Self { outcomes, reports, rows: Vec::new(), deadline: now.after(MAX_LIFE), hop: 0, not_before: now }
+    /// A message with nothing in it yet, to be tried for seven days from `now`.
+    pub fn empty(now: Millis) -> Self {
+        let deadline = now.after(MAX_LIFE);
+        Self { outcomes: Vec::new(), reports: Vec::new(), rows: Vec::new(), deadline, hop: 0, not_before: now }
+    }
+
+    /// What a batch could not tell Redis at `now`, in as many messages as it needs. Each is
+    /// small, so that what a later batch records grows with its messages alone.
+    pub fn of_batch(outcomes: Vec<LateOutcome>, reports: Vec<LateReport>, now: Millis) -> Vec<Self> {
+        let count = outcomes.len().div_ceil(MOST_OUTCOMES).max(reports.len().div_ceil(MOST_REPORTS));
+        let (mut outcomes, mut reports) = (outcomes.into_iter(), reports.into_iter());
+        let message = |_| Self {
+            outcomes: outcomes.by_ref().take(MOST_OUTCOMES).collect(),
+            reports: reports.by_ref().take(MOST_REPORTS).collect(),
+            ..Self::empty(now)
+        };
+        (0..count).map(message).collect()
     }
 
     /// Rows that history did not take at `now`, in as many messages as they need.
@@ -266,7 +285,7 @@ impl LateOutcomes {
                 }
                 None => {
                     room = MAX_ROWS.saturating_sub(bytes);
-                    messages.push(Self { rows: vec![row], ..Self::new(Vec::new(), Vec::new(), now) });
+                    messages.push(Self { rows: vec![row], ..Self::empty(now) });
                 }
             }
         }
@@ -301,6 +320,7 @@ impl LateOutcomes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Ending;
 
     fn attempt(at: u64) -> Attempt {
         Attempt {
@@ -341,6 +361,32 @@ mod tests {
         let messages = LateOutcomes::of_rows(vec![row(10), row(300_000), row(300_000), row(10), row(10)], Millis(0));
         assert_eq!(messages.iter().map(|late| late.rows.len()).collect::<Vec<_>>(), [2, 3]);
         assert!(messages.iter().all(|late| late.encode().unwrap().len() < 1_000_000));
+    }
+
+    #[test]
+    fn the_outcomes_of_a_large_batch_are_split_over_messages() {
+        let outcome = |n: usize| LateOutcome {
+            id: n.to_string(),
+            new_record: NewRecord::default(),
+            settlement: Settlement { token: String::new(), hop: 0, ending: Ending::Released, log: None },
+        };
+        let report = |n: usize| LateReport {
+            breaker: n.to_string(),
+            token: String::new(),
+            epoch: 0,
+            calls: ReportedCalls::Regular(Vec::new()),
+        };
+        let split = |outcomes: usize, reports: usize| {
+            let reports = (0..reports).map(report).collect();
+            let messages = LateOutcomes::of_batch((0..outcomes).map(outcome).collect(), reports, Millis(0));
+            let outcomes = messages.iter().flat_map(|late| &late.outcomes).map(|outcome| outcome.id.parse::<usize>());
+            assert!(outcomes.map(Result::unwrap).eq(0..messages.iter().map(|late| late.outcomes.len()).sum()));
+            messages.iter().map(|late| (late.outcomes.len(), late.reports.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(split(0, 0), []);
+        assert_eq!(split(10, 20), [(10, 20)]);
+        assert_eq!(split(25, 3), [(10, 3), (10, 0), (5, 0)]);
+        assert_eq!(split(1, 21), [(1, 20), (0, 1)]);
     }
 
     #[test]

@@ -222,7 +222,8 @@ async fn whatever_hangs_the_answer_comes_within_two_seconds() {
     proxy.set(Trouble::Away);
     let clock = Clock::system();
     let redis = Redis::open(&RedisConfig::node(format!("redis://127.0.0.1:{}", proxy.port())), clock.clone()).unwrap();
-    let health = Health::new("steadhook", Arc::new(redis), Arc::new(Hanging), Arc::new(StoreModel::default()), clock);
+    let health =
+        Health::new("steadhook", Arc::new(redis), Arc::new(Hanging), Arc::new(StoreModel::default()), 1, clock);
     let began = Instant::now();
     let mut request = Request::new(Body::Empty);
     *request.uri_mut() = "http://api/health".parse().unwrap();

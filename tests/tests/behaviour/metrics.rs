@@ -10,6 +10,7 @@ use adapters::metrics::meter::Meter;
 use adapters::metrics::names::{self, FAMILIES, Kind};
 use adapters::metrics::sums::Metered;
 use adapters::metrics::{self, DeliveryKind, DeliveryResult};
+use adapters::redis::indexes::Indexes;
 use adapters::redis::transport::{Redis, RedisConfig, RedisPort as _};
 use aws_lambda_events::sqs::SqsBatchResponse;
 use domain::outcome::ErrorClass;
@@ -115,7 +116,7 @@ async fn histograms_are_cumulative_and_end_with_their_count() {
         }
     })
     .await;
-    let snapshot = Snapshot::read(&redis, None, Clock::system().now(), LIFETIMES).await;
+    let snapshot = Snapshot::read(&redis, None, Clock::system().now(), Indexes::new(1, LIFETIMES)).await;
     let text = snapshot.render();
     let value = |series: &str| -> f64 {
         let line =
@@ -219,7 +220,13 @@ async fn marks_of_processes_that_are_gone_are_forgotten() {
         commands(server).lines().filter(|line| line.contains("hdel")).map(str::to_owned).collect::<Vec<_>>()
     };
     let before = written(&server);
-    Snapshot::read(&redis, None, Clock::system().now().after(Duration::from_secs(2 * 86_400)), LIFETIMES).await;
+    Snapshot::read(
+        &redis,
+        None,
+        Clock::system().now().after(Duration::from_secs(2 * 86_400)),
+        Indexes::new(1, LIFETIMES),
+    )
+    .await;
     assert_eq!((written(&server), marks("young")), (before, 20));
     assert_eq!(delivered(&server), 400);
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use adapters::aws::sqs::QueueName;
+use adapters::redis::transport::RedisConfig;
 use http::Method;
 use lambda_http::Body;
 use redis::Commands as _;
@@ -66,6 +67,54 @@ async fn pages(world: &World, path: &str, mut between: impl AsyncFnMut(usize)) -
             None => return all,
         }
     }
+}
+
+#[tokio::test]
+async fn lists_stay_the_same_while_an_index_is_split_and_joined_again() {
+    let whole = World::new().await;
+    let statuses = ["pending", "retrying", "delivered", "failed"];
+    let record =
+        |i: u64| (format!("w-{i:04}"), statuses[usize::try_from(i % 4).unwrap()], BEGINNING.0 - 10_000 + i / 7);
+    write_records(&whole, (0..1000).map(record));
+    let everything: BTreeSet<String> = (0..1000).map(|i| record(i).0).collect();
+    let mut look = whole.redis.connect();
+    let mut entries = |shard: &str| -> Vec<usize> {
+        statuses.iter().map(|status| look.zcard(format!("webhook_index:{status}{shard}")).unwrap()).collect()
+    };
+    let is_whole = async |world: &World| {
+        for _ in 0..2 {
+            let failed = pages(world, "/webhook-statuses?limit=100&status=failed", async |_| {}).await;
+            assert_eq!((failed.len(), failed.into_iter().collect::<BTreeSet<_>>().len()), (250, 250));
+            let listed = pages(world, "/webhook-statuses?limit=90", async |_| {}).await;
+            assert_eq!(listed.len(), 1000);
+            assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), everything);
+            let counted = ok(world, "/webhook-statuses?limit=1").await;
+            assert_eq!(counted["counts"], json!({"pending": 250, "retrying": 250, "delivered": 250, "failed": 250}));
+        }
+    };
+
+    let redis = RedisConfig::node(whole.redis.url());
+    let split = World::on_with(&redis, &[("INDEX_SHARDS", "4")]).await;
+    is_whole(&split).await;
+    for shard in ["", ":1", ":2", ":3"] {
+        assert!(entries(shard).iter().all(|count| (30..100).contains(count)), "{shard}: {:?}", entries(shard));
+    }
+    split.enqueue("new", "1").await;
+    split.settle().await;
+    assert_eq!(split.status("new").await["status"], "delivered");
+    let (_, health) = split.get("/health").await;
+    assert_eq!(health["components"]["queue"]["oldest_pending_age_seconds"], json!(10), "{health}");
+
+    let joined = World::on(&redis).await;
+    let report = joined.daily_cleanup().await;
+    joined.leaves([QueueName::Event]);
+    assert_eq!((report["complete"].as_bool(), report["deleted"].as_u64()), (Some(true), Some(0)));
+    for shard in [":1", ":2", ":3"] {
+        assert_eq!(entries(shard), [0; 4], "{shard}");
+    }
+    look.del::<_, ()>("webhook_status:new").unwrap();
+    look.zrem::<_, _, ()>("webhook_index:delivered", "new").unwrap();
+    is_whole(&joined).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,25 @@ async fn accepted_and_delivered_without_redis_and_known_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn the_outcomes_of_a_hundred_are_queued_in_ten_messages_and_recorded_in_two_round_trips() {
+    let mut world = World::new().await;
+    world.batch_size = 100;
+    world.redis.stop();
+    for i in 0..100 {
+        world.enqueue(&format!("a-{i}"), "1").await;
+    }
+    assert_eq!(world.step(QueueName::Delivery).await, (100, 0));
+    assert_eq!(world.queues.all(QueueName::Retry).len(), 10, "a later batch grows with its messages alone");
+    world.redis.resume();
+    world.clock.advance(Duration::from_secs(60));
+    let before = world.redis_round_trips();
+    assert_eq!(world.step(QueueName::Retry).await, (10, 0));
+    assert_eq!(world.redis_round_trips() - before, 2);
+    assert_eq!(world.status("a-99").await["status"], "delivered");
+    world.leaves([]);
+}
+
+#[tokio::test]
 async fn a_request_that_is_repeated_while_redis_is_away_is_delivered_once() {
     let mut world = World::new().await;
     world.redis.stop();

@@ -27,9 +27,11 @@ use tower_service::Service;
 /// the body of the answer before, interim answers and the head itself. Without a bound, a
 /// flood of `100 Continue` would keep this process busy for as long as an attempt may take.
 const PER_HEAD: usize = 128 * 1024;
-/// The same over HTTP/2, where other answers' bodies may come between two heads. A batch of
-/// ten has nine of them, with twice [`STREAM_WINDOW`] each.
-const PER_HEAD_HTTP2: usize = 512 * 1024;
+/// The same over HTTP/2, where the bodies of all other answers to a batch may come between two
+/// heads, with twice [`STREAM_WINDOW`] each.
+const PER_HEAD_HTTP2: usize = PER_HEAD + LARGEST_BATCH * 2 * STREAM_WINDOW as usize;
+/// The most deliveries that a batch may have; the template sets the same limit.
+const LARGEST_BATCH: usize = 100;
 /// How much of a body may be under way before it is read, over HTTP/2.
 pub(super) const STREAM_WINDOW: u32 = 16 * 1024;
 /// Most connections that may be open at once, before the idle ones are closed.

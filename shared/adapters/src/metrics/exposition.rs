@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::breaker::{Breaker, State, shown_name};
-use domain::status::{Lifetimes, Status};
+use domain::status::Status;
 use domain::time::Millis;
 use futures_util::future::{join, join_all};
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
@@ -14,6 +14,7 @@ use strum::IntoEnumIterator as _;
 
 use super::names::{self, DeliveryKind, FAMILIES, FUNCTIONS, Family, Kind};
 use crate::aws::sqs::{Depth, Depths, QueueName};
+use crate::redis::indexes::Indexes;
 use crate::redis::info::Info;
 use crate::redis::query::{QueryError, Trip};
 use crate::redis::transport::RedisPort;
@@ -51,8 +52,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reads everything at once. What does not answer is left out, and told by
     /// `redis_up`.
-    pub async fn read(redis: &dyn RedisPort, queues: Option<&dyn Depths>, now: Millis, lifetimes: Lifetimes) -> Self {
-        let (view, queues) = join(View::read(redis, now, lifetimes), depths(queues)).await;
+    pub async fn read(redis: &dyn RedisPort, queues: Option<&dyn Depths>, now: Millis, indexes: Indexes) -> Self {
+        let (view, queues) = join(View::read(redis, now, indexes), depths(queues)).await;
         Self { at: now, view, queues }
     }
 
@@ -181,8 +182,8 @@ async fn depths(queues: Option<&dyn Depths>) -> Vec<(QueueName, Depth)> {
 }
 
 impl View {
-    async fn read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Option<Self> {
-        let reading = Self::try_read(redis, now, lifetimes);
+    async fn read(redis: &dyn RedisPort, now: Millis, indexes: Indexes) -> Option<Self> {
+        let reading = Self::try_read(redis, now, indexes);
         match tokio::time::timeout(PATIENCE, reading).await {
             Ok(Ok(view)) => Some(view),
             Ok(Err(error)) => {
@@ -193,13 +194,13 @@ impl View {
         }
     }
 
-    async fn try_read(redis: &dyn RedisPort, now: Millis, lifetimes: Lifetimes) -> Result<Self, QueryError> {
+    async fn try_read(redis: &dyn RedisPort, now: Millis, indexes: Indexes) -> Result<Self, QueryError> {
         let mut trip = Trip::default();
         let sums = FUNCTIONS.map(|function| trip.add(sums::read(function)));
-        let statuses = trip.add_all(indexes::Kind::ALL.map(|kind| indexes::counts(kind, now, lifetimes)));
+        let statuses = trip.add_all(indexes::Kind::ALL.map(|kind| indexes.counts(kind, now)));
         let dead_letters = trip.add(dead_letters::count());
         let breaker_keys = trip.add(breakers::count());
-        let oldest = trip.add(indexes::oldest(Status::Pending));
+        let oldest = trip.add(indexes::oldest(indexes.shards(), Status::Pending));
         let info = trip.add(Info::query());
         let mut replies = trip.run(redis).await?;
 

@@ -1,6 +1,7 @@
 //! Which deliveries have which status: a sorted set a status, scored by the last
 //! change. Written beside the records, not with them, so a member may be stale;
-//! readers check it against its record, and repair what they find wrong.
+//! readers check it against its record, and repair what they find wrong. Every batch writes
+//! to them, so each may be split into shards, which are keys of their own.
 
 use domain::place::Place;
 use domain::status::{Lifetimes, Status};
@@ -20,6 +21,8 @@ static DROP: Script = Script::new("drop", include_str!("scripts/drop.lua"));
 
 /// Most entries that one write takes from an index. A write enters a hundred at most.
 const MOST_TRIMMED: u64 = 200;
+/// Over how many keys an index may be split.
+pub const MOST_SHARDS: u8 = 8;
 
 /// Whose deliveries an index has. Direct webhooks and deliveries to endpoints never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub enum Order {
 pub struct Entry {
     /// Whose index it stands in.
     pub status: Status,
+    /// Which shard of it.
+    pub shard: u8,
     /// Where.
     pub place: Place,
 }
@@ -72,49 +77,169 @@ pub enum Finding {
     Right(Box<StoredRecord>),
     /// There is no such record, or none to be seen.
     Gone,
-    /// The record has another status than its index says.
+    /// The record has another status than its index says, or belongs into another shard.
     Moved(Box<StoredRecord>),
     /// The record cannot be read now.
     Unreadable,
 }
 
-/// The index of one status.
-fn key(kind: Kind, status: Status) -> String {
-    match kind {
+/// One shard of the index of one status. The first one has the name of an index that is whole.
+fn key(kind: Kind, status: Status, shard: u8) -> String {
+    let whole = match kind {
         Kind::Webhooks => format!("webhook_index:{}", status.as_str()),
         Kind::Deliveries => format!("delivery_index:{}", status.as_str()),
         Kind::Events => format!("event_index:{}", status.as_str()),
+    };
+    if shard == 0 { whole } else { format!("{whole}:{shard}") }
+}
+
+/// The indexes of one stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexes {
+    /// Over how many keys each is split.
+    shards: u8,
+    lifetimes: Lifetimes,
+}
+
+impl Indexes {
+    /// Indexes over so many keys each, of records that live so long.
+    pub fn new(shards: u8, lifetimes: Lifetimes) -> Self {
+        Self { shards: shards.clamp(1, MOST_SHARDS), lifetimes }
     }
-}
 
-/// Every index.
-fn all() -> impl Iterator<Item = (Kind, Status)> {
-    Kind::ALL.into_iter().flat_map(|kind| Status::iter().map(move |status| (kind, status)))
-}
+    /// The shard that has this delivery: FNV-1a, the same in every version.
+    fn shard_of(self, id: &str) -> u8 {
+        let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        u8::try_from(hash % u32::from(self.shards)).unwrap_or_default()
+    }
 
-/// Enters new deliveries, which are in no other index: at most two commands for each
-/// kind and status.
-pub fn enter(fresh: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Query<()> {
-    Query::write("enter index", entering(fresh, now, lifetimes))
-}
+    /// Where a delivery with this status belongs.
+    fn key_of(self, id: &str, status: Status) -> String {
+        key(Kind::of(id), status, self.shard_of(id))
+    }
 
-fn entering(fresh: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Vec<Call> {
-    let mut calls = Vec::new();
-    for (kind, status) in all() {
-        let belongs = |(id, other): &&(String, Status)| *other == status && Kind::of(id) == kind;
-        let ids: Vec<&str> = fresh.iter().filter(belongs).map(|(id, _)| id.as_str()).collect();
-        if ids.is_empty() {
-            continue;
+    /// What each key is about.
+    fn all(self) -> impl Iterator<Item = (Kind, Status, u8)> {
+        let statuses = Kind::ALL.into_iter().flat_map(|kind| Status::iter().map(move |status| (kind, status)));
+        statuses.flat_map(move |(kind, status)| (0..self.shards).map(move |shard| (kind, status, shard)))
+    }
+
+    /// Enters new deliveries, which are in no other index: at most two commands for each key.
+    pub fn enter(self, fresh: &[(String, Status)], now: Millis) -> Query<()> {
+        Query::write("enter index", self.entering(fresh, now))
+    }
+
+    fn entering(self, fresh: &[(String, Status)], now: Millis) -> Vec<Call> {
+        let mut calls = Vec::new();
+        for (kind, status, shard) in self.all() {
+            let belongs = |(id, other): &&(String, Status)| *other == status && self.is_in(id, kind, shard);
+            let ids: Vec<&str> = fresh.iter().filter(belongs).map(|(id, _)| id.as_str()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let key = key(kind, status, shard);
+            let mut add = redis::cmd("ZADD");
+            add.arg(&key);
+            for id in ids {
+                add.arg(now.0).arg(id);
+            }
+            calls.push(add.into());
+            calls.push(trim(&key, now, self.lifetimes.of(status)));
         }
+        calls
+    }
+
+    fn is_in(self, id: &str, kind: Kind, shard: u8) -> bool {
+        Kind::of(id) == kind && (self.shards == 1 || self.shard_of(id) == shard)
+    }
+
+    /// Moves deliveries to the index of their status and out of the others, and trims
+    /// what has outlived its record: at most twelve commands for each kind and shard, however
+    /// many they are.
+    pub fn move_to(self, changes: &[(String, Status)], now: Millis) -> Query<()> {
+        let mut calls = self.entering(changes, now);
+        for (kind, status, shard) in self.all() {
+            let leaves = |(id, other): &&(String, Status)| *other != status && self.is_in(id, kind, shard);
+            let leaving: Vec<&str> = changes.iter().filter(leaves).map(|(id, _)| id.as_str()).collect();
+            if !leaving.is_empty() {
+                let mut remove = redis::cmd("ZREM");
+                remove.arg(key(kind, status, shard)).arg(leaving);
+                calls.push(remove.into());
+            }
+        }
+        Query::write("move in index", calls)
+    }
+
+    /// The entries of these statuses that follow `after`, the first `count` in order, and
+    /// whether there are more: one command for each key.
+    pub fn page(
+        self,
+        kind: Kind,
+        statuses: &[Status],
+        order: Order,
+        after: Option<&Place>,
+        count: usize,
+    ) -> Query<(Vec<Entry>, bool)> {
+        page_over(self.shards, kind, statuses, order, after, count)
+    }
+
+    /// How many deliveries of a kind have each status, in the order of the statuses.
+    pub fn counts(self, kind: Kind, now: Millis) -> Query<Vec<u64>> {
+        let count = |(status, shard): (Status, u8)| {
+            let mut command = redis::cmd("ZCOUNT");
+            command.arg(key(kind, status, shard)).arg(now.0.saturating_sub(self.lifetimes.of(status))).arg("+inf");
+            command.into()
+        };
+        let keys = Status::iter().flat_map(|status| (0..self.shards).map(move |shard| (status, shard)));
+        Query::several("count statuses", keys.map(count).collect(), move |replies| {
+            let counts: Option<Vec<u64>> = replies.into_iter().map(|value| u64::from_redis_value(value).ok()).collect();
+            Some(counts?.chunks(usize::from(self.shards)).map(|shards| shards.iter().sum()).collect())
+        })
+    }
+
+    /// Over how many keys each is split.
+    pub fn shards(self) -> u8 {
+        self.shards
+    }
+
+    /// The statuses whose index has an entry of this delivery.
+    pub fn entered_in(self, id: &str) -> Query<Vec<Status>> {
+        let score = |status: Status| {
+            let mut command = redis::cmd("ZSCORE");
+            command.arg(self.key_of(id, status)).arg(id);
+            command.into()
+        };
+        Query::several("index entries", Status::iter().map(score).collect(), |replies| {
+            let entered = Status::iter().zip(replies).filter(|(_, value)| *value != Value::Nil);
+            Some(entered.map(|(status, _)| status).collect())
+        })
+    }
+
+    /// Compares an entry with its record.
+    pub fn compare(self, entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -> Finding {
+        let is_right = |stored: &StoredRecord| {
+            stored.record.status == entry.status && self.shard_of(&entry.place.id) == entry.shard
+        };
+        match found {
+            Ok(Some(stored)) if !stored.record.is_shown() => Finding::Gone,
+            Ok(Some(stored)) if is_right(&stored) => Finding::Right(Box::new(stored)),
+            Ok(Some(stored)) => Finding::Moved(Box::new(stored)),
+            Ok(None) => Finding::Gone,
+            Err(error) => {
+                tracing::error!(webhook_id = %entry.place.id, code = error.code(), error = %chain(&error), "a record cannot be read");
+                // A key of another kind is no record; no answer is no finding.
+                if error.is_answer() { Finding::Gone } else { Finding::Unreadable }
+            }
+        }
+    }
+
+    /// Enters a delivery where its entry was lost; changes nothing where it is. Says
+    /// whether it was lost.
+    pub fn enter_lost(self, status: Status, place: &Place) -> Query<bool> {
         let mut add = redis::cmd("ZADD");
-        add.arg(key(kind, status));
-        for id in ids {
-            add.arg(now.0).arg(id);
-        }
-        calls.push(add.into());
-        calls.push(trim(&key(kind, status), now, lifetimes.of(status)));
+        add.arg(self.key_of(&place.id, status)).arg("NX").arg(place.at.0).arg(&place.id);
+        Query::one("enter lost entry", add, |value| Some(value == Value::Int(1)))
     }
-    calls
 }
 
 /// Takes from the index `key` what was entered longer than `life_ms` ago, some of it
@@ -124,39 +249,28 @@ pub(super) fn trim(key: &str, now: Millis, life_ms: u64) -> Call {
     Call::Script { script: &TRIM, key: key.to_owned(), args }
 }
 
-/// Moves deliveries to the index of their status and out of the others, and trims
-/// what has outlived its record: at most twelve commands for each kind, however many they
-/// are.
-pub fn move_to(changes: &[(String, Status)], now: Millis, lifetimes: Lifetimes) -> Query<()> {
-    let mut calls = entering(changes, now, lifetimes);
-    for (kind, status) in all() {
-        let leaves = |(id, other): &&(String, Status)| *other != status && Kind::of(id) == kind;
-        let leaving: Vec<&str> = changes.iter().filter(leaves).map(|(id, _)| id.as_str()).collect();
-        if !leaving.is_empty() {
-            let mut remove = redis::cmd("ZREM");
-            remove.arg(key(kind, status)).arg(leaving);
-            calls.push(remove.into());
-        }
-    }
-    Query::write("move in index", calls)
+/// The oldest entries of these statuses behind `after`, in every shard that an index may have
+/// had. What stands in a former one has moved, as far as `compare` is concerned.
+pub fn walk(kind: Kind, statuses: &[Status], after: Option<&Place>, count: usize) -> Query<(Vec<Entry>, bool)> {
+    page_over(MOST_SHARDS, kind, statuses, Order::OldestFirst, after, count)
 }
 
-/// The entries of these statuses that follow `after`, the first `count` in order, and
-/// whether there are more: one command for each status.
-pub fn page(
+fn page_over(
+    shards: u8,
     kind: Kind,
     statuses: &[Status],
     order: Order,
     after: Option<&Place>,
     count: usize,
 ) -> Query<(Vec<Entry>, bool)> {
+    let keys: Vec<_> = statuses.iter().flat_map(|status| (0..shards).map(|shard| (*status, shard))).collect();
     // One more than asked for tells whether there are more.
-    let call = |status: &Status| page_of(key(kind, *status), order, after, count + 1);
-    let statuses = statuses.to_vec();
-    Query::several("page", statuses.iter().map(call).collect(), move |replies| {
+    let call = |&(status, shard): &(Status, u8)| page_of(key(kind, status, shard), order, after, count + 1);
+    let calls = keys.iter().map(call).collect();
+    Query::several("page", calls, move |replies| {
         let mut found = Vec::new();
-        for (status, value) in statuses.into_iter().zip(replies) {
-            found.extend(places(value)?.into_iter().map(|place| Entry { status, place }));
+        for ((status, shard), value) in keys.into_iter().zip(replies) {
+            found.extend(places(value)?.into_iter().map(|place| Entry { status, shard, place }));
         }
         found.sort_by(|a, b| match order {
             Order::NewestFirst => b.place.cmp(&a.place),
@@ -166,6 +280,23 @@ pub fn page(
         let more = found.len() > end;
         found.truncate(end);
         Some((found, more))
+    })
+}
+
+/// When the oldest direct webhook of one status was entered, if there is one. Deliveries to
+/// endpoints may wait for hours, so their age says nothing.
+pub fn oldest(shards: u8, status: Status) -> Query<Option<Millis>> {
+    let first = |shard| {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(key(Kind::Webhooks, status, shard)).arg(0).arg(0).arg("WITHSCORES");
+        command.into()
+    };
+    Query::several("oldest entry", (0..shards).map(first).collect(), |replies| {
+        let mut first = Vec::new();
+        for value in replies {
+            first.extend(places(value)?);
+        }
+        Some(first.iter().map(|place| place.at).min())
     })
 }
 
@@ -194,45 +325,9 @@ pub fn end_of(entries: &[Entry], count: usize) -> usize {
     count.min(entries.len()) + same.count()
 }
 
-/// How many deliveries of a kind have each status, in the order of the statuses.
-pub fn counts(kind: Kind, now: Millis, lifetimes: Lifetimes) -> Query<Vec<u64>> {
-    let count = move |status: Status| {
-        let mut command = redis::cmd("ZCOUNT");
-        command.arg(key(kind, status)).arg(now.0.saturating_sub(lifetimes.of(status))).arg("+inf");
-        command.into()
-    };
-    Query::several("count statuses", Status::iter().map(count).collect(), |replies| {
-        replies.into_iter().map(|value| u64::from_redis_value(value).ok()).collect()
-    })
-}
-
-/// When the oldest direct webhook of one status was entered, if there is one. Deliveries to
-/// endpoints may wait for hours, so their age says nothing.
-pub fn oldest(status: Status) -> Query<Option<Millis>> {
-    let mut command = redis::cmd("ZRANGE");
-    command.arg(key(Kind::Webhooks, status)).arg(0).arg(0).arg("WITHSCORES");
-    Query::one("oldest entry", command, |value| {
-        let members = Vec::<(String, f64)>::from_redis_value(value).ok()?;
-        Some(members.first().map(|(_, score)| at(*score)))
-    })
-}
-
 fn at(score: f64) -> Millis {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "scores are whole milliseconds")]
     Millis(score.max(0.0) as u64)
-}
-
-/// The statuses whose index has an entry of this delivery.
-pub fn entered_in(id: &str) -> Query<Vec<Status>> {
-    let score = |status: Status| {
-        let mut command = redis::cmd("ZSCORE");
-        command.arg(key(Kind::of(id), status)).arg(id);
-        command.into()
-    };
-    Query::several("index entries", Status::iter().map(score).collect(), |replies| {
-        let entered = Status::iter().zip(replies).filter(|(_, value)| *value != Value::Nil);
-        Some(entered.map(|(status, _)| status).collect())
-    })
 }
 
 /// The records of entries, one query each.
@@ -240,37 +335,14 @@ pub fn records(entries: &[Entry]) -> impl Iterator<Item = Query<Option<StoredRec
     entries.iter().map(|entry| records::read(&entry.place.id))
 }
 
-/// Compares an entry with its record.
-pub fn compare(entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -> Finding {
-    match found {
-        Ok(Some(stored)) if !stored.record.is_shown() => Finding::Gone,
-        Ok(Some(stored)) if stored.record.status == entry.status => Finding::Right(Box::new(stored)),
-        Ok(Some(stored)) => Finding::Moved(Box::new(stored)),
-        Ok(None) => Finding::Gone,
-        Err(error) => {
-            tracing::error!(webhook_id = %entry.place.id, code = error.code(), error = %chain(&error), "a record cannot be read");
-            // A key of another kind is no record; no answer is no finding.
-            if error.is_answer() { Finding::Gone } else { Finding::Unreadable }
-        }
-    }
-}
-
 /// Takes an entry out of its index, unless it was entered again meanwhile. Says
 /// whether it did.
 pub fn drop_entry(entry: &Entry) -> Query<bool> {
-    drop_member(key(Kind::of(&entry.place.id), entry.status), &entry.place)
+    drop_member(key(Kind::of(&entry.place.id), entry.status, entry.shard), &entry.place)
 }
 
 /// Takes a member out of a sorted set, unless it has another score by now. Says whether it did.
 pub(super) fn drop_member(key: String, place: &Place) -> Query<bool> {
     let call = Call::Script { script: &DROP, key, args: Args::new().with(&place.id).with(place.at.0) };
     Query::one("drop entry", call, |value| Some(value == Value::Int(1)))
-}
-
-/// Enters a delivery where its entry was lost; changes nothing where it is. Says
-/// whether it was lost.
-pub fn enter_lost(status: Status, place: &Place) -> Query<bool> {
-    let mut add = redis::cmd("ZADD");
-    add.arg(key(Kind::of(&place.id), status)).arg("NX").arg(place.at.0).arg(&place.id);
-    Query::one("enter lost entry", add, |value| Some(value == Value::Int(1)))
 }
