@@ -1,7 +1,8 @@
 //! A model of SQS in memory: visibility, delay, receive counts, redrive, the limits of a
 //! message, and duplicates on demand. It passes the same contract test as the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,56 @@ pub struct Stored {
     visible_at: Millis,
     in_flight: bool,
     receipt: u64,
+    /// Its place in its queue.
+    place: u64,
+}
+
+/// A queue. What is not visible yet is kept by its time, so that a receive looks only at what
+/// is, however long the queue.
+#[derive(Default)]
+struct Messages {
+    /// By place, which is the order in which they came.
+    all: BTreeMap<u64, Stored>,
+    visible: BTreeSet<u64>,
+    hidden: BTreeSet<(Millis, u64)>,
+    in_flight: usize,
+}
+
+impl Messages {
+    fn put(&mut self, message: Stored) {
+        let place = self.all.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.hide(Stored { place, ..message });
+    }
+
+    /// Puts a message where it belongs, not to be seen before its time.
+    fn hide(&mut self, message: Stored) {
+        self.hidden.insert((message.visible_at, message.place));
+        self.in_flight += usize::from(message.in_flight);
+        self.all.insert(message.place, message);
+    }
+
+    fn remove(&mut self, place: u64) -> Option<Stored> {
+        let message = self.all.remove(&place)?;
+        self.visible.remove(&place);
+        self.hidden.remove(&(message.visible_at, place));
+        self.in_flight -= usize::from(message.in_flight);
+        Some(message)
+    }
+
+    /// Shows what is visible by now.
+    fn show(&mut self, now: Millis) {
+        while let Some((_, place)) = self.hidden.first().copied().filter(|(at, _)| *at <= now) {
+            self.hidden.pop_first();
+            self.visible.insert(place);
+            let message = self.all.get_mut(&place).unwrap();
+            self.in_flight -= usize::from(std::mem::take(&mut message.in_flight));
+        }
+    }
+
+    fn next_visible(&self) -> Option<Millis> {
+        let visible = self.visible.iter().map(|place| self.all[place].visible_at).min();
+        visible.into_iter().chain(self.hidden.first().map(|(at, _)| *at)).min()
+    }
 }
 
 /// A received message and the handle to delete it by.
@@ -47,7 +98,7 @@ pub struct Taken {
 
 #[derive(Default)]
 struct State {
-    queues: BTreeMap<QueueName, Vec<Stored>>,
+    queues: BTreeMap<QueueName, Messages>,
     sequence: u64,
     sends: Vec<(QueueName, usize)>,
     broken: Option<QueueName>,
@@ -88,38 +139,34 @@ impl SqsModel {
     fn take(&self, queue_name: QueueName, max: usize, wanted: &dyn Fn(&str) -> bool) -> Vec<Taken> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap();
-        let queue = state.queues.entry(queue_name).or_default();
-        for message in queue.iter_mut().filter(|message| message.visible_at <= now) {
-            message.in_flight = false;
-        }
-        let in_flight = queue.iter().filter(|message| message.in_flight).count();
-        let mut taken = Vec::new();
-        let mut dead = Vec::new();
         let mut sequence = state.sequence;
         let queue = state.queues.entry(queue_name).or_default();
-        let mut i = 0;
-        while i < queue.len() && taken.len() < max && in_flight + taken.len() < MAX_IN_FLIGHT {
-            if queue[i].visible_at > now || !wanted(&queue[i].body) {
-                i += 1;
+        queue.show(now);
+        let most = max.min(MAX_IN_FLIGHT - queue.in_flight);
+        let (mut taken, mut dead) = (Vec::new(), Vec::new());
+        let mut after = None;
+        while taken.len() < most {
+            let next = queue.visible.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)).next();
+            let Some(place) = next.copied() else { break };
+            after = Some(place);
+            if !wanted(&queue.all[&place].body) {
                 continue;
             }
-            if queue_name != QueueName::DeadLetter && queue[i].receives >= self.max_receives {
-                dead.push(queue.remove(i));
+            let message = queue.remove(place).unwrap();
+            if queue_name != QueueName::DeadLetter && message.receives >= self.max_receives {
+                dead.push(message);
                 continue;
             }
             sequence += 1;
-            let message = &mut queue[i];
-            message.receives += 1;
-            message.visible_at = now.after(self.visibility);
-            message.in_flight = true;
-            message.receipt = sequence;
-            taken.push(Taken { message: message.clone(), receipt: sequence });
-            i += 1;
+            let (receives, visible_at) = (message.receives + 1, now.after(self.visibility));
+            let message = Stored { receives, visible_at, in_flight: true, receipt: sequence, ..message };
+            queue.hide(message.clone());
+            taken.push(Taken { message, receipt: sequence });
         }
         state.sequence = sequence;
         for message in dead {
             let moved = Stored { visible_at: now, in_flight: false, ..message };
-            state.queues.entry(QueueName::DeadLetter).or_default().push(moved);
+            state.queues.entry(QueueName::DeadLetter).or_default().put(moved);
         }
         taken
     }
@@ -128,7 +175,10 @@ impl SqsModel {
     pub fn delete(&self, queue_name: QueueName, taken: &Taken) {
         let mut state = self.state.lock().unwrap();
         let queue = state.queues.entry(queue_name).or_default();
-        queue.retain(|message| message.id != taken.message.id || message.receipt != taken.receipt);
+        let place = taken.message.place;
+        if queue.all.get(&place).is_some_and(|message| message.receipt == taken.receipt) {
+            queue.remove(place);
+        }
     }
 
     /// Makes a message that is in flight visible a second time, as an at-least-once queue
@@ -143,12 +193,14 @@ impl SqsModel {
         copy.receipt = state.sequence;
         // SQS would show the same id. The model tells both by theirs when it deletes one.
         copy.id = format!("{}'", copy.id);
-        state.queues.entry(queue_name).or_default().push(copy);
+        state.queues.entry(queue_name).or_default().put(copy);
     }
 
     /// Everything in a queue, in flight and delayed included.
     pub fn all(&self, queue_name: QueueName) -> Vec<Stored> {
-        self.state.lock().unwrap().queues.get(&queue_name).cloned().unwrap_or_default()
+        let mut all = Vec::new();
+        self.each(queue_name, |message| all.push(message.clone()));
+        all
     }
 
     /// Shows everything in a queue, in flight and delayed included.
@@ -156,7 +208,14 @@ impl SqsModel {
     /// # Panics
     /// Never, unless another user of the model panicked.
     pub fn each(&self, queue_name: QueueName, look: impl FnMut(&Stored)) {
-        self.state.lock().unwrap().queues.get(&queue_name).into_iter().flatten().for_each(look);
+        self.state
+            .lock()
+            .unwrap()
+            .queues
+            .get(&queue_name)
+            .into_iter()
+            .flat_map(|queue| queue.all.values())
+            .for_each(look);
     }
 
     /// Whether a queue has no message at all.
@@ -164,7 +223,7 @@ impl SqsModel {
     /// # Panics
     /// Never, unless another user of the model panicked.
     pub fn is_empty(&self, queue_name: QueueName) -> bool {
-        self.state.lock().unwrap().queues.get(&queue_name).is_none_or(Vec::is_empty)
+        self.state.lock().unwrap().queues.get(&queue_name).is_none_or(|queue| queue.all.is_empty())
     }
 
     /// Puts a text into a queue by hand.
@@ -182,7 +241,7 @@ impl SqsModel {
     pub fn next_visible(&self) -> Option<Millis> {
         let state = self.state.lock().unwrap();
         let work = state.queues.iter().filter(|(queue_name, _)| **queue_name != QueueName::DeadLetter);
-        work.flat_map(|(_, queue)| queue).map(|message| message.visible_at).min()
+        work.filter_map(|(_, queue)| queue.next_visible()).min()
     }
 
     /// When the next message of any queue can be received, if there is one.
@@ -191,7 +250,7 @@ impl SqsModel {
     /// Never, unless another user of the model panicked.
     pub fn next_visible_anywhere(&self) -> Option<Millis> {
         let state = self.state.lock().unwrap();
-        state.queues.values().flatten().map(|message| message.visible_at).min()
+        state.queues.values().filter_map(Messages::next_visible).min()
     }
 
     /// From now on this queue is unavailable; with `None`, all queues work.
@@ -236,8 +295,9 @@ impl SqsModel {
             visible_at: now.after(Duration::from_secs(u64::from(message.delay_s))),
             in_flight: false,
             receipt: 0,
+            place: 0,
         };
-        state.queues.entry(queue_name).or_default().push(stored);
+        state.queues.entry(queue_name).or_default().put(stored);
         Ok(())
     }
 }
@@ -265,7 +325,7 @@ impl Depths for SqsModel {
             return Err(DepthError::away());
         }
         let mut depth = Depth::default();
-        for message in state.queues.get(&queue_name).into_iter().flatten() {
+        for message in state.queues.get(&queue_name).into_iter().flat_map(|queue| queue.all.values()) {
             match (message.visible_at <= now, message.in_flight) {
                 (true, _) => depth.visible += 1,
                 (false, true) => depth.in_flight += 1,
