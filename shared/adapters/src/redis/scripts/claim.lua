@@ -10,7 +10,7 @@ local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
 local accepted = whole(new_field('created_at', 10), 'created_at')
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
-  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at', 'erased')
+  'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at', 'erased', 'next_attempt_at')
 local status, theirs, holder = found[1], found[2], found[4]
 local at_hop, crashes = tonumber(found[3] or 0), tonumber(found[6] or 0)
 local created, mark = tonumber(found[11] or 0), found[14]
@@ -55,25 +55,39 @@ else
   redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
   if mark then redis.call('HSET', key, 'erased', mark) end
 end
+-- One write for all that is kept, and one for what is gone, if anything is: most claims find
+-- nothing of an earlier one.
+local kept = {'lease', token, 'lease_until', text_of(now + lease), 'claimed', text_of(hop)}
+local gone = {}
+local function keep(field, value) kept[#kept + 1] = field; kept[#kept + 1] = value end
+local function drop(field) gone[#gone + 1] = field end
+local counted = nil
 if hop > at_hop then
   -- The work on the hop before came to its successor: its crashes do not count any more.
   crashes = 0
   -- A redrive begins anew.
-  if status == 'failed' then redis.call('HDEL', key, 'error', 'error_class') end
-  redis.call('HSET', key, 'expires_at', expires_at, 'hop', text_of(hop), 'attempts', attempts, 'status', waiting, 'updated_at', text_of(now))
+  if status == 'failed' then drop('error'); drop('error_class') end
+  keep('expires_at', expires_at); keep('hop', text_of(hop)); keep('attempts', attempts)
+  keep('status', waiting); keep('updated_at', text_of(now))
 elseif status and status ~= 'failed' and tonumber(found[8] or -1) ~= hop then
   -- What was owed comes with a new budget and deadline.
-  redis.call('HSET', key, 'expires_at', expires_at, 'attempts', attempts, 'status', waiting)
+  keep('expires_at', expires_at); keep('attempts', attempts)
+  if not found[9] then keep('status', waiting) end
+  counted = attempts
 end
 if found[9] and hop == at_hop then
-  redis.call('HSET', key, 'status', tonumber(redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
+  keep('status', tonumber(counted or redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
 end
 if status and not found[10] then show(key, 10) end
 -- A later request that is only reserved may have failed: this message carries it too.
-if status and accepted < created then redis.call('HSET', key, 'created_at', text_of(accepted)) end
-redis.call('HDEL', key, 'reserved', 'next_attempt_at', 'crashes', 'firm', 'unknown')
-redis.call('HSET', key, 'lease', token, 'lease_until', text_of(now + lease), 'claimed', text_of(hop))
-if found[8] and tonumber(found[8]) == hop then redis.call('HSET', key, 'firm', '1') end
-if crashes > 0 then redis.call('HSET', key, 'crashes', text_of(crashes)) end
+if status and accepted < created then keep('created_at', text_of(accepted)) end
+local firm = found[8] and tonumber(found[8]) == hop
+if firm then keep('firm', '1') elseif found[7] then drop('firm') end
+if crashes > 0 then keep('crashes', text_of(crashes)) elseif found[6] then drop('crashes') end
+if found[12] then drop('reserved') end
+if found[15] then drop('next_attempt_at') end
+if found[9] then drop('unknown') end
+redis.call('HSET', key, unpack(kept))
+if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 redis.call('PEXPIRE', key, ttl)
 return grant()
