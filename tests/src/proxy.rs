@@ -64,6 +64,9 @@ impl Proxy {
                     state.accepted
                 };
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
+                    // What it forwards arrives in pieces that are smaller than what was sent.
+                    client.set_nodelay(true).unwrap();
+                    server.set_nodelay(true).unwrap();
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
                     let asking = Arc::new(AtomicBool::new(false));

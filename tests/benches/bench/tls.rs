@@ -46,10 +46,13 @@ struct Manner {
     /// It keeps connections open.
     keeps: bool,
     http2: bool,
+    /// It is called by a name, which is resolved for each connection.
+    named: bool,
 }
 
-const KEPT: Manner = Manner { rsa: false, resumes: true, keeps: true, http2: false };
+const KEPT: Manner = Manner { rsa: false, resumes: true, keeps: true, http2: false, named: false };
 const RESUMED: Manner = Manner { keeps: false, ..KEPT };
+const RESUMED_BY_NAME: Manner = Manner { named: true, ..RESUMED };
 const FULL: Manner = Manner { resumes: false, ..RESUMED };
 const FULL_RSA: Manner = Manner { rsa: true, ..FULL };
 const KEPT_HTTP2: Manner = Manner { http2: true, ..KEPT };
@@ -57,6 +60,7 @@ const KEPT_HTTP2: Manner = Manner { http2: true, ..KEPT };
 /// A receiver over TLS on every address of the loopback. It answers 200 at once.
 struct TlsSink {
     port: u16,
+    manner: Manner,
     connections: Arc<AtomicUsize>,
 }
 
@@ -80,11 +84,14 @@ impl TlsSink {
                 });
             }
         });
-        Self { port, connections }
+        Self { port, manner, connections }
     }
 
     /// The URL of one of its hosts.
     fn url(&self, host: usize) -> String {
+        if self.manner.named {
+            return format!("https://localhost:{}/200", self.port);
+        }
         let [_, _, high, low] = u32::try_from(host + 1).unwrap().to_be_bytes();
         format!("https://{}/200", SocketAddr::from(([127, 0, high, low], self.port)))
     }
@@ -111,9 +118,10 @@ fn config_of(
     host: IpAddr,
 ) -> Arc<ServerConfig> {
     let made = || {
+        let host = if manner.named { "localhost".to_owned() } else { host.to_string() };
         let (certificate, key) = match manner.rsa {
-            true => authority.rsa_certificate_for(&host.to_string()),
-            false => authority.certificate_for(&host.to_string()),
+            true => authority.rsa_certificate_for(&host),
+            false => authority.certificate_for(&host),
         };
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -170,6 +178,9 @@ pub(crate) async fn measure(stage: &Stage, figures: &mut Figures) {
     let resumes = cost(stage, &deliver, &resumed.url(0)).await;
     figures.note("deliver, TLS, a resumed session each: CPU a delivery", resumes, "µs");
     floor(figures, "a resumed session each", &["reqwest-loop", "rustls-loop"], &trust, &resumed).await;
+    let named = TlsSink::start(&trust.authority, RESUMED_BY_NAME).await;
+    let each = cost(stage, &deliver, &named.url(0)).await;
+    figures.note("deliver, TLS, a resumed session each, by name: CPU a delivery", each, "µs");
     let full = TlsSink::start(&trust.authority, FULL).await;
     let begins = cost(stage, &deliver, &full.url(0)).await;
     figures.note("deliver, TLS, a full handshake each, P-256: CPU a delivery", begins, "µs");
