@@ -76,9 +76,11 @@ test: lint build ## run all lints, then all tests
 	$(STACK) watch; \
 	STEADHOOK_STACK=$(TEST_LOCAL)/stack.env cargo nextest run --workspace --locked --no-fail-fast
 
-torture: build ## inject faults into a local stack and check that nothing is lost (SEED=7 OTHER=<folder of binaries>)
+torture: build ## inject faults into a local stack, across an upgrade, and check that nothing is lost (SEED=7)
 	@infra/local/setup.sh tests
-	TORTURE=$(or $(WEBHOOKS),5000) OTHER=$(abspath $(OTHER)) cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
+	@infra/local/former.sh
+	other=$(abspath $(OTHER)); [ -n "$$other" ] || [ ! -d .local/former/bin ] || other=$(CURDIR)/.local/former/bin; \
+	TORTURE=$(or $(WEBHOOKS),5000) OTHER=$$other cargo nextest run -p tests --locked --test-threads 2 --success-output immediate \
 		--no-fail-fast -E 'binary(deployed) & test(/^(torture|events)::/)'
 
 PROFILE ?= release

@@ -195,11 +195,11 @@ def client(name, endpoint):
         config=Config(retries={"max_attempts": 3}, connect_timeout=5, read_timeout=30))
 
 
-def pack(built, packed):
+def pack(built, packed, names=FUNCTIONS):
     """Packs the binaries of `make build` for Lambda. Those that did not change are packed already: to compress all of
     them takes longer than the rest of a deployment."""
     packed.mkdir(parents=True, exist_ok=True)
-    for name in FUNCTIONS:
+    for name in names:
         source, target = built / name, packed / f"{name}.zip"
         if not source.is_file():
             fail(f"{source} is missing. Run `make build` to create it.")
@@ -455,14 +455,17 @@ def restart_aws():
 
 
 def change_code(built):
-    """Replaces the binaries under load: new instances use the new ones, old instances finish their work."""
+    """Replaces the binaries under load: new instances use the new ones, old instances finish their work. A function that
+    this folder does not have keeps its binary: an older version has fewer."""
     _, port = Service("ministack").running() or fail("the local AWS is not running")
     packed = LOCAL / "code"
-    pack(Path(built).resolve(), packed)
+    built = Path(built).resolve()
+    names = [name for name in FUNCTIONS if (built / name).is_file()] or fail(f"{built} has no binary of a function")
+    pack(built, packed, names)
     functions = client("lambda", f"http://127.0.0.1:{port}")
     for function in functions.list_functions()["Functions"]:
         name = function["FunctionName"].removeprefix(f"{STACK}-").partition("-")[0].lower()
-        if name in FUNCTIONS:
+        if name in names:
             functions.update_function_code(FunctionName=function["FunctionName"], ZipFile=(packed / f"{name}.zip").read_bytes())
 
 
