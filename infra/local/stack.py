@@ -250,6 +250,7 @@ def deploy(endpoint, parameters):
         client("s3", endpoint).create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     overrides = template.overrides(parameters)
+    is_update = exists(endpoint)
     log = LOCAL / "log" / "deploy.log"
     with log.open("wb") as output:
         done = subprocess.run(
@@ -267,10 +268,20 @@ def deploy(endpoint, parameters):
         if "ScalingConfig" in mapping:
             most = int(mapping["ScalingConfig"]["MaximumConcurrency"])
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": most})
+    # The local AWS keeps instances with the former settings until their code is replaced. AWS does not.
+    if is_update:
+        replace_code(endpoint, PACKED, FUNCTIONS)
     stack = client("cloudformation", endpoint).describe_stacks(StackName=STACK)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     set_ttl(endpoint, outputs)
     return outputs
+
+
+def exists(endpoint):
+    try:
+        return bool(client("cloudformation", endpoint).describe_stacks(StackName=STACK)["Stacks"])
+    except client("cloudformation", endpoint).exceptions.ClientError:
+        return False
 
 
 def set_ttl(endpoint, outputs):
@@ -462,7 +473,11 @@ def change_code(built):
     built = Path(built).resolve()
     names = [name for name in FUNCTIONS if (built / name).is_file()] or fail(f"{built} has no binary of a function")
     pack(built, packed, names)
-    functions = client("lambda", f"http://127.0.0.1:{port}")
+    replace_code(f"http://127.0.0.1:{port}", packed, names)
+
+
+def replace_code(endpoint, packed, names):
+    functions = client("lambda", endpoint)
     for function in functions.list_functions()["Functions"]:
         name = function["FunctionName"].removeprefix(f"{STACK}-").partition("-")[0].lower()
         if name in names:

@@ -112,7 +112,7 @@ struct Away {
 }
 
 impl RedisHealth {
-    fn is_away(&self, now: Millis) -> bool {
+    pub(crate) fn is_away(&self, now: Millis) -> bool {
         now < self.lock().until
     }
 

@@ -21,6 +21,9 @@ const NEWS_AFTER: Duration = Duration::from_secs(10);
 /// Notes that a receiver is slow while a call to it is still under way. Otherwise every consumer
 /// could be waiting for it before the first of these calls has ended.
 pub(crate) async fn note_slow(context: &Context, receiver: &str, so_far: Duration, is_endpoint: bool) {
+    if context.redis_health.is_away(context.clock.now()) {
+        return;
+    }
     let noting = live_states::note_slow(receiver, so_far, life(context, is_endpoint));
     if let Err(error) = noting.run(context.redis.as_ref()).await {
         tracing::warn!(receiver, code = error.code(), error = %chain(&error), "Redis does not know that a receiver is slow");

@@ -3,7 +3,7 @@
 use adapters::redis::query::{QueryError, Trip};
 use adapters::redis::{breakers, live_states, rates, waiting};
 use adapters::telemetry::chain;
-use domain::breaker::{Breaker, State};
+use domain::breaker::{Breaker, State, host_breaker};
 use domain::destination::Destination;
 use domain::endpoint::Card;
 use domain::time::Millis;
@@ -59,7 +59,7 @@ impl Endpoints {
         let mut trip = Trip::default();
         let host = Url::parse(&card.url).map(|url| Destination::of(&url).as_str().to_owned()).unwrap_or_default();
         let breaker = trip.add(breakers::read(&card.id));
-        let host_breaker = trip.add(breakers::read(&format!("connect:{host}")));
+        let host_breaker = trip.add(breakers::read(&host_breaker(&host)));
         let live = trip.add(live_states::read(&card.id));
         let rate = trip.add(rates::read(&card.id));
         let waiting = trip.add(waiting::count(&card.id));

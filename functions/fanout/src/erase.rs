@@ -116,7 +116,9 @@ async fn end(context: &Context, page: &JobPage, job: &EraseJob) -> JobProgress {
         tracing::error!(tenant = %page.tenant, job_id = %page.id, error = %chain(&error), "erasing is done and cannot be noted");
         return JobProgress::Waits("the end of an erasing cannot be noted");
     }
-    metrics::events_erased();
+    if job.event_id.is_some() {
+        metrics::events_erased();
+    }
     tracing::warn!(
         audit = true,
         tenant = %page.tenant,

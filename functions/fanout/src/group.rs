@@ -18,10 +18,10 @@ use crate::retried;
 /// What a message takes beside its payload, in bytes.
 const MESSAGE_BYTES: usize = 1000;
 
-/// Why a group is not done.
 /// When `deliver` first tries to keep what the table did not take here.
 const LATER: Duration = Duration::from_secs(30);
 
+/// Why a group is not done.
 const NOT_QUEUED: &str = "the queue did not take its deliveries";
 const NOT_OWED: &str = "its deliveries to endpoints that are not enabled cannot be kept as owed";
 

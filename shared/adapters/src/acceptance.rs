@@ -1,7 +1,7 @@
 //! Accepting work that was checked: reserve its ids, queue it, confirm. The queue is the
 //! commit point. Redis may be away throughout.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::destination::Destination;
@@ -156,21 +156,21 @@ impl Acceptor {
 
     /// Queues what is new.
     async fn send(&self, items: &mut [Item]) {
-        let (mut at, mut messages, mut results) = (Vec::new(), Vec::new(), Vec::new());
-        let mut queue_name = QueueName::Delivery;
+        let mut by_queue: BTreeMap<QueueName, (Vec<usize>, Vec<Outgoing>)> = BTreeMap::new();
+        let mut results = Vec::new();
         for (i, item) in items.iter().enumerate().filter(|(_, item)| item.accepted.is_none()) {
-            let group;
-            (queue_name, group) = address(&item.work);
+            let (queue_name, group) = address(&item.work);
             match item.work.encode() {
                 Ok(body) => {
-                    at.push(i);
+                    let (places, messages) = by_queue.entry(queue_name).or_default();
+                    places.push(i);
                     messages.push(Outgoing::new(body, group, 0));
                 }
                 Err(error) => results.push((i, Err(SendError::refused(error)))),
             }
         }
-        if !messages.is_empty() {
-            results.extend(at.into_iter().zip(self.queue.send(queue_name, messages).await));
+        for (queue_name, (places, messages)) in by_queue {
+            results.extend(places.into_iter().zip(self.queue.send(queue_name, messages).await));
         }
         for (i, result) in results {
             items[i].note_sent(result);

@@ -7,5 +7,6 @@ local known, at = tonumber(found[1]), tonumber(found[2] or 0)
 if known and known >= version and now < at + counts then return 0 end
 redis.call('HSET', key, 'version', text_of(version), 'state', state, 'changed_at', text_of(now))
 if ARGV[3] == '1' then redis.call('HDEL', key, 'failing_since', 'failures') end
-redis.call('PEXPIRE', key, ttl)
+-- What calls have noted beside it may live longer.
+redis.call('PEXPIRE', key, math.max(ttl, redis.call('PTTL', key)))
 return 1
