@@ -37,7 +37,15 @@ impl Peer {
     /// # Panics
     /// When no port is free.
     pub async fn start(acts: Vec<Act>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1", acts).await
+    }
+
+    /// The same on this address of the loopback.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn start_at(address: &str, acts: Vec<Act>) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let peer = Self { address, connections: Arc::default(), written: Arc::default() };
         let serving = peer.clone();

@@ -12,7 +12,7 @@ use tests::stack::{OwnStack, Stack};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The output of an AWS CLI command, as JSON.
-fn aws(stack: &Stack, arguments: &[&str]) -> Value {
+pub(crate) fn aws(stack: &Stack, arguments: &[&str]) -> Value {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let output = Command::new(format!("{root}/.local/venvs/tools/bin/aws"))
         .args(["--endpoint-url", stack.get("AWS_ENDPOINT_URL")])

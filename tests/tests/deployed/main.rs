@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "in tests a surprise ends the test")]
 
+mod attack;
 mod binaries;
 mod cli;
 mod clients;

@@ -17,7 +17,7 @@ const CANARY: &str = "canary7f3a";
 const METHODS: [&str; 5] = ["get", "put", "post", "patch", "delete"];
 
 /// Sends a request exactly as it is written here. Gives the status code and everything after it.
-fn raw(stack: &Stack, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+pub(crate) fn raw(stack: &Stack, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
     let host = stack.get("API_URL").trim_start_matches("http://");
     let port = host.rsplit(':').next().unwrap();
     let mut connection = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
@@ -43,7 +43,7 @@ fn ask(stack: &Stack, token: &str, method: &str, path: &str, body: &str) -> (u16
     (code, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn signed(stack: &Stack, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(crate) fn signed(stack: &Stack, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     call(stack, Some("OPERATOR_USER"), method, path, body.map(|body| body.to_string()).as_deref())
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn token(stack: &Stack, body: Value) -> (String, String) {
     (made["token"].as_str().unwrap().to_owned(), made["id"].as_str().unwrap().to_owned())
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < PATIENCE, "{what}");
