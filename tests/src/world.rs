@@ -9,6 +9,7 @@ use std::time::Duration;
 use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::secrets::{Keyring, SigningSource};
 use adapters::aws::sqs::{Queue, QueueName};
+use adapters::aws::sqs_event::Received;
 use adapters::clock::Clock;
 use adapters::config::reader::Environment;
 use adapters::http::receiver_client::HttpReceiverClient;
@@ -25,7 +26,7 @@ use domain::status::Lifetimes;
 use domain::time::Millis;
 use fn_archive::Archivist;
 use fn_cleanup::Cleanup;
-use fn_deliver::{CardCache, Deliver, Received};
+use fn_deliver::{CardCache, Deliver};
 use fn_enqueue::Enqueue;
 use fn_fanout::{Fanout, Subscriptions};
 use fn_health::Health;
@@ -159,12 +160,13 @@ pub(crate) fn received(queue_name: QueueName, taken: &Taken) -> Received {
         message_id: taken.message.id.clone(),
         body: Bytes::from(taken.message.body.clone()),
         source: format!("arn:aws:sqs:eu-central-1:123456789012:{}", queue_name.as_str()),
+        sent_at: Some(taken.message.sent_at),
     }
 }
 
 /// A message of the queue of events as Lambda gives it to `fanout`.
-pub fn event(taken: &Taken) -> fn_fanout::Received {
-    fn_fanout::Received {
+pub fn event(taken: &Taken) -> Received {
+    Received {
         message_id: taken.message.id.clone(),
         body: Bytes::from(taken.message.body.clone()),
         source: String::new(),
@@ -606,7 +608,7 @@ impl World {
         if taken.is_empty() {
             return (0, 0);
         }
-        let records: Vec<fn_fanout::Received> = taken.iter().map(event).collect();
+        let records: Vec<Received> = taken.iter().map(event).collect();
         let kept = self.fanout.handle(&records, self.clock.now().after(INVOCATION)).await;
         for taken in taken.iter().filter(|taken| !kept.contains(&taken.message.id)) {
             self.queues.delete(QueueName::Event, taken);
@@ -615,7 +617,7 @@ impl World {
     }
 
     /// Gives messages to `fanout`, as Lambda does. Says how many it keeps.
-    pub async fn ingest(&self, records: &[fn_fanout::Received]) -> usize {
+    pub async fn ingest(&self, records: &[Received]) -> usize {
         self.fanout.handle(records, self.clock.now().after(INVOCATION)).await.len()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use adapters::aws::sqs::{QueueName, is_far};
 use adapters::metrics;
 use adapters::redis::breakers;
-use adapters::redis::query::Trip;
+use adapters::redis::query::{Trip, usable};
 use domain::breaker::{Admission, Caller, Pass, ProbeTimes, State, shown_name};
 use domain::identity::sha256_hex;
 use domain::live_state::LiveState;
@@ -17,7 +17,7 @@ use domain::record::Ending;
 use url::Url;
 
 use crate::claimed::{BreakerSeen, Claimed, WatchingBreaker};
-use crate::context::{Batch, Context, usable};
+use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision, HeldClaim, HeldPass};
 use crate::route::Route;
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use adapters::redis::query::Trip;
-use adapters::redis::{breakers, marks, records, waiting};
+use adapters::redis::query::{Trip, usable};
+use adapters::redis::{breakers, marks, records, token, waiting};
 use domain::breaker::Pass;
 use domain::history::Row;
 use domain::identity::endpoint_of_delivery;
@@ -14,7 +14,7 @@ use domain::record::{Ending, Settlement, SettlementReply};
 use domain::status::Status;
 use domain::time::Millis;
 
-use crate::context::{Batch, Context, tell_change, token, usable};
+use crate::context::{Batch, Context, tell_change};
 use crate::decision::{BreakerReport, Decided, Decision, HeldClaim};
 use crate::live::Failing;
 use crate::{history, live, recent};

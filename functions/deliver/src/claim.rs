@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use adapters::redis::query::{Query, Ticket, Trip};
+use adapters::redis::query::{Query, Ticket, Trip, usable};
 use adapters::redis::{heartbeats, marks, records};
 use domain::delivery::EndpointTarget;
 use domain::identity::event_record_id;
@@ -12,7 +12,7 @@ use domain::record::{Claim, Grant};
 use domain::time::{Millis, whole_ms};
 
 use crate::claimed::Claimed;
-use crate::context::{Batch, Context, usable};
+use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision, HeldClaim};
 use crate::judge::judge;
 use crate::late::LateTickets;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use adapters::redis::token;
 use domain::breaker::host_breaker;
 use domain::delivery::Delivery;
 use domain::destination::Destination;
@@ -12,7 +13,7 @@ use domain::rate::RateSeen;
 use url::Url;
 
 use crate::cards::OpenCard;
-use crate::context::{Context, token};
+use crate::context::Context;
 use crate::decision::HeldClaim;
 use crate::read::Arrived;
 use crate::route::{Route, key_of};

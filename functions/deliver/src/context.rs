@@ -11,10 +11,10 @@ use adapters::history::HistoryWriter;
 use adapters::metrics::{self, DeliveryKind};
 use adapters::owed::Owing;
 use adapters::receiver_client::ReceiverClient;
-use adapters::redis::breakers;
 use adapters::redis::indexes::Indexes;
-use adapters::redis::query::{Query, Replies, ReplyError, Trip};
+use adapters::redis::query::{Query, Replies, Trip};
 use adapters::redis::transport::RedisPort;
+use adapters::redis::{breakers, token};
 use adapters::telemetry::chain;
 use domain::breaker::{BreakerPolicies, State, shown_name};
 use domain::message::{LateReport, ReportedCalls};
@@ -188,22 +188,4 @@ impl Batch {
             }
         }
     }
-}
-
-/// The reply of Redis about `subject`; `None` when there is none that can be used.
-pub(crate) fn usable<T>(reply: Result<T, ReplyError>, subject: &str) -> Option<T> {
-    match reply {
-        Ok(answer) => Some(answer),
-        // Its round trip failed, and that is in the log already.
-        Err(error) if error.was_not_sent() => None,
-        Err(error) => {
-            tracing::error!(subject, code = error.code(), error = %chain(&error), "Redis rejected a command or sent an unusable reply");
-            None
-        }
-    }
-}
-
-/// A fresh token: 64 random bits in hex.
-pub(crate) fn token() -> String {
-    format!("{:016x}", fastrand::u64(..))
 }

@@ -2,7 +2,7 @@
 //! that were refused, written after it.
 
 use adapters::redis::marks::{AskedErased, ask_erased};
-use adapters::redis::query::{Replies, Ticket, Trip};
+use adapters::redis::query::{Replies, Ticket, Trip, usable};
 use adapters::redis::{breakers, records};
 use domain::breaker::State;
 use domain::history::Row;
@@ -11,7 +11,7 @@ use domain::message::{LateOutcome, LateOutcomes, LateReport};
 use domain::record::SettlementReply;
 use domain::time::{Millis, whole_ms};
 
-use crate::context::{Context, tell_change, usable};
+use crate::context::{Context, tell_change};
 use crate::decision::Decision;
 
 /// Late outcomes that are being recorded.

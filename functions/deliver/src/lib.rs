@@ -13,7 +13,6 @@ mod claim;
 mod claimed;
 mod context;
 mod decision;
-mod event;
 mod finish;
 mod history;
 mod judge;
@@ -33,6 +32,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use adapters::aws::sqs::Queue;
+use adapters::aws::sqs_event::{self, Received, SqsEvent};
 use adapters::clock::Clock;
 use adapters::history::HistoryWriter;
 use adapters::owed::Owing;
@@ -53,7 +53,6 @@ use crate::read::read;
 use crate::told::Told;
 
 pub use crate::cards::CardCache;
-pub use crate::event::{Event, Received};
 
 /// The handler.
 pub struct Deliver {
@@ -100,10 +99,10 @@ impl Deliver {
     ///
     /// # Errors
     /// Never: a failure is reported for its own message.
-    pub async fn answer(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Infallible> {
+    pub async fn answer(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
         let ends_at = Millis(event.context.deadline);
         let kept = self.handle(&event.payload.received(), ends_at).await;
-        Ok(event::response(kept))
+        Ok(sqs_event::response(kept))
     }
 
     /// Works through one batch, all records at once, and names the messages that SQS is

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 
 use adapters::aws::sqs::QueueName;
 use adapters::metrics;
-use adapters::redis::query::{Ticket, Trip};
-use adapters::redis::rates;
+use adapters::redis::query::{Ticket, Trip, usable};
+use adapters::redis::{rates, token};
 use domain::rate::{Rate, due};
 use domain::rate_rules::Taken;
 use domain::record::Ending;
 use domain::time::Millis;
 
 use crate::admit::Admitted;
-use crate::context::{Batch, Context, token, usable};
+use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision, HeldPass};
 
 /// The deliveries of one endpoint that ask together.

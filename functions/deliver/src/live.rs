@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use adapters::redis::query::{Replies, Ticket, Trip};
-use adapters::redis::{live_states, rates};
+use adapters::redis::query::{Replies, Ticket, Trip, usable};
+use adapters::redis::{live_states, rates, token};
 use adapters::telemetry::chain;
 use domain::live_state::{Called, LiveState, SLOW};
 use domain::outcome::Outcome;
 use domain::time::{Millis, whole_ms};
 
-use crate::context::{Context, token, usable};
+use crate::context::Context;
 use crate::decision::{Call, CalledEndpoint, Decided, Receiver};
 
 /// How long it is known whether the receiver of direct webhooks is slow.

@@ -7,10 +7,11 @@ use adapters::aws::master_keys::MasterKeyring;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::secrets::Keyring;
 use adapters::aws::sqs::Sqs;
+use adapters::aws::sqs_event::SqsEvent;
 use adapters::http::receiver_client::HttpReceiverClient;
 use adapters::process::Process;
 use adapters::telemetry::chain;
-use fn_deliver::{CardCache, Deliver, Event, config};
+use fn_deliver::{CardCache, Deliver, config};
 use lambda_runtime::{LambdaEvent, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let history = Arc::new(HistoryTable::new(&config.account, config.history.table.clone()));
     let receiver_client = Arc::new(receiver_client);
     let deliver = &Deliver::new(config, Arc::new(queue), process.redis(), receiver_client, cards, history, clock);
-    let handler = service_fn(|event: LambdaEvent<Event>| {
+    let handler = service_fn(|event: LambdaEvent<SqsEvent>| {
         process.observe(async move {
             keyring.freshen().await;
             deliver.answer(event).await

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use adapters::redis::query::{Replies, Ticket, Trip};
+use adapters::redis::query::{Replies, Ticket, Trip, usable};
 use adapters::redis::{breakers, live_states, rates, tenants};
 use domain::live_state::LiveState;
 use domain::message::Message;
@@ -11,7 +11,6 @@ use domain::rate::RateSeen;
 use domain::time::Millis;
 
 use crate::claimed::{BreakerSeen, Claimed, receiver_name};
-use crate::context::usable;
 
 /// What is asked.
 #[derive(Default)]

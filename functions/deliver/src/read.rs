@@ -4,16 +4,11 @@
 use std::collections::BTreeSet;
 
 use adapters::aws::sqs::{QueueName, QueueUrls};
-use bytes::Bytes;
+use adapters::aws::sqs_event::Received;
 use domain::message::{Envelope, LateOutcomes, Message};
 use domain::time::Millis;
 
 use crate::decision::{Decided, Decision};
-use crate::event::Received;
-
-/// The longest body of an unreadable message that is kept: with its attributes it must
-/// fit into the queue again.
-const MAX_MALFORMED: usize = 1_000_000;
 
 /// What of a batch is due.
 #[derive(Debug, Default)]
@@ -60,7 +55,7 @@ pub(crate) fn read(queues: &QueueUrls, records: &[Received], now: Millis, decide
             }
             Err(why) => {
                 tracing::error!(message_id = %received.message_id, error = %why, outcome = "malformed", "unreadable message");
-                decide(malformed(&received.body, &why.to_string()));
+                decide(malformed(received, &why.to_string()));
             }
             // The hop stays the same, because nothing was claimed: a higher hop would void
             // the lease of another message of this delivery that is due already.
@@ -75,7 +70,7 @@ pub(crate) fn read(queues: &QueueUrls, records: &[Received], now: Millis, decide
             // Nothing puts one here. The archive keeps it, to be sent to its own queue.
             Ok(Envelope::Event(_) | Envelope::Job(_)) => {
                 tracing::error!(message_id = %received.message_id, outcome = "malformed", "no delivery");
-                decide(malformed(&received.body, "an event or a job among deliveries"));
+                decide(malformed(received, "an event or a job among deliveries"));
             }
             Ok(Envelope::LateOutcomes(late)) if late.not_before.min(late.deadline) > now => {
                 decide(Decision::Late {
@@ -91,15 +86,14 @@ pub(crate) fn read(queues: &QueueUrls, records: &[Received], now: Millis, decide
     due
 }
 
-fn malformed(body: &Bytes, why: &str) -> Decision {
-    let text = String::from_utf8_lossy(body);
-    let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
-    Decision::Malformed { body, error: why.to_owned() }
+fn malformed(received: &Received, why: &str) -> Decision {
+    Decision::Malformed { body: received.text_to_keep(), error: why.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn queues() -> QueueUrls {
         let [delivery, retry, wait, slow, event, dead_letter] =
@@ -109,7 +103,7 @@ mod tests {
 
     fn is_due(late: &LateOutcomes, now: u64) -> bool {
         let body = Bytes::from(late.encode().unwrap());
-        let received = Received { message_id: "m".into(), body, source: String::new() };
+        let received = Received { message_id: "m".into(), body, source: String::new(), sent_at: None };
         !read(&queues(), &[received], Millis(now), &mut Vec::new()).late_outcomes.is_empty()
     }
 

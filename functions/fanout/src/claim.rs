@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use adapters::redis::marks::{AskedErased, ask_erased};
-use adapters::redis::query::Trip;
-use adapters::redis::records;
+use adapters::redis::query::{Trip, usable};
+use adapters::redis::{records, token};
 use adapters::registry::TenantRevision;
 use adapters::telemetry::chain;
 use domain::reason::Reason;
@@ -13,7 +13,7 @@ use domain::record::{Claim, Grant};
 use domain::time::{Millis, whole_ms};
 use domain::work::Work;
 
-use crate::context::{Context, token, usable};
+use crate::context::Context;
 use crate::decision::{Decided, Decision, HeldClaim};
 use crate::read::Read;
 

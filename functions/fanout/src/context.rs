@@ -11,7 +11,7 @@ use adapters::history::History;
 use adapters::notify_bus::Bus;
 use adapters::owed::{OweError, Owing};
 use adapters::redis::indexes::Indexes;
-use adapters::redis::query::{Replies, ReplyError, Trip};
+use adapters::redis::query::{Replies, Trip};
 use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use adapters::telemetry::chain;
@@ -172,22 +172,4 @@ impl Context {
         let _permit = self.sends.acquire().await.ok();
         self.owing.owe(self.history.as_ref(), self.queue.as_ref(), messages, self.clock.now()).await
     }
-}
-
-/// The reply of Redis about `subject`; `None` when there is none that can be used.
-pub(crate) fn usable<T>(reply: Result<T, ReplyError>, subject: &str) -> Option<T> {
-    match reply {
-        Ok(answer) => Some(answer),
-        // Its round trip failed, and that is in the log already.
-        Err(error) if error.was_not_sent() => None,
-        Err(error) => {
-            tracing::error!(subject, code = error.code(), error = %chain(&error), "Redis rejected a command or sent an unusable reply");
-            None
-        }
-    }
-}
-
-/// A fresh token: 64 random bits in hex.
-pub(crate) fn token() -> String {
-    format!("{:016x}", fastrand::u64(..))
 }

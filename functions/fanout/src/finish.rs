@@ -4,7 +4,7 @@
 //! messages, and `claim` drops the older. The other order would lose the rest of the event.
 
 use adapters::aws::sqs::{Outgoing, QueueName, batches, delay_s};
-use adapters::redis::query::Trip;
+use adapters::redis::query::{Trip, usable};
 use adapters::redis::{marks, records};
 use adapters::telemetry::chain;
 use adapters::{metrics, telemetry};
@@ -15,7 +15,7 @@ use domain::record::{Ending, SettlementReply};
 use domain::time::Millis;
 use domain::work::Work;
 
-use crate::context::{Context, usable};
+use crate::context::Context;
 use crate::decision::{Decided, Decision};
 use crate::jobs;
 

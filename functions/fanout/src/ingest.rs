@@ -2,6 +2,7 @@
 //! reserved, queued as an event of a tenant, confirmed, and only then acknowledged.
 
 use adapters::acceptance::{Accepted, Incoming};
+use adapters::aws::sqs_event::Received;
 use domain::event::{Event, EventPage};
 use domain::identity::is_correlation_id;
 use domain::ingest::{self, Ingested};
@@ -12,7 +13,6 @@ use domain::work::Work;
 
 use crate::context::Context;
 use crate::decision::{Decided, Decision};
-use crate::event::Received;
 use crate::read::malformed;
 
 /// Accepts what is an event, and decides what becomes of everything else.

@@ -11,7 +11,6 @@ mod claim;
 mod context;
 mod decision;
 mod erase;
-mod event;
 mod expire;
 mod finish;
 mod group;
@@ -32,6 +31,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use adapters::aws::sqs_event::{self, Received, SqsEvent};
 use adapters::clock::Clock;
 use adapters::metrics;
 use adapters::registry::TenantRevision;
@@ -57,7 +57,6 @@ use crate::page::{Progress, fan_out};
 use crate::read::read;
 
 pub use crate::context::Clients;
-pub use crate::event::{Event, Received};
 pub use crate::subscriptions::Subscriptions;
 
 /// What a batch leaves for its continuations, its dead letters and its records.
@@ -80,10 +79,10 @@ impl Fanout {
     ///
     /// # Errors
     /// Never: a failure is reported for its own message.
-    pub async fn answer(&self, event: LambdaEvent<Event>) -> Result<SqsBatchResponse, Infallible> {
+    pub async fn answer(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
         let ends_at = Millis(event.context.deadline);
         let kept = self.handle(&event.payload.received(), ends_at).await;
-        Ok(event::response(kept))
+        Ok(sqs_event::response(kept))
     }
 
     /// Works through one batch, all pages at once, and names the messages that SQS is to

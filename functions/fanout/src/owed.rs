@@ -4,8 +4,8 @@ use adapters::history::{HistoryError, Part, RowKey};
 use adapters::metrics;
 use adapters::redis::marks::ask_erased;
 use adapters::redis::query::{ReplyError, Trip};
-use adapters::redis::records;
 use adapters::redis::transport::Unavailable;
+use adapters::redis::{records, token};
 use adapters::telemetry::chain;
 use domain::history::delivery::{DeliveryEnd, EndedDelivery};
 use domain::history::owed::{self, Owed};
@@ -16,7 +16,7 @@ use domain::record::{Ending, Settlement};
 use domain::status::Status;
 use domain::time::{Millis, whole_ms};
 
-use crate::context::{Context, token};
+use crate::context::Context;
 
 /// Most rows that are read at a time.
 pub(crate) const PART: usize = 100;

@@ -1,16 +1,12 @@
 //! Reads each record of a batch by itself: what is due goes on, everything else is decided
 //! here.
 
+use adapters::aws::sqs_event::Received;
 use domain::message::Envelope;
 use domain::time::Millis;
 use domain::work::Work;
 
 use crate::decision::{Decided, Decision};
-use crate::event::Received;
-
-/// The longest body of an unreadable message that is kept: with its attributes it must fit
-/// into the queue again.
-const MAX_MALFORMED: usize = 1_000_000;
 
 /// What of a batch is work, each with its record of the batch.
 #[derive(Debug, Default)]
@@ -49,7 +45,5 @@ pub(crate) fn read(records: &[(usize, &Received)], now: Millis, decided: &mut Ve
 /// A message that cannot be read.
 pub(crate) fn malformed(received: &Received, why: &str) -> Decision {
     tracing::error!(message_id = %received.message_id, error = why, outcome = "malformed", "unreadable message");
-    let text = String::from_utf8_lossy(&received.body);
-    let body = text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned();
-    Decision::Malformed { body, error: why.to_owned() }
+    Decision::Malformed { body: received.text_to_keep(), error: why.to_owned() }
 }

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use adapters::redis::records;
+use adapters::redis::{records, token};
 use adapters::telemetry::chain;
 use domain::identity::work_record_id;
 use domain::record::{Claim, Ending, Grant, NewRecord, Settlement};
 use domain::status::Lifetimes;
 use domain::time::whole_ms;
 
-use crate::context::{BRIEF_LIFE, Context, token};
+use crate::context::{BRIEF_LIFE, Context};
 
 /// How long a turn lasts that nobody gives back: an invocation ends before.
 const LONGEST: Duration = Duration::from_secs(61);

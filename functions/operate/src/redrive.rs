@@ -13,6 +13,7 @@ use adapters::dead_letter_store::{Kept, Reserved};
 use adapters::http::answer::Problem;
 use adapters::redis::query::{Replies, Trip};
 use adapters::redis::records::{self, StoredRecord};
+use adapters::redis::token;
 use adapters::telemetry::chain;
 use domain::dead_letter::{DeadLetter, Filter, Summary};
 use domain::object::{ObjectReader, parsed};
@@ -89,7 +90,7 @@ impl Operate {
             return Err(Problem::conflict("This message could not be read, so there is nothing to send again."));
         }
         let now = self.clock.now();
-        let token = format!("{:016x}", fastrand::u64(..));
+        let token = token();
         let status = match self.store.reserve(id, &token, now, now.after(RESERVATION)).await.map_err(away)? {
             Reserved::Missing => return Err(unknown()),
             Reserved::Taken => Status::Pending,
@@ -110,7 +111,7 @@ impl Operate {
         let wish = wish(body)?;
         let began = self.clock.now();
         let (looking_until, ends_at) = (began.after(LOOKING), began.after(BUDGET));
-        let token = format!("{:016x}", fastrand::u64(..));
+        let token = token();
         let mut tally = Tally::default();
         let mut after = None;
         loop {

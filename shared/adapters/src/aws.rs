@@ -10,3 +10,4 @@ pub mod master_keys;
 pub mod registry;
 pub mod secrets;
 pub mod sqs;
+pub mod sqs_event;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::aws::sqs::QueueName;
+use adapters::aws::sqs_event::Received;
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
 use fn_archive::Archivist;
@@ -197,7 +198,7 @@ impl Simulation {
         };
         let (queue, history) = (Arc::clone(&port) as _, Arc::clone(&port) as _);
         let deliver = Deliver::new(&config, queue, redis, port as _, cards, history, self.clock.clone());
-        let records: Vec<fn_deliver::Received> = taken.iter().map(|taken| received(queue_name, taken)).collect();
+        let records: Vec<Received> = taken.iter().map(|taken| received(queue_name, taken)).collect();
         let ends_at = self.clock.now().after(Duration::from_secs(60));
         let task = async move { Ended::Consumer(deliver.handle(&records, ends_at).await) };
         self.spawn(number, Kind::Consumer(queue_name, taken), task).await;
@@ -210,7 +211,7 @@ impl Simulation {
             0 | 1 => self.fanout(),
             n => self.warm_fanout(n - 2, port.number),
         };
-        let records: Vec<fn_fanout::Received> = taken.iter().map(event).collect();
+        let records: Vec<Received> = taken.iter().map(event).collect();
         let ends_at = self.clock.now().after(Duration::from_secs(60));
         let number = port.number;
         self.books.fans_out(number);

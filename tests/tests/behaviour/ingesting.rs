@@ -2,6 +2,7 @@
 //! tenant, and everything else becomes a dead letter.
 
 use adapters::aws::sqs::QueueName;
+use adapters::aws::sqs_event::Received;
 use serde_json::{Value, json};
 use tests::endpoints::{card, signed_with};
 use tests::world::{INGEST_QUEUE, SECRET, World};
@@ -17,8 +18,8 @@ async fn endpoint(world: &World, tenant: &str) {
     register(world, signed_with(card, &[("s", SECRET, None)], now)).await;
 }
 
-fn message(body: &str, id: &str, world: &World) -> fn_fanout::Received {
-    fn_fanout::Received {
+fn message(body: &str, id: &str, world: &World) -> Received {
+    Received {
         message_id: id.into(),
         body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         source: INGEST_QUEUE.into(),
@@ -167,7 +168,7 @@ async fn a_page_among_events_of_others_does_not_come_from_their_queue() {
     endpoint(&world, TENANT).await;
     // The same text is an event in one queue and nothing in the other.
     let body = r#"{"event_type":"a","payload":1}"#;
-    let ours = fn_fanout::Received { source: String::new(), ..message(body, "m-1", &world) };
+    let ours = Received { source: String::new(), ..message(body, "m-1", &world) };
     assert_eq!(world.ingest(&[ours, message(body, "m-2", &world)]).await, 0);
     assert_eq!(world.file().await, (1, 0));
     world.settle().await;

@@ -200,7 +200,12 @@ pub const FAMILIES: [Family; 40] = [
     family(REPLAY_DELIVERIES, Kind::Counter, &[], "Deliveries that replays queued."),
     family(EVENTS_ERASED, Kind::Counter, &[], "Events whose payloads were erased."),
     family(DELIVERIES_ERASED, Kind::Counter, &[], "Deliveries that were dropped because what they carry was erased."),
-    family(CARDS_UNUSABLE, Kind::Counter, &[], "Times that the card of an endpoint could not be read, opened or found."),
+    family(
+        CARDS_UNUSABLE,
+        Kind::Counter,
+        &[],
+        "Times that the card of an endpoint could not be read, opened or found.",
+    ),
     family(
         SCHEMAS_UNUSABLE,
         Kind::Counter,

@@ -6,6 +6,7 @@ use std::ops::Range;
 use redis::{ErrorKind, RedisError, Value};
 
 use super::transport::{Call, RedisPort, Reply, Unavailable};
+use crate::telemetry::chain;
 
 /// Redis gave no usable reply to one query.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +208,19 @@ impl<T> Ticket<T> {
             }
         }
         (self.read)(values).ok_or(ReplyError::Unusable { query: self.name })
+    }
+}
+
+/// The reply of Redis about `subject`; `None` when there is none that can be used.
+pub fn usable<T>(reply: Result<T, ReplyError>, subject: &str) -> Option<T> {
+    match reply {
+        Ok(answer) => Some(answer),
+        // Its round trip failed, and that is in the log already.
+        Err(error) if error.was_not_sent() => None,
+        Err(error) => {
+            tracing::error!(subject, code = error.code(), error = %chain(&error), "Redis rejected a command or sent an unusable reply");
+            None
+        }
     }
 }
 

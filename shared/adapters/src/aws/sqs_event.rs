@@ -1,13 +1,19 @@
-//! What SQS hands over.
+//! What SQS hands over to a consumer, and what the consumer answers.
+
+use std::borrow::Cow;
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use domain::time::Millis;
 use serde::Deserialize;
 
+/// The longest body of an unreadable message that is kept: with its attributes it must
+/// fit into the queue again.
+const MAX_MALFORMED: usize = 1_000_000;
+
 /// An event of SQS. Of a record's dozen fields, four are read.
 #[derive(Deserialize)]
-pub struct Event {
+pub struct SqsEvent {
     #[serde(rename = "Records")]
     records: Vec<Record>,
 }
@@ -43,9 +49,9 @@ pub struct Received {
     pub sent_at: Option<Millis>,
 }
 
-impl Event {
+impl SqsEvent {
     /// The messages of the event.
-    pub(crate) fn received(self) -> Vec<Received> {
+    pub fn received(self) -> Vec<Received> {
         let received = |record: Record| Received {
             message_id: record.message_id,
             body: Bytes::from(record.body),
@@ -56,8 +62,16 @@ impl Event {
     }
 }
 
+impl Received {
+    /// As much of its text as a queue takes again.
+    pub fn text_to_keep(&self) -> String {
+        let text: Cow<'_, str> = String::from_utf8_lossy(&self.body);
+        text.get(..text.floor_char_boundary(MAX_MALFORMED)).unwrap_or_default().to_owned()
+    }
+}
+
 /// The answer that keeps these messages in their queue.
-pub(crate) fn response(kept: Vec<String>) -> SqsBatchResponse {
+pub fn response(kept: Vec<String>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     kept.into_iter().for_each(|message_id| response.add_failure(message_id));
     response
