@@ -42,7 +42,7 @@ pub struct Message {
     pub attempts: u8,
     /// Grows by one with every successor.
     pub hop: u32,
-    /// How often an open breaker refused it.
+    /// How often it waited for a breaker or a card.
     pub parked: u32,
     /// Not to be attempted earlier.
     pub not_before: Millis,

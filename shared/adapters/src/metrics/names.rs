@@ -263,7 +263,7 @@ pub enum DeliveryResult {
     Retried,
     /// The dead-letter queue has it.
     DeadLettered,
-    /// No attempt counted: its breaker is open.
+    /// No attempt counted: a breaker, a rate, a slow receiver or a missing card makes it wait.
     Parked,
     /// It was finished, or carried on by another message.
     Duplicate,
