@@ -240,6 +240,10 @@ def local_template():
     text = re.sub(r'          - Effect: Deny\n            Principal: "\*"\n(?:            .*\n)+', "", text)
     text = re.sub(r"CodeUri: target/lambda/(\w+)", rf"CodeUri: {PACKED}/\1.zip", text)
     text = re.sub(r"TemplateURL: ", rf"TemplateURL: {ROOT}/", text)
+    # A test may have a proxy before DynamoDB.
+    if proxy := os.environ.get("STEADHOOK_DYNAMODB"):
+        name = "        STACK_NAME: !Ref AWS::StackName\n"
+        text = text.replace(name, f"{name}        AWS_ENDPOINT_URL_DYNAMODB: {proxy}\n", 1)
     path = LOCAL / "run" / "template.yaml"
     path.write_text(text)
     return path

@@ -74,6 +74,7 @@ pub fn account_of(reader: &mut Reader<'_>, credentials: SharedCredentialsProvide
         region: reader.required("AWS_REGION").to_owned(),
         credentials,
         endpoint: reader.optional("AWS_ENDPOINT_URL").map(str::to_owned),
+        dynamodb_endpoint: reader.optional("AWS_ENDPOINT_URL_DYNAMODB").map(str::to_owned),
         clock: Clock::system(),
     }
 }

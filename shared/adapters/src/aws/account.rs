@@ -25,6 +25,8 @@ pub struct Account {
     pub credentials: SharedCredentialsProvider,
     /// Another endpoint than the region's, for a local AWS.
     pub endpoint: Option<String>,
+    /// Another one for DynamoDB alone.
+    pub dynamodb_endpoint: Option<String>,
     /// Tells how long its clients were idle.
     pub clock: Clock,
 }
@@ -34,6 +36,7 @@ impl std::fmt::Debug for Account {
         f.debug_struct("Account")
             .field("region", &self.region)
             .field("endpoint", &self.endpoint)
+            .field("dynamodb_endpoint", &self.dynamodb_endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -65,7 +68,11 @@ impl Account {
 
     /// A client for DynamoDB.
     pub(super) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.shared())
+        let mut config = self.shared().into_builder();
+        if self.dynamodb_endpoint.is_some() {
+            config.set_endpoint_url(self.dynamodb_endpoint.clone());
+        }
+        aws_sdk_dynamodb::Client::new(&config.build())
     }
 
     /// A client for EventBridge.
