@@ -8,6 +8,7 @@ pub mod binary;
 pub mod bus_model;
 pub mod client;
 pub mod contract;
+pub mod dynamodb_proxy;
 pub mod endpoints;
 pub mod endpoints_world;
 pub mod history_model;

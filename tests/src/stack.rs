@@ -111,7 +111,15 @@ impl OwnStack {
     /// # Panics
     /// When it does not come up.
     pub fn start(parameters: &[&str]) -> Self {
-        Self::start_with(false, parameters)
+        Self::start_with(false, None, parameters)
+    }
+
+    /// The same, whose functions find DynamoDB at this URL.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with_tables(url: &str, parameters: &[&str]) -> Self {
+        Self::start_with(false, Some(url), parameters)
     }
 
     /// The same with IAM enforced, for the roles of functions and for callers of the API.
@@ -119,25 +127,30 @@ impl OwnStack {
     /// # Panics
     /// When it does not come up.
     pub fn start_guarded(parameters: &[&str]) -> Self {
-        Self::start_with(true, parameters)
+        Self::start_with(true, None, parameters)
     }
 
-    fn start_with(guarded: bool, parameters: &[&str]) -> Self {
+    fn start_with(guarded: bool, tables: Option<&str>, parameters: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
         // What has started is stopped, even when the rest does not start.
         let mut own = Self { stack: Stack(BTreeMap::new()), dir };
-        Self::script(&own.dir, guarded, &[&["up"], parameters].concat());
+        Self::script_with(&own.dir, guarded, tables, &[&["up"], parameters].concat());
         own.stack = Stack::at(&own.dir.join("stack.env"));
         own
     }
 
     fn script(dir: &std::path::Path, guarded: bool, arguments: &[&str]) {
+        Self::script_with(dir, guarded, None, arguments);
+    }
+
+    fn script_with(dir: &std::path::Path, guarded: bool, tables: Option<&str>, arguments: &[&str]) {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let output = std::process::Command::new(format!("{root}/.local/venvs/ministack/bin/python"))
             .arg(format!("{root}/infra/local/stack.py"))
             .args(arguments)
             .env("STEADHOOK_LOCAL", dir)
             .env("STEADHOOK_GUARDED", guarded.to_string())
+            .env("STEADHOOK_DYNAMODB", tables.unwrap_or_default())
             .output()
             .expect("the stack's script is missing: run the tests by `make test`");
         let said = [output.stdout, output.stderr].concat();

@@ -1,11 +1,19 @@
-//! The torture: many clients and receivers use a deployed stack while a saboteur injects
-//! faults. At the end an auditor compares four sources: what clients were told, what
-//! receivers got, what the statuses say, and which dead letters are stored.
+//! The torture: many clients, tenants and receivers use a deployed stack while a saboteur
+//! injects faults. At the end auditors compare six books: what clients were told, what
+//! receivers got, the statuses, the dead letters, the history and the registry.
 
 mod auditor;
+mod caller;
+mod caretaker;
 mod clients;
+mod deliveries;
+mod hands;
+mod keys;
+mod listings;
 mod receivers;
 mod saboteur;
+mod stores;
+mod tenants;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
@@ -15,11 +23,14 @@ use std::time::{Duration, Instant};
 use adapters::aws::sqs::{Depths as _, QueueName, QueueUrls, Sqs};
 use strum::IntoEnumIterator as _;
 
+use crate::dynamodb_proxy::DynamoDbProxy;
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
 use crate::stack::{LITTLE_TIME, OwnStack, Stack};
+use crate::tls::Authority;
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
+use crate::torture::tenants::{Endpoint, ToldEvent};
 
 /// Short waits.
 const SOON: [&str; 7] = [
@@ -38,6 +49,9 @@ const SETTLING: Duration = Duration::from_secs(300);
 /// How long clients and the saboteur may take.
 const UNREST: Duration = Duration::from_secs(420);
 
+/// With more webhooks a run is long.
+const SHORT: usize = 1000;
+
 /// The plan of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -51,14 +65,22 @@ pub struct Plan {
     pub other: Option<String>,
 }
 
+impl Plan {
+    /// Whether there is time for what takes minutes.
+    fn is_long(&self) -> bool {
+        self.webhooks > SHORT
+    }
+}
+
 /// Which faults the saboteur injects. Duplicates and unreadable messages always come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weather {
     /// No other fault, so that every figure is exact.
     Calm,
-    /// Processes are killed and Redis fails, but loses no data. Every status is true.
+    /// Processes are killed, Redis and the tables fail and master keys change, but nothing
+    /// loses data. Every status is true.
     Rough,
-    /// Redis loses data, too.
+    /// Redis loses data, and the registry is restored to an older state, too.
     Fire,
 }
 
@@ -79,7 +101,7 @@ struct Blow {
 }
 
 /// What clients, receivers and the saboteur saw.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Books {
     told: HashMap<String, Told>,
     /// Webhooks that were refused as invalid. They must not arrive.
@@ -87,6 +109,19 @@ struct Books {
     /// Requests that had to be repeated.
     repeated: usize,
     got: HashMap<String, Vec<Got>>,
+    /// The events that were accepted, by id.
+    events: HashMap<String, ToldEvent>,
+    /// What arrived for endpoints, by the endpoint's name and the webhook id.
+    arrived: HashMap<(String, String), Vec<Got>>,
+    /// The secrets of endpoints by name, the oldest first. They stand here before the stack
+    /// gets them.
+    secrets: HashMap<String, Vec<String>>,
+    /// Tokens that were revoked, and when that was answered.
+    revoked: Vec<(String, Instant)>,
+    /// How often the counter of a card was raised, and how often that may have been done.
+    raised: (u64, u64),
+    /// What tenants and operators did.
+    acts: BTreeMap<&'static str, usize>,
     /// The faults that were injected.
     faults: Vec<Blow>,
     /// How many unreadable messages were put into queues.
@@ -109,6 +144,10 @@ impl Shared {
     fn breach(&self, what: String) {
         self.open().breaches.push(what);
     }
+
+    fn act(&self, what: &'static str) {
+        *self.open().acts.entry(what).or_default() += 1;
+    }
 }
 
 /// Everything that one run uses.
@@ -117,8 +156,16 @@ struct Field {
     own: OwnStack,
     redis: Mutex<RedisServer>,
     proxy: Proxy,
+    tables: DynamoDbProxy,
+    /// The master keys that the stack's secret has, newest first.
+    master_keys: Mutex<Vec<String>>,
     books: Shared,
     receivers: Vec<receivers::Standing>,
+    /// Endpoints that exist from the beginning to the end.
+    endpoints: Vec<Endpoint>,
+    /// Whoever changes one of their cards holds it to read. Nobody may while the registry is
+    /// restored.
+    changes: tokio::sync::RwLock<()>,
     began: Instant,
     /// Whether the functions run the other binaries now.
     runs_other: AtomicBool,
@@ -144,7 +191,18 @@ impl Field {
 
     /// Notes how much memory the instances of each function have held.
     fn weigh(&self) {
-        for name in ["Enqueue", "Deliver", "Archive", "Operate", "Endpoints", "Health", "Cleanup", "Metrics"] {
+        for name in [
+            "Enqueue",
+            "Fanout",
+            "Deliver",
+            "Archive",
+            "Operate",
+            "Endpoints",
+            "Authorize",
+            "Health",
+            "Cleanup",
+            "Metrics",
+        ] {
             for pid in self.own.instances(name) {
                 let usage = crate::process::Usage::of(u32::try_from(pid).unwrap_or_default());
                 let mut books = self.books.open();
@@ -163,6 +221,12 @@ impl Field {
             let mut left = 0;
             for queue_name in QueueName::iter() {
                 left += match queues.depth(queue_name).await {
+                    // Wake-ups of catch-ups may be delayed that have nothing to do any more.
+                    Ok(depth) if queue_name == QueueName::Event => {
+                        let delayed =
+                            if depth.delayed > 0 && deliveries::all_ended(self).await { 0 } else { depth.delayed };
+                        depth.visible + depth.in_flight + delayed
+                    }
                     Ok(depth) => depth.visible + depth.in_flight + depth.delayed,
                     Err(_) => 1,
                 };
@@ -182,32 +246,13 @@ impl Field {
 /// # Panics
 /// When the stack does not come up.
 pub async fn run(plan: Plan) -> auditor::Report {
-    let redis = RedisServer::start();
-    let proxy = Proxy::before(redis.port()).await;
-    let redis_url = format!("RedisUrl=redis://127.0.0.1:{}", proxy.port());
-    let parameters: Vec<&str> = SOON.into_iter().chain(LITTLE_TIME).chain([redis_url.as_str()]).collect();
-    let own = OwnStack::start(&parameters);
-    own.shorten_visibility().await;
-    let books = Shared::default();
-    let secret = own.stack().get("SIGNING_SECRETS").to_owned();
-    let mut standing = Vec::new();
-    for temper in Temper::ALL {
-        standing.push(receivers::Standing::start(temper, plan.seed, &secret, books.clone()).await);
-    }
-    let began = Instant::now();
-    let field = Arc::new(Field {
-        plan,
-        own,
-        redis: Mutex::new(redis),
-        proxy,
-        books,
-        receivers: standing,
-        began,
-        runs_other: AtomicBool::new(false),
-    });
+    let field = Arc::new(prepared(plan).await);
     // The saboteur blocks its task while it waits for processes, so clients have another.
     let (posting, breaking) = (Arc::clone(&field), Arc::clone(&field));
-    let posting = tokio::spawn(async move { clients::post_all(&posting).await });
+    let posting = tokio::spawn(async move {
+        let others = async { tokio::join!(hands::work(&posting), caretaker::work(&posting)) };
+        tokio::join!(clients::post_all(&posting), tenants::work(&posting), others)
+    });
     let breaking = tokio::spawn(async move { saboteur::sabotage(&breaking).await });
     let both = async { (posting.await.unwrap(), breaking.await.unwrap()) };
     if tokio::time::timeout(UNREST, both).await.is_err() {
@@ -216,6 +261,49 @@ pub async fn run(plan: Plan) -> auditor::Report {
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);
     field.settle().await;
+    tenants::send_again(&field).await;
+    field.settle().await;
     field.weigh();
-    auditor::audit(&field).await
+    let mut report = auditor::audit(&field).await;
+    report.breaches.extend(keys::retire(&field).await);
+    report
+}
+
+/// A stack with tenants and receivers, and nothing in its queues.
+async fn prepared(plan: Plan) -> Field {
+    let redis = RedisServer::start();
+    let proxy = Proxy::before(redis.port()).await;
+    let tables = DynamoDbProxy::start().await;
+    let redis_url = format!("RedisUrl=redis://127.0.0.1:{}", proxy.port());
+    let secrets = keys::parameters();
+    let parameters = SOON.into_iter().chain(LITTLE_TIME).chain(secrets.iter().map(String::as_str));
+    let parameters: Vec<&str> = parameters.chain([redis_url.as_str()]).collect();
+    let own = OwnStack::start_with_tables(&tables.url(), &parameters);
+    tables.stand_before(own.stack().get("AWS_ENDPOINT_URL"));
+    own.shorten_visibility().await;
+    let known = Arc::new(Authority::new());
+    let master_keys = keys::store(own.stack(), &known.pem()).await;
+    let books = Shared::default();
+    let secret = own.stack().get("SIGNING_SECRETS").to_owned();
+    let mut standing = Vec::new();
+    for temper in Temper::ALL {
+        standing.push(receivers::Standing::start(temper, &plan, &secret, &known, books.clone()).await);
+    }
+    let mut field = Field {
+        plan,
+        own,
+        redis: Mutex::new(redis),
+        proxy,
+        tables,
+        master_keys: Mutex::new(vec![master_keys]),
+        books,
+        receivers: standing,
+        endpoints: Vec::new(),
+        changes: tokio::sync::RwLock::default(),
+        began: Instant::now(),
+        runs_other: AtomicBool::new(false),
+    };
+    field.endpoints = tenants::register(&field).await;
+    field.began = Instant::now();
+    field
 }

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use adapters::aws::sqs::{Outgoing, Queue as _, QueueName};
 use bytes::Bytes;
 use domain::delivery::Delivery;
+use domain::endpoint::{Card, EndpointState};
 use domain::identity::body_hash;
 use domain::message::Message;
 use domain::time::Millis;
 
+use crate::dynamodb_proxy::TableTrouble;
 use crate::proxy::Trouble;
-use crate::torture::{Blow, Field, Plan, Told, Weather};
+use crate::torture::stores::{Item, scanned};
+use crate::torture::tenants::CROWD;
+use crate::torture::{Blow, Field, Plan, Told, Weather, keys, stores};
 
 /// The folder of the binaries that `make build` makes.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
@@ -24,6 +28,19 @@ pub(crate) enum Fault {
     KillDeliver,
     KillEnqueue,
     KillArchive,
+    KillFanout,
+    KillEndpoints,
+    KillAuthorize,
+    /// The tables do not answer.
+    TableAway,
+    /// The tables throttle.
+    TableThrottled,
+    /// The tables do what they are asked, and some answers are lost.
+    TableLosesReplies,
+    /// There is a new master key.
+    MasterKey,
+    /// Cards of the registry are restored to an older state.
+    OlderCards,
     /// Redis ends and comes back empty.
     RedisEmpty,
     /// Redis ends and comes back with all its data.
@@ -47,10 +64,18 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 21] = [
         Self::KillDeliver,
         Self::KillEnqueue,
         Self::KillArchive,
+        Self::KillFanout,
+        Self::KillEndpoints,
+        Self::KillAuthorize,
+        Self::TableAway,
+        Self::TableThrottled,
+        Self::TableLosesReplies,
+        Self::MasterKey,
+        Self::OlderCards,
         Self::RedisEmpty,
         Self::RedisKept,
         Self::RedisStale,
@@ -69,19 +94,54 @@ impl Fault {
         }
         match plan.weather {
             Weather::Calm => !self.disturbs(),
-            Weather::Rough => !self.forgets(),
+            Weather::Rough => !self.forgets() && self != Self::OlderCards,
             Weather::Fire => true,
         }
     }
 
     /// Whether a receiver may get something twice because of it.
     pub(crate) fn doubles(self) -> bool {
-        self.disturbs() && !matches!(self, Self::KillEnqueue | Self::KillArchive)
+        match self {
+            Self::KillDeliver
+            | Self::RedisEmpty
+            | Self::RedisKept
+            | Self::RedisStale
+            | Self::RedisSlow
+            | Self::RedisAway
+            | Self::RedisFull
+            | Self::AwsRestart
+            | Self::Upgrade => true,
+            Self::KillEnqueue
+            | Self::KillArchive
+            | Self::KillFanout
+            | Self::KillEndpoints
+            | Self::KillAuthorize
+            | Self::TableAway
+            | Self::TableThrottled
+            | Self::TableLosesReplies
+            | Self::MasterKey
+            | Self::OlderCards
+            | Self::Duplicates
+            | Self::Malformed => false,
+        }
     }
 
-    /// Whether it disturbs a process or Redis.
+    /// Whether it disturbs a process, Redis or a table.
     fn disturbs(self) -> bool {
         !matches!(self, Self::Duplicates | Self::Malformed)
+    }
+
+    /// The function whose instances it kills.
+    fn kills(self) -> Option<&'static str> {
+        match self {
+            Self::KillDeliver => Some("Deliver"),
+            Self::KillEnqueue => Some("Enqueue"),
+            Self::KillArchive => Some("Archive"),
+            Self::KillFanout => Some("Fanout"),
+            Self::KillEndpoints => Some("Endpoints"),
+            Self::KillAuthorize => Some("Authorize"),
+            _ => None,
+        }
     }
 
     /// Whether Redis loses data.
@@ -94,15 +154,16 @@ impl Fault {
 pub(crate) async fn sabotage(field: &Field) {
     let mut rng = fastrand::Rng::with_seed(field.plan.seed);
     let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
-    let mut rounds = 0;
+    let (mut rounds, older) = (0, cards(field).await);
+    let longest_pause = if field.plan.is_long() { 2.0 } else { 0.5 };
     while rounds == 0 || !served(field) {
         rng.shuffle(&mut kinds);
         for kind in &kinds {
-            tokio::time::sleep(Duration::from_secs_f64(rng.f64() * 2.0 + 0.5)).await;
+            tokio::time::sleep(Duration::from_secs_f64(rng.f64() * longest_pause + 0.5)).await;
             field.weigh();
             let began = Instant::now();
             // What one fault draws must not change what the next one draws.
-            if inflict(field, *kind, &mut rng.fork()).await {
+            if inflict(field, *kind, &older, &mut rng.fork()).await {
                 field.books.open().faults.push(Blow { fault: *kind, began, ended: Instant::now() });
             }
             if rounds > 0 && served(field) {
@@ -113,24 +174,35 @@ pub(crate) async fn sabotage(field: &Field) {
     }
     let hit: Vec<Fault> = field.books.open().faults.iter().map(|blow| blow.fault).collect();
     // One kind may meet no instance, but not all.
-    let killed = |kind: &Fault| matches!(kind, Fault::KillDeliver | Fault::KillEnqueue | Fault::KillArchive);
+    let killed = |kind: &Fault| kind.kills().is_some();
     if kinds.iter().any(killed) && !hit.iter().any(killed) {
         field.books.breach("no instance was killed".to_owned());
     }
 }
 
-fn served(field: &Field) -> bool {
+/// Whether all clients are served.
+pub(crate) fn served(field: &Field) -> bool {
     let books = field.books.open();
     books.told.len() + books.refused.len() + books.breaches.len() >= field.plan.webhooks
 }
 
 /// Says whether it hit anything.
-async fn inflict(field: &Field, kind: Fault, rng: &mut fastrand::Rng) -> bool {
+async fn inflict(field: &Field, kind: Fault, older: &[(Item, Card)], rng: &mut fastrand::Rng) -> bool {
     let a_while = Duration::from_secs_f64(1.0 + 2.0 * rng.f64());
     match kind {
-        Fault::KillDeliver => return kill(field, "Deliver", rng).await,
-        Fault::KillEnqueue => return kill(field, "Enqueue", rng).await,
-        Fault::KillArchive => return kill(field, "Archive", rng).await,
+        Fault::KillDeliver
+        | Fault::KillEnqueue
+        | Fault::KillArchive
+        | Fault::KillFanout
+        | Fault::KillEndpoints
+        | Fault::KillAuthorize => return kill(field, kind.kills().unwrap_or_default(), rng).await,
+        Fault::TableAway => return tables(field, TableTrouble::Away, a_while).await,
+        Fault::TableThrottled => return tables(field, TableTrouble::Throttled, a_while).await,
+        Fault::TableLosesReplies => return tables(field, TableTrouble::LosesReplies, a_while).await,
+        // Sixteen keys are the most that there may be, and one more comes at the end.
+        Fault::MasterKey if field.master_keys.lock().unwrap().len() > 12 => return false,
+        Fault::MasterKey => keys::add(field).await,
+        Fault::OlderCards => return restore(field, older).await,
         Fault::RedisEmpty | Fault::RedisKept | Fault::RedisStale => {
             {
                 let mut redis = field.redis.lock().unwrap();
@@ -182,6 +254,37 @@ async fn troubled(field: &Field, trouble: Trouble, duration: Duration) {
     field.proxy.set(Trouble::None);
 }
 
+/// Says whether a request met the trouble.
+async fn tables(field: &Field, trouble: TableTrouble, duration: Duration) -> bool {
+    field.tables.set(trouble);
+    tokio::time::sleep(duration).await;
+    field.tables.set(TableTrouble::None) > 0
+}
+
+/// The cards of the tenants whose endpoints stay as they are.
+async fn cards(field: &Field) -> Vec<(Item, Card)> {
+    let cards = stores::cards(scanned(field, "REGISTRY_TABLE").await);
+    cards.into_iter().filter(|(_, card)| card.tenant != CROWD).collect()
+}
+
+/// Restores cards to an older state as an operator does: nobody changes one meanwhile. A card
+/// that is paused now stays as it is, because for twenty minutes its pause counts for more than
+/// what the table says.
+async fn restore(field: &Field, older: &[(Item, Card)]) -> bool {
+    let _nobody_else = field.changes.write().await;
+    let present = cards(field).await;
+    let mut restored = 0;
+    for (item, card) in older {
+        let now = present.iter().find(|(_, now)| now.id == card.id).map(|(_, now)| now);
+        if now.is_some_and(|now| now.state == EndpointState::Enabled && now.version != card.version) {
+            let put = field.stack().dynamodb().put_item().table_name(field.stack().get("REGISTRY_TABLE"));
+            put.set_item(Some(item.clone())).send().await.unwrap();
+            restored += 1;
+        }
+    }
+    restored > 0
+}
+
 fn limit(field: &Field, bytes: &str) {
     let mut connection = field.redis.lock().unwrap().connect();
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
@@ -190,6 +293,7 @@ fn limit(field: &Field, bytes: &str) {
 /// Ends all trouble.
 pub(crate) fn mend(field: &Field) {
     field.proxy.set(Trouble::None);
+    field.tables.set(TableTrouble::None);
     limit(field, "0");
 }
 

@@ -1,0 +1,82 @@
+//! The lists of the API hold what the tables hold, each entry once.
+
+use std::collections::BTreeSet;
+
+use domain::dead_letter::DeadLetter;
+use domain::history::delivery::EndedDelivery;
+use serde_json::Value;
+
+use crate::torture::Field;
+use crate::torture::caller::{Caller, paged};
+
+/// Compares the lists with the books. Gives what does not fit.
+pub(crate) async fn audit(
+    field: &Field,
+    direct: &[Value],
+    letters: &[DeadLetter],
+    ends: &[EndedDelivery],
+) -> Vec<String> {
+    let caller = Caller::of(field);
+    let mut wrong = Vec::new();
+    let stored = direct.iter().filter_map(|letter| letter["webhook_id"].as_str().map(str::to_owned));
+    let stored = stored.chain(letters.iter().map(|letter| letter.webhook_id.clone())).collect();
+    wrong.extend(compared(
+        "/dead-letters",
+        &stored,
+        &listed(&caller, "/dead-letters", "dead_letters", &["webhook_id"]).await,
+    ));
+    for endpoint in &field.endpoints {
+        let of_it = ends.iter().filter_map(|end| Some((end, end.target.as_ref()?)));
+        let of_it = of_it.filter(|(_, target)| target.endpoint == endpoint.id);
+        let stored = of_it.map(|(end, target)| {
+            format!("{} {} {}", target.event_id, target.life.as_deref().unwrap_or_default(), end.result.as_str())
+        });
+        let path = format!("{}/deliveries", endpoint.path());
+        let shown = listed(&caller, &path, "deliveries", &["event_id", "life", "result"]).await;
+        wrong.extend(compared(&path, &stored.collect(), &shown));
+    }
+    wrong
+}
+
+/// Every event that was accepted is in the list of its tenant.
+pub(crate) async fn events(field: &Field) -> Vec<String> {
+    let (caller, books) = (Caller::of(field), field.books.open().clone());
+    let mut wrong = Vec::new();
+    let tenants: BTreeSet<&str> = books.events.values().map(|event| event.tenant).collect();
+    for tenant in tenants {
+        let of_it = books.events.iter().filter(|(_, event)| event.tenant == tenant);
+        let told = of_it.map(|(id, _)| id.clone()).collect();
+        let path = format!("/tenants/{tenant}/events");
+        let mut shown = listed(&caller, &path, "events", &["event_id"]).await;
+        // An id that was accepted twice, while Redis was away or had forgotten it, is two events.
+        if books.faults.iter().any(|blow| blow.fault.doubles()) {
+            shown.dedup();
+        }
+        wrong.extend(compared(&path, &told, &shown));
+    }
+    wrong
+}
+
+/// The entries of a list, each as these fields of it, in order.
+async fn listed(caller: &Caller, path: &str, field: &str, names: &[&str]) -> Vec<String> {
+    let entries = paged(caller, path, field).await;
+    let word = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    let mut shown: Vec<String> =
+        entries.iter().map(|entry| names.iter().map(|name| word(entry, name)).collect::<Vec<_>>().join(" ")).collect();
+    shown.sort();
+    shown
+}
+
+fn compared(path: &str, stored: &BTreeSet<String>, shown: &[String]) -> Option<String> {
+    let apart: BTreeSet<String> = shown.iter().cloned().collect();
+    if apart.len() == shown.len() && apart == *stored {
+        return None;
+    }
+    let differ: Vec<&String> = stored.symmetric_difference(&apart).take(5).collect();
+    Some(format!(
+        "{path} lists {}, {} apart; {} are stored. They differ in {differ:?}",
+        shown.len(),
+        apart.len(),
+        stored.len()
+    ))
+}
