@@ -50,6 +50,7 @@ pub fn card(n: usize, url: &str, now: Millis) -> Card {
         created_at: now,
         updated_at: now,
         version: 1,
+        change_id: String::new(),
     };
     signed_with(card, &[("s1", SECRET, None)], now)
 }

@@ -41,6 +41,7 @@ pub struct RegistryModel {
     reads: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
     overtakers: Arc<Mutex<usize>>,
+    is_overtaken_alike: Arc<Mutex<bool>>,
 }
 
 fn key(tenant: &str, name: &str) -> Key {
@@ -126,6 +127,14 @@ impl RegistryModel {
     /// Never, unless another user of the model panicked.
     pub fn overtake(&self, changes: usize) {
         *self.overtakers.lock().unwrap() = changes;
+    }
+
+    /// The next change is overtaken by another one that is alike.
+    ///
+    /// # Panics
+    /// Never, unless another user of the model panicked.
+    pub fn overtake_alike(&self) {
+        *self.is_overtaken_alike.lock().unwrap() = true;
     }
 
     /// Changes a card, if somebody is to overtake a change of it.
@@ -273,6 +282,9 @@ impl Registry for RegistryModel {
         }
         let mut items = self.items()?;
         self.overtaken(&mut items, &card_key(before))?;
+        if std::mem::take(&mut *self.is_overtaken_alike.lock().unwrap()) {
+            items.put(&Card { change_id: "another".to_owned(), ..card.clone() });
+        }
         if !items.is_at(before)? {
             let is_ours = items.card(&card_key(card))?.is_some_and(|there| there == *card);
             return Ok(if is_ours { Written::Done } else { Written::Changed });

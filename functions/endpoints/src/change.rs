@@ -2,6 +2,7 @@
 
 use adapters::http::answer::{self, Problem};
 use adapters::http::body;
+use adapters::random;
 use adapters::registry::{EndpointKey, Written};
 use domain::endpoint::{Card, EndpointState};
 use domain::endpoint_request::patch::Patch;
@@ -12,6 +13,9 @@ use crate::precondition::Precondition;
 use crate::problems::{away, fits, overtaken, too_many, uid_taken, unsealed};
 use crate::sealing::{self, drop_expired};
 use crate::{Endpoints, TRIES, view};
+
+/// Letters and digits that tell two changes apart that are alike.
+const CHANGE_ID: usize = 12;
 
 impl Endpoints {
     /// Changes an endpoint. A change that another one overtakes begins again, unless its
@@ -68,6 +72,7 @@ impl Endpoints {
         }
         if card != *before {
             (card.version, card.updated_at) = (before.version + 1, now);
+            card.change_id = random::alphanumeric(CHANGE_ID).map_err(|error| unsealed(error.into()))?;
         }
         Ok(card)
     }

@@ -72,6 +72,7 @@ impl Endpoints {
             created_at: now,
             updated_at: now,
             version: 1,
+            change_id: String::new(),
         };
         sealing::set(&mut card, settings, &keys)?;
         let secret = match &wanted.secret {

@@ -168,6 +168,10 @@ pub struct Card {
     pub updated_at: Millis,
     /// Counts its changes, from 1.
     pub version: u64,
+    /// Tells the last change from another of the same content at the same time. Whoever finds
+    /// its own card in the registry knows by it that it was written, and not somebody else's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub change_id: String,
 }
 
 /// What a card says in clear text. It must not leave the process that calls its receiver.
@@ -290,6 +294,7 @@ mod tests {
             created_at: Millis(1),
             updated_at: Millis(1),
             version: 1,
+            change_id: String::new(),
         };
         let value = sealed(card.header_place("authorization"), "Bearer x");
         card.headers.insert("authorization".into(), CardHeader::Sealed(value));

@@ -242,6 +242,16 @@ async fn a_change_is_made_to_the_version_that_its_client_saw() {
 }
 
 #[tokio::test]
+async fn of_two_changes_that_are_alike_one_is_made() {
+    let world = EndpointsWorld::new().await;
+    let (_, path) = world.create(json!({ "url": URL })).await;
+    let tag = world.get(&path).await.header("etag").to_owned();
+    world.registry.overtake_alike();
+    let lock = json!({ "metadata": { "lock": "taken" } });
+    assert_eq!(world.ask_if(&tag, "PATCH", &path, &lock).await.status, 412, "somebody else took it");
+}
+
+#[tokio::test]
 async fn a_cursor_goes_on_in_its_own_list_only() {
     let world = EndpointsWorld::new().await;
     for tenant in ["acme", "other"] {

@@ -46,6 +46,7 @@ fn card(tenant: &str, number: usize, uid: Option<&str>) -> Card {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        change_id: String::new(),
     }
 }
 

@@ -32,6 +32,7 @@ fn card() -> Card {
         created_at: Millis(1),
         updated_at: Millis(1),
         version: 1,
+        change_id: String::new(),
     }
 }
 

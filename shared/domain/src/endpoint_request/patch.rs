@@ -252,6 +252,7 @@ mod tests {
             created_at: Millis(1),
             updated_at: Millis(1),
             version: 1,
+            change_id: String::new(),
         }
     }
 
