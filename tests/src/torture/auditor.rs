@@ -9,9 +9,10 @@ use domain::history::delivery::EndedDelivery;
 use serde_json::Value;
 
 use crate::torture::caller::Caller;
+use crate::torture::listings::is_notice;
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
-use crate::torture::stores::{Item, dead_letters, ends, scanned};
+use crate::torture::stores::{Item, dead_letters, ends, scanned, text};
 use crate::torture::{Blow, Books, Field, Weather, deliveries, listings};
 
 /// The most memory that an instance may hold. These are binaries of the dev profile.
@@ -364,12 +365,15 @@ impl Audit<'_> {
         let calls: Vec<&Got> = self.books.got.values().chain(self.books.arrived.values()).flatten().collect();
         let accepted = calls.iter().filter(|call| call.accepted()).count();
         let exact = self.field.plan.weather == Weather::Calm;
+        let listed = self.stores.rows.iter().filter(|row| text(row, "pk").starts_with("V#"));
+        let notices = listed.filter(|row| text(row, "sk").split_once('#').is_some_and(|(_, id)| is_notice(id))).count();
+        let events = self.books.events.len() + notices;
         let mut shown = Vec::new();
         let mut wrong = Vec::new();
         for (name, book) in [
             ("webhook_enqueued_total", self.books.told.len()),
-            ("event_accepted_total", self.books.events.len()),
-            ("event_fanned_out_total", self.books.events.len()),
+            ("event_accepted_total", events),
+            ("event_fanned_out_total", events),
             ("webhook_attempts_total", calls.len()),
             ("webhook_attempts_total{error_class=\"none\"", accepted),
             ("webhook_deliveries_total{outcome=\"delivered\"", accepted),

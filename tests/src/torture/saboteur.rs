@@ -63,6 +63,16 @@ pub(crate) enum Fault {
     Malformed,
 }
 
+/// The functions whose instances are killed.
+const KILLS: [(Fault, &str); 6] = [
+    (Fault::KillDeliver, "Deliver"),
+    (Fault::KillEnqueue, "Enqueue"),
+    (Fault::KillArchive, "Archive"),
+    (Fault::KillFanout, "Fanout"),
+    (Fault::KillEndpoints, "Endpoints"),
+    (Fault::KillAuthorize, "Authorize"),
+];
+
 impl Fault {
     const ALL: [Self; 21] = [
         Self::KillDeliver,
@@ -133,15 +143,7 @@ impl Fault {
 
     /// The function whose instances it kills.
     fn kills(self) -> Option<&'static str> {
-        match self {
-            Self::KillDeliver => Some("Deliver"),
-            Self::KillEnqueue => Some("Enqueue"),
-            Self::KillArchive => Some("Archive"),
-            Self::KillFanout => Some("Fanout"),
-            Self::KillEndpoints => Some("Endpoints"),
-            Self::KillAuthorize => Some("Authorize"),
-            _ => None,
-        }
+        KILLS.iter().find(|(fault, _)| *fault == self).map(|(_, function)| *function)
     }
 
     /// Whether Redis loses data.
