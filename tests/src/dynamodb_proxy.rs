@@ -98,11 +98,14 @@ impl DynamoDbProxy {
     fn next(&self) -> (Option<String>, TableTrouble) {
         let mut state = self.state.lock().unwrap();
         state.requests += 1;
-        let trouble = match state.trouble {
-            TableTrouble::Throttled if state.requests % 3 == 0 => TableTrouble::None,
-            TableTrouble::LosesReplies if state.requests % 3 != 0 => TableTrouble::None,
-            trouble => trouble,
+        let is_third = state.requests.is_multiple_of(3);
+        let is_met = match state.trouble {
+            TableTrouble::None => false,
+            TableTrouble::Away => true,
+            TableTrouble::Throttled => !is_third,
+            TableTrouble::LosesReplies => is_third,
         };
+        let trouble = if is_met { state.trouble } else { TableTrouble::None };
         state.troubled += usize::from(trouble != TableTrouble::None);
         (state.behind.clone(), trouble)
     }

@@ -146,6 +146,11 @@ impl Fault {
         KILLS.iter().find(|(fault, _)| *fault == self).map(|(_, function)| *function)
     }
 
+    /// Whether it ends instances of `fanout`.
+    fn ends_fanout(self) -> bool {
+        matches!(self, Self::KillFanout | Self::AwsRestart)
+    }
+
     /// Whether Redis loses data.
     pub(crate) fn forgets(self) -> bool {
         matches!(self, Self::RedisEmpty | Self::RedisStale)
@@ -160,6 +165,11 @@ pub(crate) async fn sabotage(field: &Field) {
     let longest_pause = if field.plan.is_long() { 2.0 } else { 0.5 };
     while rounds == 0 || !served(field) {
         rng.shuffle(&mut kinds);
+        // A fan-out that was killed goes on after a minute. A short run does not wait for many.
+        if !field.plan.is_long() {
+            kinds.sort_by_key(|kind| !kind.ends_fanout());
+            kinds.retain(|kind| rounds == 0 || !kind.ends_fanout());
+        }
         for kind in &kinds {
             tokio::time::sleep(Duration::from_secs_f64(rng.f64() * longest_pause + 0.5)).await;
             field.weigh();
