@@ -91,7 +91,7 @@ impl Stack {
 
 /// Parameters of a stack whose processes are killed: `deliver` has little time.
 pub const LITTLE_TIME: [&str; 4] =
-    ["DeliverTimeoutS=16", "QueueVisibilityS=96", "DeliveryTimeoutMs=2000", "ConnectTimeoutMs=500"];
+    ["DeliverTimeoutS=16", "QueueVisibilityS=106", "DeliveryTimeoutMs=2000", "ConnectTimeoutMs=500"];
 /// The timeout of `deliver` in such a stack.
 const DELIVER_TIMEOUT_S: u32 = 16;
 /// The timeout of `fanout` in every stack.
@@ -103,6 +103,9 @@ const ARCHIVE_TIMEOUT_S: u32 = 20;
 pub struct OwnStack {
     dir: std::path::PathBuf,
     stack: Stack,
+    parameters: Vec<String>,
+    /// Where its functions find DynamoDB, if not where everything else is.
+    tables: Option<String>,
 }
 
 impl OwnStack {
@@ -133,7 +136,9 @@ impl OwnStack {
     fn start_with(guarded: bool, tables: Option<&str>, parameters: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("steadhook-stack-{}", std::process::id()));
         // What has started is stopped, even when the rest does not start.
-        let mut own = Self { stack: Stack(BTreeMap::new()), dir };
+        let (parameters_kept, tables_kept) = (parameters.iter().map(ToString::to_string), tables.map(str::to_owned));
+        let mut own =
+            Self { stack: Stack(BTreeMap::new()), dir, parameters: parameters_kept.collect(), tables: tables_kept };
         Self::script_with(&own.dir, guarded, tables, &[&["up"], parameters].concat());
         own.stack = Stack::at(&own.dir.join("stack.env"));
         own
@@ -155,6 +160,16 @@ impl OwnStack {
             .expect("the stack's script is missing: run the tests by `make test`");
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+
+    /// Deploys it again while it is at work, with these parameters beside those that it has.
+    ///
+    /// # Panics
+    /// When the deployment fails.
+    pub fn deploy_again(&self, changes: &[&str]) {
+        let kept = self.parameters.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["up"].into_iter().chain(kept).chain(changes.iter().copied()).collect();
+        Self::script_with(&self.dir, false, self.tables.as_deref(), &arguments);
     }
 
     /// Its addresses.

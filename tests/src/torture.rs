@@ -169,6 +169,8 @@ struct Field {
     began: Instant,
     /// Whether the functions run the other binaries now.
     runs_other: AtomicBool,
+    /// Whether the stack was deployed last with large batches and split indexes.
+    has_large_batches: AtomicBool,
 }
 
 impl Field {
@@ -302,6 +304,7 @@ async fn prepared(plan: Plan) -> Field {
         changes: tokio::sync::RwLock::default(),
         began: Instant::now(),
         runs_other: AtomicBool::new(false),
+        has_large_batches: AtomicBool::new(false),
     };
     field.endpoints = tenants::register(&field).await;
     field.began = Instant::now();

@@ -298,7 +298,7 @@ impl Audit<'_> {
             let ends = self.stores.history.get(id).map_or(&[][..], Vec::as_slice);
             count += ends.len();
             let knows = if arrived { ends.iter().any(EndedDelivery::is_delivered) } else { !ends.is_empty() };
-            match (knows, self.suffered(id, Fault::doubles)) {
+            match (knows, self.suffered(id, Fault::hides_ends)) {
                 (true, _) => {}
                 // Whoever made the call did not live to tell of it.
                 (false, true) => missing += 1,

@@ -22,6 +22,9 @@ use crate::torture::{Blow, Field, Plan, Told, Weather, keys, stores};
 /// The folder of the binaries that `make build` makes.
 const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
 
+/// Parameters that a deployment changes to and fro.
+const LARGE_BATCHES: [&str; 3] = ["BatchSize=100", "BatchWindowS=1", "IndexShards=4"];
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -57,6 +60,8 @@ pub(crate) enum Fault {
     AwsRestart,
     /// The functions get the binaries of the other version.
     Upgrade,
+    /// The stack is deployed again, with other parameters.
+    Deployment,
     /// Messages are put into a queue a second time.
     Duplicates,
     /// Unreadable messages are put into the queues.
@@ -74,7 +79,7 @@ const KILLS: [(Fault, &str); 6] = [
 ];
 
 impl Fault {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::KillDeliver,
         Self::KillEnqueue,
         Self::KillArchive,
@@ -94,13 +99,15 @@ impl Fault {
         Self::RedisFull,
         Self::AwsRestart,
         Self::Upgrade,
+        Self::Deployment,
         Self::Duplicates,
         Self::Malformed,
     ];
 
     fn comes_in(self, plan: &Plan) -> bool {
-        if self == Self::Upgrade {
-            return plan.other.is_some() && plan.weather != Weather::Calm;
+        // A deployment takes ten seconds.
+        if (self == Self::Upgrade && plan.other.is_none()) || (self == Self::Deployment && !plan.is_long()) {
+            return false;
         }
         match plan.weather {
             Weather::Calm => !self.disturbs(),
@@ -119,8 +126,7 @@ impl Fault {
             | Self::RedisSlow
             | Self::RedisAway
             | Self::RedisFull
-            | Self::AwsRestart
-            | Self::Upgrade => true,
+            | Self::AwsRestart => true,
             Self::KillEnqueue
             | Self::KillArchive
             | Self::KillFanout
@@ -131,9 +137,17 @@ impl Fault {
             | Self::TableLosesReplies
             | Self::MasterKey
             | Self::OlderCards
+            | Self::Upgrade
+            | Self::Deployment
             | Self::Duplicates
             | Self::Malformed => false,
         }
+    }
+
+    /// Whether history may not know how a delivery ended: nobody lived to tell it, or the other
+    /// version does not.
+    pub(crate) fn hides_ends(self) -> bool {
+        self.doubles() || self == Self::Upgrade
     }
 
     /// Whether it disturbs a process, Redis or a table.
@@ -239,6 +253,12 @@ async fn inflict(field: &Field, kind: Fault, older: &[(Item, Card)], rng: &mut f
             let was_other = field.runs_other.fetch_xor(true, Ordering::SeqCst);
             tokio::task::block_in_place(|| field.own.change_code(if was_other { OURS } else { other }));
         }
+        Fault::Deployment => {
+            let had_large = field.has_large_batches.fetch_xor(true, Ordering::SeqCst);
+            tokio::task::block_in_place(|| field.own.deploy_again(if had_large { &[] } else { &LARGE_BATCHES }));
+            field.own.shorten_visibility().await;
+            field.runs_other.store(false, Ordering::SeqCst);
+        }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
             for queue_name in [QueueName::Delivery, QueueName::Retry, QueueName::Wait, QueueName::Slow] {
@@ -307,6 +327,9 @@ pub(crate) fn mend(field: &Field) {
     field.proxy.set(Trouble::None);
     field.tables.set(TableTrouble::None);
     limit(field, "0");
+    if field.runs_other.swap(false, Ordering::SeqCst) {
+        field.own.change_code(OURS);
+    }
 }
 
 async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
