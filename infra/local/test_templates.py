@@ -568,7 +568,7 @@ class Registry(unittest.TestCase):
     def test_large_batches_need_time_to_fill(self):
         refused = lambda **values: [why for why in parameters.refused_by_rules(stack(**values)) if "BatchWindowS" in why]
         self.assertEqual(refused(), [])
-        self.assertEqual(refused(BatchSize="10", BatchWindowS="5"), [])
+        self.assertEqual(refused(BatchSize="10", BatchWindowS="1"), [])
         self.assertEqual(refused(BatchSize="100", BatchWindowS="1"), [])
         self.assertEqual(len(refused(BatchSize="11")), 1)
 

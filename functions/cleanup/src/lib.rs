@@ -14,7 +14,7 @@ use adapters::clock::Clock;
 use adapters::http::answer::{self, Problem};
 use adapters::http::entry;
 use adapters::http::query::QueryString;
-use adapters::redis::indexes::{self, Entry, Finding, Indexes, Kind};
+use adapters::redis::indexes::{self, Entry, Finding, Indexes, Kind, Order};
 use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
@@ -78,6 +78,8 @@ pub struct CleanupReport {
 enum Need<'a> {
     /// Its index entry is wrong.
     Reindex(Option<&'a Record>),
+    /// Its index entry stands in another shard than it is entered in now.
+    Misplaced,
     /// It has no TTL.
     Life(&'a Record),
     /// It is not wanted any more.
@@ -218,24 +220,20 @@ impl Cleanup {
     }
 
     async fn page(&self, plan: &Plan, after: Option<&Place>) -> Result<(Vec<Entry>, bool), QueryError> {
-        indexes::walk(plan.kind, &plan.walk, after, PAGE).run(self.redis.as_ref()).await
+        indexes::page(plan.kind, &plan.walk, Order::OldestFirst, after, PAGE).run(self.redis.as_ref()).await
     }
 
     /// Does what the records of a page need: reads them, changes them, and then their
     /// index.
     async fn tidy(&self, plan: &Plan, entries: &[Entry], report: &mut CleanupReport) -> Result<(), QueryError> {
         let mut trip = Trip::default();
-        let tickets = trip.add_all(indexes::records(entries));
+        let asked = self.indexes.ask(&mut trip, entries);
         let mut replies = trip.run(self.redis.as_ref()).await?;
-        let findings: Vec<Finding> = entries
-            .iter()
-            .zip(tickets)
-            .map(|(entry, ticket)| self.indexes.compare(entry, ticket.take(&mut replies)))
-            .collect();
+        let findings: Vec<Finding> = asked.into_iter().map(|asked| asked.finding(&mut replies)).collect();
         report.scanned += entries.len() as u64;
         let mut needs = Vec::new();
         for (entry, finding) in entries.iter().zip(&findings) {
-            needs.extend(self.needs(plan, finding).into_iter().map(|need| (entry, need)));
+            needs.extend(self.needs(plan, entry, finding).into_iter().map(|need| (entry, need)));
         }
         if plan.dry_run {
             for (_, need) in &needs {
@@ -259,7 +257,7 @@ impl Cleanup {
             match need {
                 Need::Removal(_) if done => repairs.push(index.add(indexes::drop_entry(entry))),
                 Need::Abandonment if done => moved.push((entry.place.id.clone(), Status::Failed)),
-                Need::Removal(_) | Need::Abandonment | Need::Reindex(_) | Need::Life(_) => {}
+                Need::Removal(_) | Need::Abandonment | Need::Reindex(_) | Need::Misplaced | Need::Life(_) => {}
             }
         }
         let moving = index.add(self.indexes.move_to(&moved, self.clock.now()));
@@ -271,7 +269,7 @@ impl Cleanup {
         Ok(())
     }
 
-    fn needs<'a>(&self, plan: &Plan, finding: &'a Finding) -> Vec<Need<'a>> {
+    fn needs<'a>(&self, plan: &Plan, entry: &Entry, finding: &'a Finding) -> Vec<Need<'a>> {
         let now = self.clock.now();
         let (record, ttl) = match finding {
             Finding::Right(stored) => (&stored.record, stored.ttl_ms),
@@ -284,6 +282,9 @@ impl Cleanup {
             return vec![Need::Removal(record.status)];
         }
         let mut needs = Vec::new();
+        if self.indexes.is_misplaced(entry) {
+            needs.push(Need::Misplaced);
+        }
         if ttl.is_none() {
             needs.push(Need::Life(record));
         }
@@ -304,6 +305,10 @@ impl Cleanup {
             Need::Reindex(Some(record)) => {
                 let place = Place { at: record.updated_at, id: id.clone() };
                 let entered = trip.add(self.indexes.enter_lost(record.status, &place));
+                Work { dropped: Some(trip.add(indexes::drop_entry(entry))), ..Work::of(entered) }
+            }
+            Need::Misplaced => {
+                let entered = trip.add(self.indexes.enter_lost(entry.status, &entry.place));
                 Work { dropped: Some(trip.add(indexes::drop_entry(entry))), ..Work::of(entered) }
             }
             Need::Life(record) => Work::of(trip.add(records::set_missing_ttl(id, record, now, self.lifetimes))),
@@ -361,7 +366,7 @@ impl CleanupReport {
         let one = u64::from(done);
         match need {
             Need::Reindex(None) => self.index_entries_removed += one,
-            Need::Reindex(Some(_)) => {
+            Need::Reindex(Some(_)) | Need::Misplaced => {
                 self.index_entries_removed += 1;
                 self.index_entries_added += one;
             }

@@ -102,7 +102,7 @@ fn check_timing(reader: &mut Reader<'_>, attempt: Duration, lives: Lives) {
     let function = reader.seconds("DELIVER_TIMEOUT_S", 2..=900);
     let visibility = reader.seconds("QUEUE_VISIBILITY_S", 2..=43_200);
     // A message is received before the window in which its batch fills.
-    let window = reader.seconds("BATCH_WINDOW_S", 0..=10);
+    let window = reader.seconds("BATCH_WINDOW_S", 0..=1);
     if visibility < function * 6 + window {
         reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S, and BATCH_WINDOW_S");
     }

@@ -10,6 +10,10 @@ use domain::time::Millis;
 
 use crate::decision::{Decided, Decision};
 
+/// How many messages of late outcomes a batch records. The others are queued again: together
+/// they could be more than the time limit of a round trip allows.
+const MOST_LATE: usize = 10;
+
 /// What of a batch is due.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
@@ -72,7 +76,10 @@ pub(crate) fn read(queues: &QueueUrls, records: &[Received], now: Millis, decide
                 tracing::error!(message_id = %received.message_id, outcome = "malformed", "no delivery");
                 decide(malformed(received, "an event or a job among deliveries"));
             }
-            Ok(Envelope::LateOutcomes(late)) if late.not_before.min(late.deadline) > now => {
+            // Whatever the size of a batch, it records no more of what was missed than one of ten.
+            Ok(Envelope::LateOutcomes(late))
+                if late.not_before.min(late.deadline) > now || due.late_outcomes.len() >= MOST_LATE =>
+            {
                 decide(Decision::Late {
                     recorded: Box::new(late.emptied()),
                     left: Some(late),

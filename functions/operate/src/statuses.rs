@@ -40,7 +40,7 @@ impl Page {
     fn cut(&mut self, limit: usize, wanted: Option<Status>) {
         let takes_room = |finding: &Finding| match finding {
             Finding::Right(..) | Finding::Unreadable => true,
-            Finding::Moved(stored) => is_wanted(stored, wanted),
+            Finding::Moved(..) => wanted.is_none(),
             Finding::Gone => false,
         };
         let mut fitting = self.findings.iter().enumerate().filter(|(_, finding)| takes_room(finding)).skip(limit);
@@ -51,11 +51,6 @@ impl Page {
             self.findings.truncate(end);
         }
     }
-}
-
-/// Whether a listing of this status shows the record.
-fn is_wanted(stored: &StoredRecord, wanted: Option<Status>) -> bool {
-    wanted.is_none_or(|wanted| wanted == stored.record.status)
 }
 
 impl Operate {
@@ -74,7 +69,7 @@ impl Operate {
     async fn recorded_status(&self, id: &str) -> Result<Option<Value>, Problem> {
         let mut trip = Trip::default();
         let stored = trip.add(records::read(id));
-        let entered = trip.add(self.indexes.entered_in(id));
+        let entered = trip.add(indexes::entered_in(id));
         let mut replies = self.round_trip(trip).await?;
         let stored = stored.take(&mut replies).map_err(|error| unreadable(&error.into()))?;
         let Some(stored) = stored.filter(|stored| stored.record.is_shown()) else { return Ok(None) };
@@ -140,17 +135,16 @@ impl Operate {
         // A few more than asked for, since some entries may be stale.
         let count = limit + limit / 4 + 10;
         let mut trip = Trip::default();
-        let entries = trip.add(self.indexes.page(Kind::Webhooks, &statuses, order, after, count));
+        let entries = trip.add(indexes::page(Kind::Webhooks, &statuses, order, after, count));
         let counts = trip.add(self.indexes.counts(Kind::Webhooks, now));
         let mut replies = self.round_trip(trip).await?;
         let (entries, more) = entries.take(&mut replies).map_err(|error| unreadable(&error.into()))?;
         let counts = counts.take(&mut replies).map_err(|error| unreadable(&error.into()))?;
 
         let mut trip = Trip::default();
-        let tickets = trip.add_all(indexes::records(&entries));
+        let asked = self.indexes.ask(&mut trip, &entries);
         let mut replies = self.round_trip(trip).await?;
-        let compare = |(entry, ticket): (&Entry, Ticket<_>)| self.indexes.compare(entry, ticket.take(&mut replies));
-        let findings = entries.iter().zip(tickets).map(compare).collect();
+        let findings = asked.into_iter().map(|asked| asked.finding(&mut replies)).collect();
         let mut page = Page { entries, findings, more, counts };
         page.cut(limit, wanted);
         Ok(page)
@@ -172,7 +166,7 @@ impl Operate {
                     // Not behind this page, where it will be met again.
                     let passed = !page.more || end.as_ref().is_some_and(|end| place >= *end);
                     let was_lost = trip.add(self.indexes.enter_lost(record.status, &place));
-                    entered.extend((is_wanted(stored, wanted) && passed).then_some((at, was_lost)));
+                    entered.extend((wanted.is_none() && passed).then_some((at, was_lost)));
                     drop(trip.add(indexes::drop_entry(entry)));
                 }
                 Finding::Right(..) | Finding::Unreadable => {}

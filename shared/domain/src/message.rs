@@ -27,7 +27,7 @@ const MAX_ERROR: usize = 200;
 const LATE_OUTCOME_CAP: Duration = Duration::from_secs(300);
 /// The bytes of rows that one message carries. An event of the largest size is one row.
 const MAX_ROWS: usize = 700_000;
-/// How many outcomes one message carries. With the longest of histories they are far below
+/// How many outcomes, and how many rows, one message carries. With the longest of histories they are far below
 /// what a queue takes.
 const MOST_OUTCOMES: usize = 10;
 /// How many reports one message carries: two breakers watch over a delivery.
@@ -278,7 +278,7 @@ impl LateOutcomes {
         let mut room = 0;
         for row in rows {
             let bytes = row.written_len();
-            match messages.last_mut().filter(|_| bytes <= room) {
+            match messages.last_mut().filter(|last| bytes <= room && last.rows.len() < MOST_OUTCOMES) {
                 Some(last) => {
                     room -= bytes;
                     last.rows.push(row);

@@ -1,7 +1,8 @@
 //! Which deliveries have which status: a sorted set a status, scored by the last
 //! change. Written beside the records, not with them, so a member may be stale;
 //! readers check it against its record, and repair what they find wrong. Every batch writes
-//! to them, so each may be split into shards, which are keys of their own.
+//! to them, so each may be split into shards, which are keys of their own. Readers look into
+//! every shard that there may be: only where something is written follows the setting.
 
 use domain::place::Place;
 use domain::status::{Lifetimes, Status};
@@ -9,7 +10,7 @@ use domain::time::Millis;
 use redis::{FromRedisValue as _, Value};
 use strum::IntoEnumIterator as _;
 
-use super::query::{Query, ReplyError};
+use super::query::{Query, Replies, ReplyError, Ticket, Trip};
 use super::records::{self, StoredRecord};
 use super::script::{Args, Script};
 use super::transport::Call;
@@ -77,10 +78,29 @@ pub enum Finding {
     Right(Box<StoredRecord>),
     /// There is no such record, or none to be seen.
     Gone,
-    /// The record has another status than its index says, or belongs into another shard.
+    /// The record has another status than its index says.
     Moved(Box<StoredRecord>),
     /// The record cannot be read now.
     Unreadable,
+}
+
+/// What is asked about an entry.
+pub struct AskedEntry<'e> {
+    entry: &'e Entry,
+    record: Ticket<Option<StoredRecord>>,
+    /// Whether the delivery is entered where it belongs, if this entry is misplaced.
+    again: Option<Ticket<bool>>,
+}
+
+impl AskedEntry<'_> {
+    /// What the answers say of the entry.
+    pub fn finding(self, replies: &mut Replies) -> Finding {
+        match self.again.map(|again| again.take(replies)) {
+            // The later entry tells where it stands.
+            Some(Ok(true)) => Finding::Gone,
+            Some(Ok(false) | Err(_)) | None => compare(self.entry, self.record.take(replies)),
+        }
+    }
 }
 
 /// One shard of the index of one status. The first one has the name of an index that is whole.
@@ -91,6 +111,12 @@ fn key(kind: Kind, status: Status, shard: u8) -> String {
         Kind::Events => format!("event_index:{}", status.as_str()),
     };
     if shard == 0 { whole } else { format!("{whole}:{shard}") }
+}
+
+/// The shard of so many that has this delivery: FNV-1a, the same in every version.
+fn shard_of(id: &str, shards: u8) -> u8 {
+    let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    u8::try_from(hash % u32::from(shards.max(1))).unwrap_or_default()
 }
 
 /// The indexes of one stack.
@@ -107,10 +133,8 @@ impl Indexes {
         Self { shards: shards.clamp(1, MOST_SHARDS), lifetimes }
     }
 
-    /// The shard that has this delivery: FNV-1a, the same in every version.
     fn shard_of(self, id: &str) -> u8 {
-        let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        u8::try_from(hash % u32::from(self.shards)).unwrap_or_default()
+        shard_of(id, self.shards)
     }
 
     /// Where a delivery with this status belongs.
@@ -170,19 +194,6 @@ impl Indexes {
         Query::write("move in index", calls)
     }
 
-    /// The entries of these statuses that follow `after`, the first `count` in order, and
-    /// whether there are more: one command for each key.
-    pub fn page(
-        self,
-        kind: Kind,
-        statuses: &[Status],
-        order: Order,
-        after: Option<&Place>,
-        count: usize,
-    ) -> Query<(Vec<Entry>, bool)> {
-        page_over(self.shards, kind, statuses, order, after, count)
-    }
-
     /// How many deliveries of a kind have each status, in the order of the statuses.
     pub fn counts(self, kind: Kind, now: Millis) -> Query<Vec<u64>> {
         let count = |(status, shard): (Status, u8)| {
@@ -190,10 +201,10 @@ impl Indexes {
             command.arg(key(kind, status, shard)).arg(now.0.saturating_sub(self.lifetimes.of(status))).arg("+inf");
             command.into()
         };
-        let keys = Status::iter().flat_map(|status| (0..self.shards).map(move |shard| (status, shard)));
-        Query::several("count statuses", keys.map(count).collect(), move |replies| {
+        let keys = Status::iter().flat_map(|status| (0..MOST_SHARDS).map(move |shard| (status, shard)));
+        Query::several("count statuses", keys.map(count).collect(), |replies| {
             let counts: Option<Vec<u64>> = replies.into_iter().map(|value| u64::from_redis_value(value).ok()).collect();
-            Some(counts?.chunks(usize::from(self.shards)).map(|shards| shards.iter().sum()).collect())
+            Some(counts?.chunks(usize::from(MOST_SHARDS)).map(|shards| shards.iter().sum()).collect())
         })
     }
 
@@ -202,35 +213,26 @@ impl Indexes {
         self.shards
     }
 
-    /// The statuses whose index has an entry of this delivery.
-    pub fn entered_in(self, id: &str) -> Query<Vec<Status>> {
-        let score = |status: Status| {
-            let mut command = redis::cmd("ZSCORE");
-            command.arg(self.key_of(id, status)).arg(id);
-            command.into()
-        };
-        Query::several("index entries", Status::iter().map(score).collect(), |replies| {
-            let entered = Status::iter().zip(replies).filter(|(_, value)| *value != Value::Nil);
-            Some(entered.map(|(status, _)| status).collect())
-        })
+    /// Whether an entry stands in another shard than its delivery is entered in now.
+    pub fn is_misplaced(self, entry: &Entry) -> bool {
+        entry.shard != self.shard_of(&entry.place.id)
     }
 
-    /// Compares an entry with its record.
-    pub fn compare(self, entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -> Finding {
-        let is_right = |stored: &StoredRecord| {
-            stored.record.status == entry.status && self.shard_of(&entry.place.id) == entry.shard
+    /// Asks for the records of entries, and whether those that are misplaced have been entered
+    /// where they belong since.
+    pub fn ask<'e>(self, trip: &mut Trip, entries: &'e [Entry]) -> Vec<AskedEntry<'e>> {
+        let asked = |entry: &'e Entry| AskedEntry {
+            entry,
+            record: trip.add(records::read(&entry.place.id)),
+            again: self.is_misplaced(entry).then(|| trip.add(self.is_entered(entry))),
         };
-        match found {
-            Ok(Some(stored)) if !stored.record.is_shown() => Finding::Gone,
-            Ok(Some(stored)) if is_right(&stored) => Finding::Right(Box::new(stored)),
-            Ok(Some(stored)) => Finding::Moved(Box::new(stored)),
-            Ok(None) => Finding::Gone,
-            Err(error) => {
-                tracing::error!(webhook_id = %entry.place.id, code = error.code(), error = %chain(&error), "a record cannot be read");
-                // A key of another kind is no record; no answer is no finding.
-                if error.is_answer() { Finding::Gone } else { Finding::Unreadable }
-            }
-        }
+        entries.iter().map(asked).collect()
+    }
+
+    fn is_entered(self, entry: &Entry) -> Query<bool> {
+        let mut score = redis::cmd("ZSCORE");
+        score.arg(self.key_of(&entry.place.id, entry.status)).arg(&entry.place.id);
+        Query::one("index entry", score, |value| Some(value != Value::Nil))
     }
 
     /// Enters a delivery where its entry was lost; changes nothing where it is. Says
@@ -249,21 +251,16 @@ pub(super) fn trim(key: &str, now: Millis, life_ms: u64) -> Call {
     Call::Script { script: &TRIM, key: key.to_owned(), args }
 }
 
-/// The oldest entries of these statuses behind `after`, in every shard that an index may have
-/// had. What stands in a former one has moved, as far as `compare` is concerned.
-pub fn walk(kind: Kind, statuses: &[Status], after: Option<&Place>, count: usize) -> Query<(Vec<Entry>, bool)> {
-    page_over(MOST_SHARDS, kind, statuses, Order::OldestFirst, after, count)
-}
-
-fn page_over(
-    shards: u8,
+/// The entries of these statuses that follow `after`, the first `count` in order, and
+/// whether there are more: one command for each key.
+pub fn page(
     kind: Kind,
     statuses: &[Status],
     order: Order,
     after: Option<&Place>,
     count: usize,
 ) -> Query<(Vec<Entry>, bool)> {
-    let keys: Vec<_> = statuses.iter().flat_map(|status| (0..shards).map(|shard| (*status, shard))).collect();
+    let keys: Vec<_> = statuses.iter().flat_map(|status| (0..MOST_SHARDS).map(|shard| (*status, shard))).collect();
     // One more than asked for tells whether there are more.
     let call = |&(status, shard): &(Status, u8)| page_of(key(kind, status, shard), order, after, count + 1);
     let calls = keys.iter().map(call).collect();
@@ -284,19 +281,20 @@ fn page_over(
 }
 
 /// When the oldest direct webhook of one status was entered, if there is one. Deliveries to
-/// endpoints may wait for hours, so their age says nothing.
+/// endpoints may wait for hours, so their age says nothing. What is misplaced does not count: it
+/// may have been entered elsewhere since.
 pub fn oldest(shards: u8, status: Status) -> Query<Option<Millis>> {
     let first = |shard| {
         let mut command = redis::cmd("ZRANGE");
         command.arg(key(Kind::Webhooks, status, shard)).arg(0).arg(0).arg("WITHSCORES");
         command.into()
     };
-    Query::several("oldest entry", (0..shards).map(first).collect(), |replies| {
-        let mut first = Vec::new();
-        for value in replies {
-            first.extend(places(value)?);
+    Query::several("oldest entry", (0..shards).map(first).collect(), move |replies| {
+        let mut oldest = Vec::new();
+        for (shard, value) in (0..).zip(replies) {
+            oldest.extend(places(value)?.into_iter().filter(|place| shard_of(&place.id, shards) == shard));
         }
-        Some(first.iter().map(|place| place.at).min())
+        Some(oldest.iter().map(|place| place.at).min())
     })
 }
 
@@ -330,9 +328,34 @@ fn at(score: f64) -> Millis {
     Millis(score.max(0.0) as u64)
 }
 
-/// The records of entries, one query each.
-pub fn records(entries: &[Entry]) -> impl Iterator<Item = Query<Option<StoredRecord>>> {
-    entries.iter().map(|entry| records::read(&entry.place.id))
+/// The statuses whose index has an entry of this delivery.
+pub fn entered_in(id: &str) -> Query<Vec<Status>> {
+    let keys = Status::iter().flat_map(|status| (0..MOST_SHARDS).map(move |shard| (status, shard)));
+    let score = |(status, shard): (Status, u8)| {
+        let mut command = redis::cmd("ZSCORE");
+        command.arg(key(Kind::of(id), status, shard)).arg(id);
+        command.into()
+    };
+    Query::several("index entries", keys.map(score).collect(), |replies| {
+        let shards = replies.chunks(usize::from(MOST_SHARDS));
+        let entered = Status::iter().zip(shards).filter(|(_, shards)| shards.iter().any(|value| *value != Value::Nil));
+        Some(entered.map(|(status, _)| status).collect())
+    })
+}
+
+/// Compares an entry with its record.
+fn compare(entry: &Entry, found: Result<Option<StoredRecord>, ReplyError>) -> Finding {
+    match found {
+        Ok(Some(stored)) if !stored.record.is_shown() => Finding::Gone,
+        Ok(Some(stored)) if stored.record.status == entry.status => Finding::Right(Box::new(stored)),
+        Ok(Some(stored)) => Finding::Moved(Box::new(stored)),
+        Ok(None) => Finding::Gone,
+        Err(error) => {
+            tracing::error!(webhook_id = %entry.place.id, code = error.code(), error = %chain(&error), "a record cannot be read");
+            // A key of another kind is no record; no answer is no finding.
+            if error.is_answer() { Finding::Gone } else { Finding::Unreadable }
+        }
+    }
 }
 
 /// Takes an entry out of its index, unless it was entered again meanwhile. Says

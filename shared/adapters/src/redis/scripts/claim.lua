@@ -87,7 +87,15 @@ if crashes > 0 then keep('crashes', text_of(crashes)) elseif found[6] then drop(
 if found[12] then drop('reserved') end
 if found[15] then drop('next_attempt_at') end
 if found[9] then drop('unknown') end
-redis.call('HSET', key, unpack(kept))
-if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+-- A server whose memory is full takes what makes a record smaller, and then what follows in the
+-- same script. Whoever takes over a claim, or begins again what has failed, is granted there.
+local takes_over = status and not counted and (hop == at_hop or status == 'failed')
+if takes_over then
+  redis.call('HDEL', key, 'reserved', unpack(gone))
+  redis.call('HSET', key, unpack(kept))
+else
+  redis.call('HSET', key, unpack(kept))
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+end
 redis.call('PEXPIRE', key, ttl)
 return grant()
