@@ -176,7 +176,10 @@ impl Deliveries<'_> {
         let arrived = got.iter().any(Got::accepted);
         let status = record.and_then(|record| record.get("status")).map(String::as_str);
         let has_failed = is_archived || ends.iter().any(|end| !end.is_delivered());
-        let last = got.iter().map(|call| call.at).max().or(self.books.events.get(id).map(|event| event.at));
+        // What was sent again has a record of its own, and the calls do not tell which life they are of.
+        let was_sent_again = ends.iter().any(|end| end.target.as_ref().is_some_and(|target| target.life.is_some()));
+        let last = got.iter().map(|call| call.at).max().filter(|_| !was_sent_again);
+        let last = last.or(self.books.events.get(id).map(|event| event.at));
         let is_true = match status {
             Some("delivered") => arrived,
             Some("failed") => has_failed,
