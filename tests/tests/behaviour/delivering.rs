@@ -335,6 +335,27 @@ async fn a_redis_that_was_full_costs_no_entry_in_the_listing() {
 }
 
 #[tokio::test]
+async fn crashes_are_counted_while_redis_is_full() {
+    let world = World::new().await;
+    world.enqueue("a", "1").await;
+    world.claim_and_die(QueueName::Delivery).await;
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").exec(&mut world.redis.connect()).unwrap();
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(361));
+        // It panics unless the claim is granted.
+        world.claim_and_die(QueueName::Delivery).await;
+    }
+    world.clock.advance(Duration::from_secs(361));
+    assert_eq!(world.step(QueueName::Delivery).await, (1, 0));
+    assert_eq!(world.receiver.count(), 0, "poison is not called a fifth time");
+    let dead = world.queues.all(QueueName::DeadLetter).remove(0);
+    assert!(dead.attributes.iter().any(|(_, value)| value == "crashed"), "{:?}", dead.attributes);
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0").exec(&mut world.redis.connect()).unwrap();
+    world.settle().await;
+    world.leaves([QueueName::DeadLetter]);
+}
+
+#[tokio::test]
 async fn a_message_that_is_due_after_its_deadline_expires_at_its_deadline() {
     let world = World::new().await;
     let delivery = domain::delivery::Delivery {
