@@ -104,7 +104,7 @@ fn check_timing(reader: &mut Reader<'_>, attempt: Duration, lives: Lives) {
     // A message is received before the window in which its batch fills.
     let window = reader.seconds("BATCH_WINDOW_S", 0..=1);
     if visibility < function * 6 + window {
-        reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S, and BATCH_WINDOW_S");
+        reader.fault("QUEUE_VISIBILITY_S", "must be at least 6 times DELIVER_TIMEOUT_S plus BATCH_WINDOW_S");
     }
     // Not refused: a duplicate that comes back later than its record lives is rare,
     // carries the same webhook-id, and some want their records gone soon.

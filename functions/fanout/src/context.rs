@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::acceptance::Acceptor;
-use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError};
+use adapters::aws::sqs::{Outgoing, Queue, QueueName, SendError, delay_s};
 use adapters::clock::Clock;
 use adapters::dead_letter_store::DeadLetterStore;
 use adapters::history::History;
@@ -16,7 +16,7 @@ use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use adapters::telemetry::chain;
 use domain::ingest::IngestRules;
-use domain::message::Message;
+use domain::message::{LateOutcomes, Message};
 use domain::status::Lifetimes;
 use domain::time::{Millis, whole_ms};
 use domain::work::Work;
@@ -163,6 +163,14 @@ impl Context {
         // Nothing closes it.
         let _permit = self.sends.acquire().await.ok();
         self.queue.send(queue_name, messages).await
+    }
+
+    /// Queues what could not be recorded or written, for `deliver` to try later. Says whether the
+    /// queue has it.
+    pub(crate) async fn queue_late(&self, late: &LateOutcomes, now: Millis) -> bool {
+        let Ok(body) = late.encode() else { return false };
+        let message = Outgoing::new(body, String::new(), delay_s(now, late.not_before));
+        self.send(QueueName::Retry, vec![message]).await.iter().all(Result::is_ok)
     }
 
     /// Keeps deliveries as owed, when their turn has come: they carry payloads, as calls of SQS

@@ -185,14 +185,7 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
 
 /// Queues what could not be recorded. What cannot be queued either is logged and let go.
 async fn queue_late_outcomes(context: &Context, late: LateOutcomes, now: Millis) {
-    let is_queued = match late.encode() {
-        Ok(body) => {
-            let message = Outgoing::new(body, String::new(), delay_s(now, late.not_before));
-            context.send(QueueName::Retry, vec![message]).await.iter().all(Result::is_ok)
-        }
-        Err(_) => false,
-    };
-    if !is_queued {
+    if !context.queue_late(&late, now).await {
         for LateOutcome { id, .. } in &late.outcomes {
             tracing::error!(record = %id, outcome = "unrecorded", "neither Redis nor the queue took an outcome");
         }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use adapters::aws::sqs::{Outgoing, QueueName, delay_s};
 use adapters::history::write_within;
 use adapters::metrics;
 use adapters::telemetry::chain;
@@ -66,14 +65,7 @@ fn rows(event: &Event, life: Duration) -> Vec<Row> {
 /// go.
 async fn write_later(context: &Context, late: LateOutcomes, now: Millis) {
     let late = late.delayed(now);
-    let is_queued = match late.encode() {
-        Ok(body) => {
-            let message = Outgoing::new(body, String::new(), delay_s(now, late.not_before));
-            context.send(QueueName::Retry, vec![message]).await.iter().all(Result::is_ok)
-        }
-        Err(_) => false,
-    };
-    if !is_queued {
+    if !context.queue_late(&late, now).await {
         for row in &late.rows {
             let (tenant, event_id) = row.event().unwrap_or_default();
             tracing::error!(

@@ -31,7 +31,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use adapters::aws::sqs_event::{self, Received, SqsEvent};
+use adapters::aws::sqs_event::{self, Received, Sent, SqsEvent};
 use adapters::clock::Clock;
 use adapters::metrics;
 use adapters::registry::TenantRevision;
@@ -79,7 +79,7 @@ impl Fanout {
     ///
     /// # Errors
     /// Never: a failure is reported for its own message.
-    pub async fn answer(&self, event: LambdaEvent<SqsEvent>) -> Result<SqsBatchResponse, Infallible> {
+    pub async fn answer(&self, event: LambdaEvent<SqsEvent<Sent>>) -> Result<SqsBatchResponse, Infallible> {
         let ends_at = Millis(event.context.deadline);
         let kept = self.handle(&event.payload.received(), ends_at).await;
         Ok(sqs_event::response(kept))

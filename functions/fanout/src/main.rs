@@ -7,7 +7,7 @@ use adapters::aws::event_bridge::EventBus;
 use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
-use adapters::aws::sqs_event::SqsEvent;
+use adapters::aws::sqs_event::{Sent, SqsEvent};
 use adapters::process::Process;
 use fn_fanout::{Clients, Fanout, Subscriptions, config};
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -29,6 +29,6 @@ async fn main() -> anyhow::Result<()> {
         bus,
     };
     let fanout = &Fanout::new(config, clients, clock);
-    let handler = service_fn(|event: LambdaEvent<SqsEvent>| process.observe(fanout.answer(event)));
+    let handler = service_fn(|event: LambdaEvent<SqsEvent<Sent>>| process.observe(fanout.answer(event)));
     lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

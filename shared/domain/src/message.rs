@@ -27,11 +27,11 @@ const MAX_ERROR: usize = 200;
 const LATE_OUTCOME_CAP: Duration = Duration::from_secs(300);
 /// The bytes of rows that one message carries. An event of the largest size is one row.
 const MAX_ROWS: usize = 700_000;
-/// How many outcomes, and how many rows, one message carries. With the longest of histories they are far below
-/// what a queue takes.
-const MOST_OUTCOMES: usize = 10;
+/// How many outcomes, and how many rows, one message carries. With the longest of histories they
+/// are far below what a queue takes.
+const MOST_ITEMS: usize = 10;
 /// How many reports one message carries: two breakers watch over a delivery.
-const MOST_REPORTS: usize = 2 * MOST_OUTCOMES;
+const MOST_REPORTS: usize = 2 * MOST_ITEMS;
 
 /// A delivery under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -262,10 +262,10 @@ impl LateOutcomes {
     /// What a batch could not tell Redis at `now`, in as many messages as it needs. Each is
     /// small, so that what a later batch records grows with its messages alone.
     pub fn of_batch(outcomes: Vec<LateOutcome>, reports: Vec<LateReport>, now: Millis) -> Vec<Self> {
-        let count = outcomes.len().div_ceil(MOST_OUTCOMES).max(reports.len().div_ceil(MOST_REPORTS));
+        let count = outcomes.len().div_ceil(MOST_ITEMS).max(reports.len().div_ceil(MOST_REPORTS));
         let (mut outcomes, mut reports) = (outcomes.into_iter(), reports.into_iter());
         let message = |_| Self {
-            outcomes: outcomes.by_ref().take(MOST_OUTCOMES).collect(),
+            outcomes: outcomes.by_ref().take(MOST_ITEMS).collect(),
             reports: reports.by_ref().take(MOST_REPORTS).collect(),
             ..Self::empty(now)
         };
@@ -278,7 +278,7 @@ impl LateOutcomes {
         let mut room = 0;
         for row in rows {
             let bytes = row.written_len();
-            match messages.last_mut().filter(|last| bytes <= room && last.rows.len() < MOST_OUTCOMES) {
+            match messages.last_mut().filter(|last| bytes <= room && last.rows.len() < MOST_ITEMS) {
                 Some(last) => {
                     room -= bytes;
                     last.rows.push(row);

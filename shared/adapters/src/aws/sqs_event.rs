@@ -6,34 +6,55 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use domain::time::Millis;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The longest body of an unreadable message that is kept: with its attributes it must
 /// fit into the queue again.
 const MAX_MALFORMED: usize = 1_000_000;
 
-/// An event of SQS. Of a record's dozen fields, four are read.
+/// An event of SQS. Of a record's dozen fields, three are read, and its attributes where somebody
+/// asks for them: to read them costs a delivery one percent more.
 #[derive(Deserialize)]
-pub struct SqsEvent {
-    #[serde(rename = "Records")]
-    records: Vec<Record>,
+pub struct SqsEvent<A: Attributes = IgnoredAny> {
+    #[serde(rename = "Records", bound(deserialize = "A: Deserialize<'de>"))]
+    records: Vec<Record<A>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Record {
+#[serde(rename_all = "camelCase", bound(deserialize = "A: Deserialize<'de> + Default"))]
+struct Record<A> {
     message_id: String,
     body: String,
     #[serde(rename = "eventSourceARN", default)]
     source: String,
     #[serde(default)]
-    attributes: Attributes,
+    attributes: A,
 }
 
+/// What is read of a record's attributes.
+pub trait Attributes: Default {
+    /// When the message was sent, if that is read and SQS says so.
+    fn sent_at(&self) -> Option<Millis>;
+}
+
+impl Attributes for IgnoredAny {
+    fn sent_at(&self) -> Option<Millis> {
+        None
+    }
+}
+
+/// When a message was sent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Attributes {
+pub struct Sent {
     #[serde(default)]
     sent_timestamp: Option<String>,
+}
+
+impl Attributes for Sent {
+    fn sent_at(&self) -> Option<Millis> {
+        self.sent_timestamp.as_ref()?.parse().ok().map(Millis)
+    }
 }
 
 /// A message as a queue handed it over.
@@ -45,18 +66,18 @@ pub struct Received {
     pub body: Bytes,
     /// The ARN of its queue.
     pub source: String,
-    /// When it was sent, if SQS says so.
+    /// When it was sent, if that was read.
     pub sent_at: Option<Millis>,
 }
 
-impl SqsEvent {
+impl<A: Attributes> SqsEvent<A> {
     /// The messages of the event.
     pub fn received(self) -> Vec<Received> {
-        let received = |record: Record| Received {
+        let received = |record: Record<A>| Received {
             message_id: record.message_id,
             body: Bytes::from(record.body),
             source: record.source,
-            sent_at: record.attributes.sent_timestamp.and_then(|ms| ms.parse().ok()).map(Millis),
+            sent_at: record.attributes.sent_at(),
         };
         self.records.into_iter().map(received).collect()
     }
