@@ -1,6 +1,6 @@
 //! Compares the books of deliveries to endpoints when everything is finished.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use adapters::clock::Clock;
 use domain::dead_letter::DeadLetter;
@@ -199,6 +199,11 @@ impl Deliveries<'_> {
         if !is_known && !self.books.suffered_since(event.at, Fault::doubles) {
             return Err(format!("history does not know how {id} of {} ended: {ends:?}", endpoint.name));
         }
+        let kinds: HashSet<_> =
+            ends.iter().map(|end| (end.target.as_ref().map(|target| &target.life), end.result)).collect();
+        if kinds.len() < ends.len() && !self.books.suffered_since(event.at, Fault::doubles) {
+            return Err(format!("history tells twice for no reason how {id} of {} ended: {ends:?}", endpoint.name));
+        }
         let told: usize = ends.iter().map(|end| end.history.count as usize).sum();
         let is_exact = self.field.plan.weather == Weather::Calm;
         if is_exact && (told, delivered) != (got.len(), accepted) {
@@ -281,6 +286,13 @@ impl Deliveries<'_> {
         let found: Vec<Record> = pipe.query(&mut redis).unwrap();
         names.into_iter().zip(found).filter(|(_, record)| !record.is_empty()).collect()
     }
+}
+
+/// How many calls with an event each of these endpoints has accepted, in their order.
+pub(crate) fn accepted(field: &Field, event_id: &str, endpoints: &[&Endpoint]) -> Vec<usize> {
+    let books = field.books.open();
+    let count = |endpoint: &&Endpoint| calls(&books, endpoint, event_id).iter().filter(|call| call.accepted()).count();
+    endpoints.iter().map(count).collect()
 }
 
 /// The registry has every endpoint as it was changed last, and nothing that does not open.

@@ -22,8 +22,8 @@ pub(crate) async fn audit(
     let stored = stored.chain(letters.iter().map(|letter| letter.webhook_id.clone())).collect();
     wrong.extend(compared(
         "/dead-letters",
-        &stored,
-        &listed(&caller, "/dead-letters", "dead_letters", &["webhook_id"]).await,
+        stored,
+        listed(&caller, "/dead-letters", "dead_letters", &["webhook_id"]).await,
     ));
     for endpoint in &field.endpoints {
         let of_it = ends.iter().filter_map(|end| Some((end, end.target.as_ref()?)));
@@ -33,7 +33,7 @@ pub(crate) async fn audit(
         });
         let path = format!("{}/deliveries", endpoint.path());
         let shown = listed(&caller, &path, "deliveries", &["event_id", "life", "result"]).await;
-        wrong.extend(compared(&path, &stored.collect(), &shown));
+        wrong.extend(compared(&path, stored.collect(), shown));
     }
     wrong
 }
@@ -52,9 +52,10 @@ pub(crate) async fn events(field: &Field) -> Vec<String> {
         shown.retain(|id| !is_notice(id) && !books.events.get(id).is_some_and(|event| event.is_erased));
         // An id that was accepted twice, while Redis was away or had forgotten it, is two events.
         if books.faults.iter().any(|blow| blow.fault.doubles()) {
+            shown.sort();
             shown.dedup();
         }
-        wrong.extend(compared(&path, &told, &shown));
+        wrong.extend(compared(&path, told, shown));
     }
     wrong
 }
@@ -64,26 +65,21 @@ pub(crate) fn is_notice(event_id: &str) -> bool {
     event_id.starts_with("ep_")
 }
 
-/// The entries of a list, each as these fields of it, in order.
+/// The entries of a list, each as these fields of it.
 async fn listed(caller: &Caller, path: &str, field: &str, names: &[&str]) -> Vec<String> {
     let entries = paged(caller, path, field).await;
     let word = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-    let mut shown: Vec<String> =
-        entries.iter().map(|entry| names.iter().map(|name| word(entry, name)).collect::<Vec<_>>().join(" ")).collect();
-    shown.sort();
-    shown
+    entries.iter().map(|entry| names.iter().map(|name| word(entry, name)).collect::<Vec<_>>().join(" ")).collect()
 }
 
-fn compared(path: &str, stored: &BTreeSet<String>, shown: &[String]) -> Option<String> {
-    let apart: BTreeSet<String> = shown.iter().cloned().collect();
-    if apart.len() == shown.len() && apart == *stored {
+/// Both in any order. What is stored twice, as two ends of one delivery, is listed twice.
+fn compared(path: &str, mut stored: Vec<String>, mut shown: Vec<String>) -> Option<String> {
+    stored.sort();
+    shown.sort();
+    if stored == shown {
         return None;
     }
-    let differ: Vec<&String> = stored.symmetric_difference(&apart).take(5).collect();
-    Some(format!(
-        "{path} lists {}, {} apart; {} are stored. They differ in {differ:?}",
-        shown.len(),
-        apart.len(),
-        stored.len()
-    ))
+    let [in_store, in_list] = [&stored, &shown].map(BTreeSet::from_iter);
+    let differ: Vec<_> = in_store.symmetric_difference(&in_list).take(5).collect();
+    Some(format!("{path} lists {}; {} are stored. They differ in {differ:?}", shown.len(), stored.len()))
 }
