@@ -180,7 +180,7 @@ def start_aws(port=None):
         shutil.rmtree(state, ignore_errors=True)
     port = port or int(os.environ.get("AWS_PORT") or free_port())
     endpoint = f"http://127.0.0.1:{port}"
-    process = service.start(port, [str(VENVS / "ministack" / "bin" / "ministack")], env={
+    process = service.start(port, [str(VENVS / "ministack" / "bin" / "python"), str(ROOT / "infra" / "local" / "aws.py")], env={
         "AUTH": "true" if GUARDED else "false", "GATEWAY_PORT": str(port), "AWS_ENDPOINT_URL": endpoint, "IOT_MTLS_ENABLED": "0",
         "AWS_DEFAULT_REGION": REGION, "MINISTACK_REGION": REGION, "PERSIST_STATE": "1", "STATE_DIR": str(state)})
 
