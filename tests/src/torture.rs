@@ -15,7 +15,7 @@ mod saboteur;
 mod stores;
 mod tenants;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -106,6 +106,8 @@ struct Books {
     told: HashMap<String, Told>,
     /// Webhooks that were refused as invalid. They must not arrive.
     refused: Vec<String>,
+    /// Dead letters of webhooks that were redriven.
+    redriven: BTreeSet<String>,
     /// Requests that had to be repeated.
     repeated: usize,
     got: HashMap<String, Vec<Got>>,
@@ -263,11 +265,14 @@ pub async fn run(plan: Plan) -> auditor::Report {
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);
     field.settle().await;
+    caretaker::redrive(&field).await;
     tenants::send_again(&field).await;
     field.settle().await;
     field.weigh();
     let mut report = auditor::audit(&field).await;
-    report.breaches.extend(keys::retire(&field).await);
+    let (last, breaches) = keys::retire(&field).await;
+    report.breaches.extend(breaches);
+    report.breaches.extend(tenants::resend(&field, &last).await);
     report
 }
 

@@ -101,6 +101,7 @@ pub(crate) async fn audit(field: &Field) -> Report {
         ("  missing or old: Redis forgot", forgotten.to_string()),
         ("ends in history", ends.to_string()),
         ("  missing after a fault", unkept.to_string()),
+        ("dead letters redriven", audit.books.redriven.len().to_string()),
         ("messages by hand", format!("{} duplicates, {} unreadable", audit.books.duplicated, audit.books.malformed)),
         ("sums", sums),
     ];
@@ -337,7 +338,8 @@ impl Audit<'_> {
                 ("retries_exhausted", Some(Temper::Missing | Temper::Healthy | Temper::Slow)) => false,
                 ("retries_exhausted", Some(_)) => {
                     let hides = temper.is_some_and(Temper::hides_calls);
-                    letter["attempts"] == 4 && (failed >= 4 || hides) && (!arrived || self.suffered(id, Fault::doubles))
+                    let may_arrive = self.books.redriven.contains(id) || self.suffered(id, Fault::doubles);
+                    letter["attempts"] == 4 && (failed >= 4 || hides) && (!arrived || may_arrive)
                 }
                 ("crashed", Some(_)) => self.suffered(id, killed),
                 _ => false,
@@ -346,6 +348,10 @@ impl Audit<'_> {
                 wrong.push(format!("{id} is archived as {} after {} calls", letter["reason"], got.len()));
             }
         }
+        // All receivers are well again when it is redriven.
+        let is_exact = self.field.plan.weather != Weather::Fire;
+        let absent = self.books.redriven.iter().filter(|id| is_exact && !self.got(id).iter().any(Got::accepted));
+        wrong.extend(absent.map(|id| format!("{id} was redriven and did not arrive")));
         // A consumer that is killed after a send sends the same message again.
         let killed = self.books.faults.iter().any(|blow| blow.fault.doubles());
         if malformed < self.books.malformed || (malformed > self.books.malformed && !killed) {

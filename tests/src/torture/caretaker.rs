@@ -1,9 +1,12 @@
-//! An operator who looks at the stack's health, cleans up and reseals all the time.
+//! An operator who looks at the stack's health, cleans up and reseals all the time, and at the
+//! end redrives dead letters.
 
 use std::time::Duration;
 
 use crate::torture::caller::Caller;
+use crate::torture::receivers::Temper;
 use crate::torture::saboteur::served;
+use crate::torture::stores::dead_letters;
 use crate::torture::{Field, Weather};
 
 /// The time between two rounds.
@@ -45,4 +48,21 @@ async fn clean_up(field: &Field, caller: &Caller) {
         }
     }
     field.books.act("cleaned up");
+}
+
+/// Sends again the direct webhooks that were given up while their receivers failed.
+pub(crate) async fn redrive(field: &Field) {
+    let caller = Caller::of(field);
+    let (letters, _) = dead_letters(field).await;
+    for id in letters.iter().filter_map(|letter| letter["webhook_id"].as_str()) {
+        let receiver = field.books.open().told.get(id).map(|told| told.receiver);
+        if receiver.is_none_or(|receiver| field.receivers[receiver].temper == Temper::Missing) {
+            continue;
+        }
+        // 409: it arrived nevertheless.
+        let fine: &[u16] = if field.plan.weather == Weather::Calm { &[202] } else { &[202, 409] };
+        if caller.ask("POST", &format!("/dead-letters/{id}/redrive"), String::new(), fine).await.code == 202 {
+            field.books.open().redriven.insert(id.to_owned());
+        }
+    }
 }

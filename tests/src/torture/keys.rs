@@ -62,8 +62,9 @@ pub(crate) fn present(field: &Field) -> MasterKeys {
 }
 
 /// Seals everything with a new key, takes the old ones away, and lets every tenant tell one
-/// more event. All of it arrives, signed with every secret. Gives what does not.
-pub(crate) async fn retire(field: &Field) -> Vec<String> {
+/// more event. All of it arrives, signed with every secret. Gives those events, and what does
+/// not arrive.
+pub(crate) async fn retire(field: &Field) -> (Vec<String>, Vec<String>) {
     // Processes read a changed secret after a minute. New ones read it at once.
     let start_anew = || ["Endpoints", "Deliver", "Authorize"].map(|name| field.own.kill(name));
     add(field).await;
@@ -98,7 +99,7 @@ pub(crate) async fn retire(field: &Field) -> Vec<String> {
         if missing.is_empty() || Instant::now() > until {
             let mut breaches = std::mem::take(&mut field.books.open().breaches);
             breaches.extend(missing);
-            return breaches;
+            return (last, breaches);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::torture::caller::{Answer, Caller};
 use crate::torture::receivers::Temper;
-use crate::torture::{Field, Weather};
+use crate::torture::{Field, Weather, deliveries};
 
 /// The tenants, and the receivers of their endpoints.
 const TENANTS: [(&str, &[Temper]); 3] = [
@@ -448,4 +448,29 @@ pub(crate) async fn send_again(field: &Field) {
             }
         }
     }
+}
+
+/// Sends the last events once more to every endpoint that wanted them. Nothing is the matter any
+/// more, so each arrives exactly once more. Gives what does not.
+pub(crate) async fn resend(field: &Field, last: &[String]) -> Vec<String> {
+    let (caller, mut wrong) = (Caller::of(field), Vec::new());
+    for event_id in last {
+        let Some(event) = field.books.open().events.get(event_id).cloned() else { continue };
+        let wanting = field.endpoints.iter().filter(|endpoint| endpoint.wants(&event));
+        let endpoints: Vec<&Endpoint> = wanting.filter(|endpoint| endpoint.temper != Temper::Missing).collect();
+        let once_more: Vec<usize> =
+            deliveries::accepted(field, event_id, &endpoints).into_iter().map(|count| count + 1).collect();
+        for endpoint in &endpoints {
+            let path = format!("/tenants/{}/events/{event_id}/deliveries/{}/resend", endpoint.tenant, endpoint.id);
+            caller.ask("POST", &path, String::new(), &[202]).await;
+        }
+        field.settle().await;
+        let got = deliveries::accepted(field, event_id, &endpoints);
+        if got != once_more {
+            let names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+            wrong.push(format!("{event_id} was sent once more to {names:?}: {got:?} calls, not {once_more:?}"));
+        }
+    }
+    wrong.append(&mut field.books.open().breaches);
+    wrong
 }
