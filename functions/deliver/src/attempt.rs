@@ -80,9 +80,9 @@ impl<'c> Attempts<'c> {
 /// One attempt. A panic costs this record and no other: its lease runs out and counts,
 /// which bounds poison.
 async fn attempt(context: &Context, admitted: Admitted) -> Decided {
-    let (record, passes) = (admitted.record, admitted.passes.clone());
+    let (record, id, passes) = (admitted.record, admitted.claim.id.clone(), admitted.passes.clone());
     AssertUnwindSafe(call(context, admitted)).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(record, outcome = "panicked", "an attempt panicked");
+        tracing::error!(webhook_id = %id, outcome = "panicked", "an attempt panicked");
         let reports = passes.into_iter().map(HeldPass::unused).collect();
         Decided { reports, ..Decided::new(record, Decision::Keep) }
     })

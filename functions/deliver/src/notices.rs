@@ -104,7 +104,7 @@ async fn send(context: &Context, mut notices: Vec<JobPage>, now: Millis) {
                 messages.push(Outgoing::new(body, notice.tenant.clone(), 0));
                 ids.push(notice.id);
             }
-            Err(error) => tracing::error!(notice = %notice.id, error = %chain(&error), "a notice cannot be written"),
+            Err(error) => tracing::error!(job_id = %notice.id, error = %chain(&error), "a notice cannot be written"),
         }
     }
     if messages.is_empty() {
@@ -115,7 +115,7 @@ async fn send(context: &Context, mut notices: Vec<JobPage>, now: Millis) {
         match result {
             Ok(()) => context.told.remember(id, now),
             Err(error) => {
-                tracing::error!(notice = %id, code = error.code(), error = %chain(&error), "a notice is not queued");
+                tracing::error!(job_id = %id, code = error.code(), error = %chain(&error), "a notice is not queued");
             }
         }
     }

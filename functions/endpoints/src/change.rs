@@ -47,7 +47,7 @@ impl Endpoints {
             }
             match written {
                 Written::Done => {
-                    tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, version = card.version, state = card.state.as_str(), "endpoint changed");
+                    tracing::info!(tenant = %key.tenant, endpoint_id = %key.endpoint, correlation_id, version = card.version, state = card.state.as_str(), "endpoint changed");
                     self.tell_change(&before, &card, patch.state().is_some()).await;
                     let response = answer::json(StatusCode::OK, &view::card(&card), correlation_id);
                     return Ok(view::tagged(response, card.version));
@@ -95,7 +95,7 @@ impl Endpoints {
             }
             match self.registry.delete(&card, self.clock.now()).await.map_err(away)? {
                 Written::Done => {
-                    tracing::warn!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "endpoint deleted");
+                    tracing::warn!(tenant = %key.tenant, endpoint_id = %key.endpoint, correlation_id, "endpoint deleted");
                     return Ok(answer::no_content(correlation_id));
                 }
                 Written::Changed | Written::UidTaken(_) | Written::TooMany => {}

@@ -33,7 +33,7 @@ impl Endpoints {
             fits(&card)?;
             match self.registry.create(&card, self.max_endpoints).await.map_err(away)? {
                 Written::Done => {
-                    tracing::info!(tenant, endpoint = %card.id, correlation_id, "endpoint created");
+                    tracing::info!(tenant, endpoint_id = %card.id, correlation_id, "endpoint created");
                     return Ok(created(&card, &secret, correlation_id));
                 }
                 Written::UidTaken(other) => return Err(uid_taken(&other)),

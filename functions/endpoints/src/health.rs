@@ -49,7 +49,7 @@ impl Endpoints {
     pub(crate) async fn health(&self, card: &Card) -> Option<Health> {
         let read = self.read_health(card).await;
         read.inspect_err(|error| {
-            tracing::error!(endpoint = %card.id, code = error.code(), error = %chain(error), "the health of an endpoint cannot be read");
+            tracing::error!(endpoint_id = %card.id, code = error.code(), error = %chain(error), "the health of an endpoint cannot be read");
         })
         .ok()
     }

@@ -27,7 +27,7 @@ impl Endpoints {
         let fresh_start = has_moved || card.state == EndpointState::Enabled;
         if let Err(error) = self.write_state(card, fresh_start).await {
             tracing::error!(
-                tenant = %card.tenant, endpoint = %card.id, code = error.code(), error = %chain(&error),
+                tenant = %card.tenant, endpoint_id = %card.id, code = error.code(), error = %chain(&error),
                 "a change of an endpoint counts later: Redis does not have it"
             );
         }

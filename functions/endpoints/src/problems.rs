@@ -22,7 +22,7 @@ pub(crate) fn unsealed(error: SealError) -> Problem {
 
 /// A value of this card does not open.
 pub(crate) fn closed(card: &Card, error: OpenError) -> Problem {
-    tracing::error!(tenant = %card.tenant, endpoint = %card.id, error = %error, "a sealed value does not open");
+    tracing::error!(tenant = %card.tenant, endpoint_id = %card.id, error = %error, "a sealed value does not open");
     match error {
         OpenError::UnknownKey => Problem::unavailable("The secret is sealed with a master key that is not known yet."),
         OpenError::Refused => Problem::unavailable("The stored secret was changed and does not open. Rotate it."),

@@ -82,7 +82,7 @@ impl Endpoints {
             let CardSecret { id, created_at, expires_at, .. } = secret.clone();
             shown.push(Shown { id, text, created_at, expires_at });
         }
-        tracing::info!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "secrets shown");
+        tracing::info!(tenant = %key.tenant, endpoint_id = %key.endpoint, correlation_id, "secrets shown");
         let secrets: Vec<Value> = shown.iter().map(Shown::to_json).collect();
         let body = json!({ "secrets": secrets });
         Ok(view::tagged(answer::json(StatusCode::OK, &body, correlation_id), card.version))

@@ -116,7 +116,7 @@ impl Endpoints {
             drop_expired(&mut after, self.clock.now());
             let refused = resealed(&mut after, &keys).map_err(unsealed)?;
             if let Some(error) = refused {
-                tracing::error!(tenant = %card.tenant, endpoint = %card.id, error = %error, "a sealed value does not open");
+                tracing::error!(tenant = %card.tenant, endpoint_id = %card.id, error = %error, "a sealed value does not open");
             }
             let ended = if refused.is_some() { Ended::Refused } else { Ended::Resealed };
             if after == before {

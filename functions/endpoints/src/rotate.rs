@@ -41,7 +41,7 @@ impl Endpoints {
             fits(&card)?;
             match self.registry.replace(&before, &card).await.map_err(away)? {
                 Written::Done => {
-                    tracing::warn!(tenant = %key.tenant, endpoint = %key.endpoint, correlation_id, "secret rotated");
+                    tracing::warn!(tenant = %key.tenant, endpoint_id = %key.endpoint, correlation_id, "secret rotated");
                     let response = answer::json(StatusCode::OK, &rotated(&shown), correlation_id);
                     return Ok(view::tagged(response, card.version));
                 }
@@ -67,7 +67,7 @@ impl Endpoints {
                 Ok(text) => text,
                 Err(OpenError::Refused) => {
                     // It signs nothing, and as long as it is there nothing is sent.
-                    tracing::error!(tenant = %card.tenant, endpoint = %card.id, secret = %secret.id, "a secret that does not open is dropped");
+                    tracing::error!(tenant = %card.tenant, endpoint_id = %card.id, secret = %secret.id, "a secret that does not open is dropped");
                     continue;
                 }
                 Err(error) => return Err(closed(&card, error)),

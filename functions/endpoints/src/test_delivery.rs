@@ -51,7 +51,7 @@ impl Endpoints {
         let event_id = format!("test_{random}");
         let delivery = delivery(&card, &test, &event_id, correlation_id, self.clock.now());
         self.queue_test(delivery.clone(), &key.tenant).await?;
-        tracing::info!(delivery_id = %delivery.id, tenant = %key.tenant, correlation_id, "test accepted");
+        tracing::info!(webhook_id = %delivery.id, tenant = %key.tenant, correlation_id, "test accepted");
         let status_url = format!("/tenants/{}/events/{event_id}/deliveries/{}", key.tenant, key.endpoint);
         let body = json!({
             "delivery_id": delivery.id,
@@ -67,7 +67,7 @@ impl Endpoints {
         let id = delivery.id.clone();
         let refused = || Problem::invalid(Fault::at("", "the queue does not take this test"));
         let failed = |error: &SendError| {
-            tracing::error!(delivery_id = %id, code = error.code(), error = %chain(error), "a test is not queued");
+            tracing::error!(webhook_id = %id, code = error.code(), error = %chain(error), "a test is not queued");
         };
         let message = Message { delivery, ..Message::default() };
         let body = message.encode().map_err(|error| {

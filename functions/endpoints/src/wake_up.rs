@@ -33,9 +33,9 @@ impl Endpoints {
         match sent {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => {
-                tracing::error!(tenant = %key.tenant, endpoint = %key.endpoint, code = error.code(), error = %chain(&error), "a catch-up is not queued");
+                tracing::error!(tenant = %key.tenant, endpoint_id = %key.endpoint, code = error.code(), error = %chain(&error), "a catch-up is not queued");
             }
-            None => tracing::error!(tenant = %key.tenant, endpoint = %key.endpoint, "a catch-up is not queued"),
+            None => tracing::error!(tenant = %key.tenant, endpoint_id = %key.endpoint, "a catch-up is not queued"),
         }
         Err(Problem::unavailable("The queue did not take what this change needs. Nothing was changed; try again."))
     }

@@ -105,7 +105,7 @@ async fn revisions(context: &Context, mut tenants: Vec<String>) -> BTreeMap<Stri
 fn judge(grant: Grant, next: Claimed, now: Millis, decided: &mut Vec<Decided>) -> Option<Claimed> {
     let told = |outcome, why| {
         let Claimed { claim, work, .. } = &next;
-        tracing::info!(record = %claim.id, hop = claim.hop, correlation_id = %work.correlation_id(), outcome, why);
+        tracing::info!(webhook_id = %claim.id, hop = claim.hop, correlation_id = %work.correlation_id(), outcome, why);
     };
     let is_erased = next.revision.and_then(|known| known.erased_before).is_some_and(|at| accepted_at(&next.work) <= at);
     if is_erased {

@@ -169,7 +169,7 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
         match usable(ticket.take(&mut replies), &claim.id) {
             Some(SettlementReply::Recorded) => {}
             Some(SettlementReply::Stale | SettlementReply::Foreign) => {
-                tracing::info!(record = %claim.id, hop = claim.hop, "settlement ignored: the record is newer");
+                tracing::info!(webhook_id = %claim.id, hop = claim.hop, "settlement ignored: the record is newer");
             }
             None if settlement.ending == Ending::Released => {}
             None => {
@@ -187,7 +187,7 @@ async fn record(context: &Context, decided: &[Decided], now: Millis) {
 async fn queue_late_outcomes(context: &Context, late: LateOutcomes, now: Millis) {
     if !context.queue_late(&late, now).await {
         for LateOutcome { id, .. } in &late.outcomes {
-            tracing::error!(record = %id, outcome = "unrecorded", "neither Redis nor the queue took an outcome");
+            tracing::error!(webhook_id = %id, outcome = "unrecorded", "neither Redis nor the queue took an outcome");
         }
     }
 }

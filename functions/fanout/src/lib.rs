@@ -114,7 +114,7 @@ async fn catching(context: &Context, next: Claimed, stop_at: Millis) -> Decided 
     match AssertUnwindSafe(work_on(context, next, stop_at)).catch_unwind().await {
         Ok(decided) => decided,
         Err(_) => {
-            tracing::error!(record = %claim.id, hop = claim.hop, outcome = "panicked", "a page panicked; it stays in its queue");
+            tracing::error!(webhook_id = %claim.id, hop = claim.hop, outcome = "panicked", "a page panicked; it stays in its queue");
             Decided { record, decision: Decision::Release(claim) }
         }
     }

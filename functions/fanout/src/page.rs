@@ -170,7 +170,7 @@ fn delivery(subscription: &Subscription, page: &EventPage, now: Millis) -> Optio
     match message.encode() {
         Ok(body) => Some(Next::Queued(Outgoing::new(body, page.event.tenant.clone(), 0))),
         Err(error) => {
-            tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
+            tracing::error!(webhook_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
             None
         }
     }

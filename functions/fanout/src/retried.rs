@@ -11,7 +11,7 @@ pub(crate) fn outgoing(message: &Message, now: Millis) -> Option<Outgoing> {
     match message.encode() {
         Ok(body) => Some(Outgoing::new(body, retry_group(&message.delivery), delay_s(now, message.not_before))),
         Err(error) => {
-            tracing::error!(delivery_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
+            tracing::error!(webhook_id = %message.delivery.id, error = %chain(&error), "a delivery cannot be written");
             None
         }
     }

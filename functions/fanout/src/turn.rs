@@ -47,7 +47,7 @@ pub(crate) async fn give_back(context: &Context, turn: Turn) {
     let settlement = Settlement { token, hop: 0, ending: Ending::Released, log: None };
     let settling = records::settle(&id, &new_record, &settlement, lifetimes(context));
     if let Err(error) = settling.run(context.redis.as_ref()).await {
-        tracing::error!(record = %id, code = error.code(), error = %chain(&error), "a turn is not given back; it ends by itself");
+        tracing::error!(webhook_id = %id, code = error.code(), error = %chain(&error), "a turn is not given back; it ends by itself");
     }
 }
 

@@ -54,7 +54,7 @@ impl Operate {
         self.queue_life(&message).await?;
         let delivery_id = &message.delivery.id;
         tracing::warn!(
-            %delivery_id,
+            webhook_id = %delivery_id,
             %tenant,
             correlation_id = %event.correlation_id,
             request = %correlation_id,
@@ -109,14 +109,14 @@ impl Operate {
         let away = || Problem::unavailable("The queue did not confirm the delivery. It may be sent all the same.");
         let delivery_id = &message.delivery.id;
         let body = message.encode().map_err(|error| {
-            tracing::error!(%delivery_id, error = %chain(&error), "a resend cannot be written as a message");
+            tracing::error!(webhook_id = %delivery_id, error = %chain(&error), "a resend cannot be written as a message");
             away()
         })?;
         let messages = vec![Outgoing::new(body, retry_group(&message.delivery), 0)];
         match self.queue.send(QueueName::Retry, messages).await.into_iter().next() {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
-                tracing::error!(%delivery_id, code = error.code(), error = %chain(&error), "a resend is not queued");
+                tracing::error!(webhook_id = %delivery_id, code = error.code(), error = %chain(&error), "a resend is not queued");
                 Err(away())
             }
             None => Err(away()),

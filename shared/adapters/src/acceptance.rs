@@ -255,7 +255,7 @@ impl Item {
             }
             Err(error) if error.was_not_sent() => {}
             Err(error) => {
-                tracing::warn!(record = %self.id, code = error.code(), error = %chain(&error), "id is not reserved");
+                tracing::warn!(webhook_id = %self.id, code = error.code(), error = %chain(&error), "id is not reserved");
             }
         }
     }
@@ -267,7 +267,7 @@ impl Item {
             return;
         };
         tracing::error!(
-            record = %self.id,
+            webhook_id = %self.id,
             correlation_id = %self.work.correlation_id(),
             code = error.code(),
             error = %chain(&error),
