@@ -81,8 +81,8 @@ impl Archivist {
 
     /// Adds the end of a delivery if history missed it. Says whether history has it.
     pub(crate) async fn add_missing(&self, ended: &EndedDelivery) -> bool {
-        let Some(life) = self.history_life else { return true };
-        let added = match ended.row(life) {
+        let Some(kept_for) = self.history_life else { return true };
+        let added = match ended.row(kept_for) {
             Ok(row) => self.history.add(&row).await,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "a row of history cannot be written");

@@ -23,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes the rows of all events of a batch whose fan-out begins.
 pub(crate) async fn keep(context: &Context, claimed: &[Claimed]) {
-    let Some(life) = context.history_life else { return };
+    let Some(kept_for) = context.history_life else { return };
     let begins = |next: &Claimed| match &next.work {
         // Without a revision it waits, and comes again.
-        Work::Event(page) if page.after.is_none() && next.revision.is_some() => Some(rows(&page.event, life)),
+        Work::Event(page) if page.after.is_none() && next.revision.is_some() => Some(rows(&page.event, kept_for)),
         Work::Event(_) | Work::Job(_) | Work::Delivery(_) => None,
     };
     let (known, unknown): (Vec<&Claimed>, Vec<&Claimed>) = claimed.iter().partition(|next| next.claim.is_known);
@@ -53,8 +53,8 @@ pub(crate) async fn keep(context: &Context, claimed: &[Claimed]) {
     join_all(LateOutcomes::of_rows(refused, now).into_iter().map(|late| write_later(context, late, now))).await;
 }
 
-fn rows(event: &Event, life: Duration) -> Vec<Row> {
-    let rows = KeptEvent::of(event).and_then(|kept| Ok(vec![kept.listed_row(life)?, kept.row(life)?]));
+fn rows(event: &Event, kept_for: Duration) -> Vec<Row> {
+    let rows = KeptEvent::of(event).and_then(|kept| Ok(vec![kept.listed_row(kept_for)?, kept.row(kept_for)?]));
     rows.unwrap_or_else(|error| {
         tracing::error!(tenant = %event.tenant, event_id = %event.id, error = %chain(&error), "an event cannot be written as a row of history");
         Vec::new()

@@ -38,10 +38,10 @@ impl Operate {
         let mut names = PathNames::default();
         let (tenant, endpoint) = (names.tenant(tenant), names.endpoint(endpoint));
         names.finish()?;
-        let life = self.history_life.ok_or_else(history_is_off)?;
+        let kept_for = self.history_life.ok_or_else(history_is_off)?;
         let raw = body::json(body.as_ref())?;
         let now = self.clock.now();
-        let request = replay_request::read(raw, &endpoint, life, now).map_err(Problem::invalid)?;
+        let request = replay_request::read(raw, &endpoint, kept_for, now).map_err(Problem::invalid)?;
         self.refuse_erasing(&tenant).await?;
         self.must_have(&tenant, &endpoint).await?;
         let all = replays::all(self.history.as_ref(), &tenant, now).await.map_err(|error| away(&error))?;

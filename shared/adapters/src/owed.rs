@@ -60,7 +60,7 @@ impl OweError {
 
 /// Keeps deliveries as owed, and remembers which catch-ups it has woken up.
 pub struct Owing {
-    life: Duration,
+    owed_for: Duration,
     woken: Mutex<LruCache<String, Millis>>,
 }
 
@@ -71,9 +71,9 @@ struct Sleeper {
 }
 
 impl Owing {
-    /// Deliveries are owed for `life`.
-    pub fn new(life: Duration) -> Self {
-        Self { life, woken: Mutex::new(LruCache::new(MOST_WOKEN)) }
+    /// Nobody is owed a delivery for longer than `owed_for`.
+    pub fn new(owed_for: Duration) -> Self {
+        Self { owed_for, woken: Mutex::new(LruCache::new(MOST_WOKEN)) }
     }
 
     /// Keeps deliveries as owed, and says of each, in order, whether it is. Rows come first and
@@ -111,7 +111,7 @@ impl Owing {
     }
 
     fn row(&self, message: &Message, now: Millis) -> Result<Row, OweError> {
-        let row = owed::row(message, now, self.life).map_err(|error| OweError::NoRow(Some(error)))?;
+        let row = owed::row(message, now, self.owed_for).map_err(|error| OweError::NoRow(Some(error)))?;
         row.ok_or(OweError::NoRow(None))
     }
 

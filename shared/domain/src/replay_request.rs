@@ -19,11 +19,11 @@ const PER_SECOND: u32 = 10;
 /// The fields of a replay.
 const FIELDS: &[&str] = &["what", "since", "until", "event_types", "per_second", "dry_run"];
 
-/// Reads the replay of an endpoint. History keeps events for `life`.
+/// Reads the replay of an endpoint. History keeps events for `kept_for`.
 ///
 /// # Errors
 /// Every fault.
-pub fn read(raw: &RawValue, endpoint: &str, life: Duration, now: Millis) -> Result<ReplayRequest, Faults> {
+pub fn read(raw: &RawValue, endpoint: &str, kept_for: Duration, now: Millis) -> Result<ReplayRequest, Faults> {
     const TIME: &str = "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)";
     let mut reader = ObjectReader::open("", raw, FIELDS, "a replay")?;
     reader.required("what");
@@ -39,8 +39,8 @@ pub fn read(raw: &RawValue, endpoint: &str, life: Duration, now: Millis) -> Resu
     if since.is_some_and(|since| since >= until) {
         reader.fault("since", "must lie before `until`");
     }
-    if what == Some(Wanted::Missing) && since.is_some_and(|since| since.until(now) > life) {
-        let days = life.as_secs() / 86_400;
+    if what == Some(Wanted::Missing) && since.is_some_and(|since| since.until(now) > kept_for) {
+        let days = kept_for.as_secs() / 86_400;
         reader.fault(
             "since",
             format!("events are kept for {days} days: what is missing of earlier ones cannot be told (HistoryDays)"),

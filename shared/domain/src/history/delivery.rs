@@ -155,11 +155,11 @@ impl EndedDelivery {
         self
     }
 
-    /// Its row, kept for `life` from its end.
+    /// Its row, kept from its end on.
     ///
     /// # Errors
     /// Never: all its parts are serializable.
-    pub fn row(&self, life: Duration) -> Result<Row, serde_json::Error> {
+    pub fn row(&self, kept_for: Duration) -> Result<Row, serde_json::Error> {
         let Self { accepted_at, hop, .. } = *self;
         let result = self.result.as_str();
         let (partition, place, by_event) = match &self.target {
@@ -175,7 +175,7 @@ impl EndedDelivery {
                 (names::deliveries(tenant, endpoint, &day, shard), place, Some(by_event))
             }
         };
-        Ok(Row { partition, place, body: self.fitting()?, kept_until: self.ended_at.after(life), by_event })
+        Ok(Row { partition, place, body: self.fitting()?, kept_until: self.ended_at.after(kept_for), by_event })
     }
 
     /// What its row says: all of it, or less of what receivers said until it fits.

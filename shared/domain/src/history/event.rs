@@ -98,16 +98,16 @@ impl KeptEvent {
         Self { payload: None, erased_at: Some(self.erased_at.unwrap_or(at)), ..self }
     }
 
-    /// Its row, kept for `life` from its acceptance.
+    /// Its row, kept from its acceptance on.
     ///
     /// # Errors
     /// Never: all its parts are serializable.
-    pub fn row(&self, life: Duration) -> Result<Row, serde_json::Error> {
+    pub fn row(&self, kept_for: Duration) -> Result<Row, serde_json::Error> {
         Ok(Row {
             partition: names::event(&self.tenant, &self.event_id),
             place: names::sortable(self.accepted_at),
             body: serde_json::to_string(self)?,
-            kept_until: self.accepted_at.after(life),
+            kept_until: self.accepted_at.after(kept_for),
             by_event: None,
         })
     }
@@ -116,7 +116,7 @@ impl KeptEvent {
     ///
     /// # Errors
     /// Never: all its parts are serializable.
-    pub fn listed_row(&self, life: Duration) -> Result<Row, serde_json::Error> {
+    pub fn listed_row(&self, kept_for: Duration) -> Result<Row, serde_json::Error> {
         let listed = ListedEvent {
             event_id: self.event_id.clone(),
             event_type: self.event_type.clone(),
@@ -126,7 +126,7 @@ impl KeptEvent {
             partition: names::events(&self.tenant, &names::day(self.accepted_at)),
             place: names::listed(self.accepted_at, &self.event_id),
             body: serde_json::to_string(&listed)?,
-            kept_until: self.accepted_at.after(life),
+            kept_until: self.accepted_at.after(kept_for),
             by_event: None,
         })
     }

@@ -34,12 +34,12 @@ pub struct Owed {
     pub message: Message,
 }
 
-/// The row of a delivery to an endpoint, which is owed for `life` from `now` on; `None` for a
-/// direct webhook, which nobody is owed.
+/// The row of a delivery to an endpoint, which is owed from `now` on; `None` for a direct webhook,
+/// which nobody is owed.
 ///
 /// # Errors
 /// Only when its payload is not JSON text.
-pub fn row(message: &Message, now: Millis, life: Duration) -> Result<Option<Row>, serde_json::Error> {
+pub fn row(message: &Message, now: Millis, owed_for: Duration) -> Result<Option<Row>, serde_json::Error> {
     let Some(target) = &message.delivery.endpoint else { return Ok(None) };
     let delivery = &message.delivery;
     let place = names::owed_place(
@@ -54,7 +54,7 @@ pub fn row(message: &Message, now: Millis, life: Duration) -> Result<Option<Row>
         partition: names::owed(&target.tenant, &target.endpoint),
         place,
         body: serde_json::to_string(&body)?,
-        kept_until: now.after(life).after(GRACE),
+        kept_until: now.after(owed_for).after(GRACE),
         by_event: None,
     }))
 }
