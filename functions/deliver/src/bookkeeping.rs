@@ -61,9 +61,9 @@ pub(crate) async fn record(context: &Context, batch: &mut Batch, decided: &[Deci
             | Decision::ReusedId(_)
             | Decision::Malformed { .. } => {}
         }
-        if let Some((claim, ending)) = next.decision.settlement() {
+        if let Some((claim, ending)) = next.decision.ending() {
             moved.extend(status_after(claim, &ending).map(|status| (claim.id.clone(), status)));
-            let settlement = claim.settled(ending);
+            let settlement = claim.settlement(ending);
             let query = records::settle(&claim.id, &claim.new_record, &settlement, context.lifetimes);
             settlements.push((trip.add(query), claim, settlement));
         }

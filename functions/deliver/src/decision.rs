@@ -121,7 +121,7 @@ pub(crate) struct HeldClaim {
 
 impl HeldClaim {
     /// The settlement of this claim.
-    pub(crate) fn settled(&self, ending: Ending) -> Settlement {
+    pub(crate) fn settlement(&self, ending: Ending) -> Settlement {
         Settlement { token: self.token.clone(), hop: self.hop, ending, log: self.log.clone() }
     }
 }
@@ -236,7 +236,7 @@ impl Decision {
     }
 
     /// The claim and the ending that its record gets.
-    pub(crate) fn settlement(&self) -> Option<(&HeldClaim, Ending)> {
+    pub(crate) fn ending(&self) -> Option<(&HeldClaim, Ending)> {
         match self {
             Self::Delivered { claim, ending, .. }
             | Self::TestFailed { claim, ending }
