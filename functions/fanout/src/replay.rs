@@ -12,7 +12,7 @@ use adapters::registry::{CardFound, EndpointKey};
 use adapters::replays::{self, Changed};
 use adapters::telemetry::chain;
 use domain::history::names;
-use domain::history::replay::{Replay, ReplayJob, ReplayState, Wanted};
+use domain::history::replay::{Replay, ReplayJob, ReplayKind, ReplayState};
 use domain::job::{Job, JobPage};
 use domain::retry::REQUEUE_FLOOR;
 use domain::subscription::Subscription;
@@ -95,8 +95,8 @@ fn carried_on(found: Option<Replay>, now: Millis) -> JobProgress {
 /// catch-up comes first.
 async fn owes(context: &Context, page: &JobPage, job: &ReplayJob, now: Millis) -> Option<&'static str> {
     match job.request.what {
-        Wanted::Failed => return None,
-        Wanted::Missing => {}
+        ReplayKind::Failed => return None,
+        ReplayKind::Missing => {}
     }
     let part = Part { limit: 1, ..Part::of(names::owed(&page.tenant, &job.request.endpoint)) };
     match context.history.part(&part, now).await {
@@ -127,8 +127,8 @@ async fn subscription(
     };
     // Everything would be wanted, for ever.
     match job.request.what {
-        Wanted::Missing if subscription.is_unknown() => Err(UNKNOWN),
-        Wanted::Missing | Wanted::Failed => Ok(Some(subscription)),
+        ReplayKind::Missing if subscription.is_unknown() => Err(UNKNOWN),
+        ReplayKind::Missing | ReplayKind::Failed => Ok(Some(subscription)),
     }
 }
 
@@ -137,12 +137,12 @@ async fn subscription(
 async fn earlier(context: &Context, page: &JobPage, job: &ReplayJob, now: Millis) -> Result<Vec<String>, HistoryError> {
     let made_lives = |replay: &Replay| {
         let request = &replay.request;
-        let has_sent = request.what == Wanted::Failed && !request.dry_run;
+        let has_sent = request.what == ReplayKind::Failed && !request.dry_run;
         has_sent && request.endpoint == job.request.endpoint && replay.id != page.id
     };
     let mut all = match job.request.what {
-        Wanted::Failed => replays::all(context.history.as_ref(), &page.tenant, now).await?,
-        Wanted::Missing => Vec::new(),
+        ReplayKind::Failed => replays::all(context.history.as_ref(), &page.tenant, now).await?,
+        ReplayKind::Missing => Vec::new(),
     };
     all.retain(made_lives);
     all.sort_unstable_by_key(|replay| std::cmp::Reverse(replay.created_at));

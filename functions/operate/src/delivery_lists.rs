@@ -34,7 +34,7 @@ const RESULTS: &str = "must be waiting, delivered, failed, or a reason: retries_
 
 /// Which deliveries are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum ResultFilter {
     /// Those that ended so.
     Ended(DeliveryEnd),
     /// Those that were given up.
@@ -43,7 +43,7 @@ enum Wanted {
     Waiting,
 }
 
-impl Wanted {
+impl ResultFilter {
     fn of(name: &str) -> Option<Self> {
         match name {
             "waiting" => Some(Self::Waiting),
@@ -101,12 +101,12 @@ impl Operate {
     ) -> Result<Value, Problem> {
         let (tenant, endpoint) = endpoint_names(tenant, endpoint)?;
         let mut query = QueryString::of(query);
-        let wanted = query.optional("result", Wanted::of, RESULTS);
+        let wanted = query.optional("result", ResultFilter::of, RESULTS);
         let (since, until) = (query.time("since"), query.time("until"));
         let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
-        let result = wanted.map(Wanted::name).unwrap_or_default();
+        let result = wanted.map(ResultFilter::name).unwrap_or_default();
         let scope = Scope::new(["deliveries of endpoint", &tenant, &endpoint, result]).within(since, until);
-        if wanted == Some(Wanted::Waiting) {
+        if wanted == Some(ResultFilter::Waiting) {
             let after = scope.read(&mut query, Place::from_sortable);
             query.finish()?;
             self.must_know(&tenant, &endpoint).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::fault::{Fault, Faults};
-use crate::history::replay::{ReplayRequest, Wanted};
+use crate::history::replay::{ReplayKind, ReplayRequest};
 use crate::names::is_event_type_pattern;
 use crate::object::{ObjectReader, parsed};
 use crate::time::Millis;
@@ -27,7 +27,7 @@ pub fn read(raw: &RawValue, endpoint: &str, kept_for: Duration, now: Millis) -> 
     const TIME: &str = "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)";
     let mut reader = ObjectReader::open("", raw, FIELDS, "a replay")?;
     reader.required("what");
-    let what: Option<Wanted> =
+    let what: Option<ReplayKind> =
         reader.optional("what", |raw| parsed::<String>(raw)?.parse().ok(), "must be failed or missing");
     let time = |raw: &RawValue| parsed::<String>(raw).and_then(|text| Millis::parse_rfc3339(&text));
     reader.required("since");
@@ -39,7 +39,7 @@ pub fn read(raw: &RawValue, endpoint: &str, kept_for: Duration, now: Millis) -> 
     if since.is_some_and(|since| since >= until) {
         reader.fault("since", "must lie before `until`");
     }
-    if what == Some(Wanted::Missing) && since.is_some_and(|since| since.until(now) > kept_for) {
+    if what == Some(ReplayKind::Missing) && since.is_some_and(|since| since.until(now) > kept_for) {
         let days = kept_for.as_secs() / 86_400;
         reader.fault(
             "since",
@@ -96,7 +96,7 @@ mod tests {
         let read = read_text(&format!(r#"{{"what":"failed","since":"{}"}}"#, ago(1))).unwrap();
         let wanted = ReplayRequest {
             endpoint: "ep_1".into(),
-            what: Wanted::Failed,
+            what: ReplayKind::Failed,
             since: Millis(NOW.0 - 86_400_000),
             until: NOW,
             event_types: Vec::new(),
@@ -109,7 +109,7 @@ mod tests {
             r#"{{"what":"missing","since":"{since}","until":"{until}","event_types":["a.*","b"],"per_second":500,"dry_run":true}}"#
         );
         let read = read_text(&text).unwrap();
-        assert_eq!((read.what, read.per_second, read.dry_run), (Wanted::Missing, 500, true));
+        assert_eq!((read.what, read.per_second, read.dry_run), (ReplayKind::Missing, 500, true));
         assert_eq!((read.event_types, read.until), (vec!["a.*".into(), "b".into()], Millis(NOW.0 - 86_400_000)));
     }
 

@@ -10,9 +10,9 @@ use domain::filter::event::Event as FilterEvent;
 use domain::history::candidate::{Candidate, Verdict};
 use domain::history::event::KeptEvent;
 use domain::history::names;
-use domain::history::replay::{ReplayRequest, Wanted};
+use domain::history::replay::{ReplayKind, ReplayRequest};
 use domain::message::Message;
-use domain::subscription::{self, Subscription};
+use domain::subscription::{Subscription, Wanted};
 use domain::time::Millis;
 
 use super::walk::HISTORY_AWAY;
@@ -107,9 +107,9 @@ impl Sieve<'_> {
         let Some(payload) = kept.payload.as_deref() else { return false };
         let asked = std::cell::LazyCell::new(|| FilterEvent::new(&kept.event_type, payload));
         match self.subscription.wants(&kept.event_type, || &asked) {
-            subscription::Wanted::Yes => true,
-            subscription::Wanted::No => false,
-            subscription::Wanted::TooCostly => {
+            Wanted::Yes => true,
+            Wanted::No => false,
+            Wanted::TooCostly => {
                 metrics::filter_too_costly();
                 false
             }
@@ -118,8 +118,8 @@ impl Sieve<'_> {
 
     fn message(&self, event: &Event) -> Message {
         match self.request.what {
-            Wanted::Failed => self.subscription.life(event, self.replay, self.now),
-            Wanted::Missing => self.subscription.delivery(event, self.now),
+            ReplayKind::Failed => self.subscription.life(event, self.replay, self.now),
+            ReplayKind::Missing => self.subscription.delivery(event, self.now),
         }
     }
 }

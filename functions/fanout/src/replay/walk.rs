@@ -10,7 +10,7 @@ use domain::history::candidate::Candidate;
 use domain::history::delivery::EndedDelivery;
 use domain::history::event::ListedEvent;
 use domain::history::names::{self, SHARDS};
-use domain::history::replay::{ReplayRequest, Wanted};
+use domain::history::replay::{ReplayKind, ReplayRequest};
 use domain::subscription::Subscription;
 use domain::time::Millis;
 use futures_util::future::try_join_all;
@@ -54,8 +54,8 @@ impl Walk<'_> {
         let Some(at) = names::time_of(position).filter(|at| *at < self.request.until) else { return Ok(None) };
         let day = names::day(at);
         let (candidates, more) = match self.request.what {
-            Wanted::Failed => self.ended(&day, position).await?,
-            Wanted::Missing => self.listed(&day, position).await?,
+            ReplayKind::Failed => self.ended(&day, position).await?,
+            ReplayKind::Missing => self.listed(&day, position).await?,
         };
         let then = more.unwrap_or_else(|| names::sortable(names::next_day(at).min(self.request.until)));
         Ok(Some(Chunk { candidates, then }))

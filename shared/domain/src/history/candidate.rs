@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::delivery::EndedDelivery;
 use super::event::{KeptEvent, ListedEvent};
 use super::names;
-use super::replay::{ReplayCounts, ReplayRequest, Wanted};
+use super::replay::{ReplayCounts, ReplayKind, ReplayRequest};
 use crate::identity::delivery_id;
 use crate::record::Record;
 use crate::status::Status;
@@ -82,11 +82,11 @@ impl Candidate {
     /// Its lives that records may tell of: those that history knows, the first one, and those
     /// of `earlier` replays. History does not know of one that has not ended. Each with its
     /// record's name.
-    pub fn records(&self, endpoint: &str, what: Wanted, earlier: &[String]) -> Vec<(Option<String>, String)> {
+    pub fn records(&self, endpoint: &str, what: ReplayKind, earlier: &[String]) -> Vec<(Option<String>, String)> {
         let mut lives: BTreeSet<Option<&str>> = self.lives.iter().map(Option::as_deref).collect();
         match what {
-            Wanted::Failed => lives.extend(earlier.iter().map(|life| Some(life.as_str()))),
-            Wanted::Missing => {}
+            ReplayKind::Failed => lives.extend(earlier.iter().map(|life| Some(life.as_str()))),
+            ReplayKind::Missing => {}
         }
         let named = |life: Option<&str>| (life.map(str::to_owned), delivery_id(&self.event_id, endpoint, life));
         lives.into_iter().map(named).collect()
@@ -94,18 +94,18 @@ impl Candidate {
 
     /// Takes into account what the record of a life says. One of an event that had the same id
     /// at another time says nothing.
-    pub fn hear(&mut self, life: Option<&str>, record: &Record, what: Wanted, replay: &str) {
+    pub fn hear(&mut self, life: Option<&str>, record: &Record, what: ReplayKind, replay: &str) {
         let accepted_at = record.details.accepted_at;
         let verdict = match what {
             // An id that was used again later belongs to that event.
-            Wanted::Missing if accepted_at > self.accepted_at => Verdict::Unsendable,
-            Wanted::Missing if accepted_at == self.accepted_at => Verdict::Skipped,
-            Wanted::Failed if accepted_at == self.accepted_at => match record.status {
+            ReplayKind::Missing if accepted_at > self.accepted_at => Verdict::Unsendable,
+            ReplayKind::Missing if accepted_at == self.accepted_at => Verdict::Skipped,
+            ReplayKind::Failed if accepted_at == self.accepted_at => match record.status {
                 _ if life == Some(replay) => Verdict::Queued,
                 Status::Pending | Status::Retrying | Status::Delivered => Verdict::Skipped,
                 Status::Failed => return,
             },
-            Wanted::Missing | Wanted::Failed => return,
+            ReplayKind::Missing | ReplayKind::Failed => return,
         };
         // What this replay has queued is counted, whatever became of it.
         if self.verdict != Verdict::Queued {
@@ -119,7 +119,7 @@ impl Candidate {
         &mut self,
         kept: Option<&KeptEvent>,
         wants: impl FnOnce(&KeptEvent) -> bool,
-        what: Wanted,
+        what: ReplayKind,
         now: Millis,
     ) {
         if !self.is_open() {
@@ -128,10 +128,10 @@ impl Candidate {
         self.verdict = match (kept.filter(|kept| kept.payload.is_some()), what) {
             (None, _) => Verdict::Unsendable,
             // Later lives do not expire with their event.
-            (Some(_), Wanted::Failed) => Verdict::Wanted,
-            (Some(kept), Wanted::Missing) if !wants(kept) => Verdict::Skipped,
-            (Some(kept), Wanted::Missing) if kept.expires_at.is_some_and(|at| at <= now) => Verdict::Unsendable,
-            (Some(_), Wanted::Missing) => Verdict::Wanted,
+            (Some(_), ReplayKind::Failed) => Verdict::Wanted,
+            (Some(kept), ReplayKind::Missing) if !wants(kept) => Verdict::Skipped,
+            (Some(kept), ReplayKind::Missing) if kept.expires_at.is_some_and(|at| at <= now) => Verdict::Unsendable,
+            (Some(_), ReplayKind::Missing) => Verdict::Wanted,
         };
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn request(event_types: &[&str]) -> ReplayRequest {
         ReplayRequest {
             endpoint: "ep_1".into(),
-            what: Wanted::Failed,
+            what: ReplayKind::Failed,
             since: Millis(0),
             until: Millis(9),
             event_types: event_types.iter().map(|name| (*name).to_owned()).collect(),
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn the_records_of_all_lives_are_asked() {
         let some = Candidate::ended(&[end(Some("rs_1"), FAILED)], &request(&[]), "rp_1").unwrap();
-        let records = some.records("ep_1", Wanted::Failed, &["rp_0".into()]);
+        let records = some.records("ep_1", ReplayKind::Failed, &["rp_0".into()]);
         let ids: Vec<String> = records.into_iter().map(|(_, id)| id).collect();
         assert_eq!(ids, ["e.ep_1", "e.ep_1.rp_0", "e.ep_1.rp_1", "e.ep_1.rs_1"]);
     }
@@ -231,7 +231,7 @@ mod tests {
     fn what_is_under_way_or_delivered_is_not_sent_again() {
         let heard = |life, status, accepted_at| {
             let mut some = Candidate::ended(&[end(None, FAILED)], &request(&[]), "rp_1").unwrap();
-            some.hear(life, &record(status, accepted_at), Wanted::Failed, "rp_1");
+            some.hear(life, &record(status, accepted_at), ReplayKind::Failed, "rp_1");
             some.verdict
         };
         assert_eq!(heard(None, Status::Failed, 5), Verdict::Open);
@@ -247,7 +247,7 @@ mod tests {
         let heard = |accepted_at| {
             let event = ListedEvent { event_id: "e".into(), event_type: "a".into(), accepted_at: Millis(5) };
             let mut some = Candidate::listed(&event, true, false);
-            some.hear(None, &record(Status::Failed, accepted_at), Wanted::Missing, "rp_1");
+            some.hear(None, &record(Status::Failed, accepted_at), ReplayKind::Missing, "rp_1");
             some.verdict
         };
         assert_eq!([heard(4), heard(5), heard(6)], [Verdict::Open, Verdict::Skipped, Verdict::Unsendable]);
@@ -263,12 +263,12 @@ mod tests {
             some.judge(kept, |_| wanted, what, Millis(now));
             some.verdict
         };
-        assert_eq!(judged(Wanted::Missing, Some(&kept), true, 6), Verdict::Wanted);
-        assert_eq!(judged(Wanted::Missing, Some(&kept), false, 6), Verdict::Skipped);
-        assert_eq!(judged(Wanted::Missing, Some(&kept), true, 7), Verdict::Unsendable);
-        assert_eq!(judged(Wanted::Failed, Some(&kept), false, 7), Verdict::Wanted);
-        assert_eq!(judged(Wanted::Failed, None, true, 7), Verdict::Unsendable);
-        assert_eq!(judged(Wanted::Failed, Some(&kept.erased(Millis(1))), true, 7), Verdict::Unsendable);
+        assert_eq!(judged(ReplayKind::Missing, Some(&kept), true, 6), Verdict::Wanted);
+        assert_eq!(judged(ReplayKind::Missing, Some(&kept), false, 6), Verdict::Skipped);
+        assert_eq!(judged(ReplayKind::Missing, Some(&kept), true, 7), Verdict::Unsendable);
+        assert_eq!(judged(ReplayKind::Failed, Some(&kept), false, 7), Verdict::Wanted);
+        assert_eq!(judged(ReplayKind::Failed, None, true, 7), Verdict::Unsendable);
+        assert_eq!(judged(ReplayKind::Failed, Some(&kept.erased(Millis(1))), true, 7), Verdict::Unsendable);
     }
 
     #[test]

@@ -23,11 +23,11 @@ const PAGE_S: u64 = 60;
 /// Where there is more, the next page is at least this much later.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Which deliveries are wanted.
+/// Which deliveries a replay makes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantNames)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
-pub enum Wanted {
+pub enum ReplayKind {
     /// Those that ended and were never delivered, in no life.
     Failed,
     /// Those that were never made: the endpoint wants the event now, and nobody knows of a
@@ -57,7 +57,7 @@ pub struct ReplayRequest {
     /// The endpoint.
     pub endpoint: String,
     /// Which deliveries.
-    pub what: Wanted,
+    pub what: ReplayKind,
     /// Of events that were accepted then or later.
     pub since: Millis,
     /// Of events that were accepted before.
@@ -213,7 +213,7 @@ mod tests {
     fn replay(per_second: u32) -> Replay {
         let request = ReplayRequest {
             endpoint: "ep_1".into(),
-            what: Wanted::Failed,
+            what: ReplayKind::Failed,
             since: Millis(1),
             until: Millis(2),
             event_types: vec!["order.*".into()],

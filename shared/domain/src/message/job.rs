@@ -48,7 +48,7 @@ impl JobPage {
 mod tests {
     use super::*;
     use crate::endpoint::StateReason;
-    use crate::history::replay::{ReplayCounts, ReplayJob, ReplayRequest, Wanted};
+    use crate::history::replay::{ReplayCounts, ReplayJob, ReplayKind, ReplayRequest};
     use crate::job::{EraseJob, Notice, Noticed};
     use crate::message::Envelope;
     use crate::reason::Reason;
@@ -71,7 +71,7 @@ mod tests {
     fn jobs() -> [Job; 2] {
         let request = ReplayRequest {
             endpoint: format!("ep_{}", "a".repeat(22)),
-            what: Wanted::Missing,
+            what: ReplayKind::Missing,
             since: Millis(1),
             until: Millis(2),
             event_types: vec!["order.*".into()],
