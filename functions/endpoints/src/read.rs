@@ -47,11 +47,10 @@ struct Seen<'a> {
 impl Endpoints {
     /// The endpoint's card as it is now.
     pub(crate) async fn card(&self, key: &EndpointKey) -> Result<Arc<Card>, Problem> {
-        let found = self.registry.cards(std::slice::from_ref(key), true).await.map_err(away)?;
-        match found.into_iter().next() {
-            Some(CardFound::Card(card)) => Ok(card),
-            Some(CardFound::Unreadable) => Err(Problem::unavailable("The card of this endpoint cannot be read.")),
-            Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => Err(unknown()),
+        match self.registry.card(key).await.map_err(away)? {
+            CardFound::Card(card) => Ok(card),
+            CardFound::Unreadable => Err(Problem::unavailable("The card of this endpoint cannot be read.")),
+            CardFound::Gone | CardFound::Erased | CardFound::Missing => Err(unknown()),
         }
     }
 

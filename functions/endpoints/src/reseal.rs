@@ -127,11 +127,10 @@ impl Endpoints {
                 Written::Done => return Ok(ended),
                 Written::Changed | Written::UidTaken(_) | Written::TooMany => {}
             }
-            let found = self.registry.cards(std::slice::from_ref(&key), true).await.map_err(away)?;
-            match found.into_iter().next() {
-                Some(CardFound::Card(card)) => before = card.as_ref().clone(),
-                Some(CardFound::Unreadable) => return Ok(Ended::Refused),
-                Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => return Ok(Ended::Fine),
+            match self.registry.card(&key).await.map_err(away)? {
+                CardFound::Card(card) => before = card.as_ref().clone(),
+                CardFound::Unreadable => return Ok(Ended::Refused),
+                CardFound::Gone | CardFound::Erased | CardFound::Missing => return Ok(Ended::Fine),
             }
         }
         Err(overtaken())

@@ -70,15 +70,15 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, job: &CatchUpJob,
 /// What becomes of what the endpoint is owed; `None` while it is owed on.
 async fn wish(context: &Context, page: &JobPage, job: &CatchUpJob) -> Result<Option<Wish>, &'static str> {
     let key = EndpointKey { tenant: page.tenant.clone(), endpoint: job.endpoint.clone() };
-    let found = context.registry.cards(&[key], true).await.map_err(|error| {
+    let found = context.registry.card(&key).await.map_err(|error| {
         tracing::error!(endpoint_id = %job.endpoint, code = error.code(), error = %chain(&error), "a catch-up waits");
         REGISTRY_AWAY
     })?;
-    match found.first() {
-        Some(CardFound::Card(card)) => Ok(wish_of(card)),
-        Some(CardFound::Gone) => Ok(Some(Wish::GiveUp)),
-        Some(CardFound::Erased) => Ok(Some(Wish::Erase)),
-        Some(CardFound::Missing | CardFound::Unreadable) | None => Err(NO_CARD),
+    match found {
+        CardFound::Card(card) => Ok(wish_of(&card)),
+        CardFound::Gone => Ok(Some(Wish::GiveUp)),
+        CardFound::Erased => Ok(Some(Wish::Erase)),
+        CardFound::Missing | CardFound::Unreadable => Err(NO_CARD),
     }
 }
 

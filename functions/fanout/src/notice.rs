@@ -162,11 +162,10 @@ async fn failed(context: &Context, page: &JobPage, notice: &Notice) -> Result<Op
 /// The card of an endpoint as it is now; `None` if it was deleted.
 async fn card(context: &Context, page: &JobPage, endpoint: &str) -> Result<Option<Card>, &'static str> {
     let key = EndpointKey { tenant: page.tenant.clone(), endpoint: endpoint.to_owned() };
-    let found = context.registry.cards(&[key], true).await.map_err(|error| away(page, &error))?;
-    match found.first() {
-        Some(CardFound::Card(card)) => Ok(Some(Card::clone(card))),
-        Some(CardFound::Gone | CardFound::Erased) => Ok(None),
-        Some(CardFound::Missing | CardFound::Unreadable) | None => Err(NO_CARD),
+    match context.registry.card(&key).await.map_err(|error| away(page, &error))? {
+        CardFound::Card(card) => Ok(Some(Card::clone(&card))),
+        CardFound::Gone | CardFound::Erased => Ok(None),
+        CardFound::Missing | CardFound::Unreadable => Err(NO_CARD),
     }
 }
 

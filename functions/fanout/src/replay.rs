@@ -116,14 +116,14 @@ async fn subscription(
     job: &ReplayJob,
 ) -> Result<Option<Subscription>, &'static str> {
     let key = EndpointKey { tenant: page.tenant.clone(), endpoint: job.request.endpoint.clone() };
-    let found = context.registry.cards(&[key], true).await.map_err(|error| {
+    let found = context.registry.card(&key).await.map_err(|error| {
         tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
         REGISTRY_AWAY
     })?;
-    let subscription = match found.first() {
-        Some(CardFound::Card(card)) => Subscription::of(card),
-        Some(CardFound::Unreadable) => Subscription::unreadable(job.request.endpoint.clone()),
-        Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => return Ok(None),
+    let subscription = match found {
+        CardFound::Card(card) => Subscription::of(&card),
+        CardFound::Unreadable => Subscription::unreadable(job.request.endpoint.clone()),
+        CardFound::Gone | CardFound::Erased | CardFound::Missing => return Ok(None),
     };
     // Everything would be wanted, for ever.
     match job.request.what {

@@ -89,13 +89,13 @@ impl Operate {
     /// The tenant must have the endpoint.
     async fn must_have(&self, tenant: &str, endpoint: &str) -> Result<(), Problem> {
         let key = EndpointKey { tenant: tenant.to_owned(), endpoint: endpoint.to_owned() };
-        let found = self.registry.cards(&[key], true).await.map_err(|error| {
+        let found = self.registry.card(&key).await.map_err(|error| {
             tracing::error!(code = error.code(), error = %chain(&error), "the registry of endpoints does not answer");
             Problem::unavailable("The registry of endpoints cannot be read now.")
         })?;
-        match found.first() {
-            Some(CardFound::Card(_) | CardFound::Unreadable) => Ok(()),
-            Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => {
+        match found {
+            CardFound::Card(_) | CardFound::Unreadable => Ok(()),
+            CardFound::Gone | CardFound::Erased | CardFound::Missing => {
                 Err(Problem::not_found("The tenant has no endpoint with this id."))
             }
         }

@@ -76,20 +76,19 @@ impl Operate {
         // A tenant learns nothing of another's events and endpoints.
         let unknown = || Problem::not_found("There is no such event or endpoint, or the event is no longer kept.");
         let key = EndpointKey { tenant: tenant.to_owned(), endpoint: endpoint.to_owned() };
-        let wanted = [key];
         let id = event_record_id(tenant, event);
         let (found, kept, erased) = join3(
-            self.registry.cards(&wanted, true),
+            self.registry.card(&key),
             self.kept_event(tenant, event),
             marks::erased_at(&id).run(self.redis.as_ref()),
         )
         .await;
-        let found = found.map_err(|error| registry_away(&error))?.into_iter().next();
+        let found = found.map_err(|error| registry_away(&error))?;
         let kept = kept.map_err(|error| history::unreadable(&error))?;
         let card = match found {
-            Some(CardFound::Card(card)) => card,
-            Some(CardFound::Gone | CardFound::Erased | CardFound::Missing) | None => return Err(unknown()),
-            Some(CardFound::Unreadable) => {
+            CardFound::Card(card) => card,
+            CardFound::Gone | CardFound::Erased | CardFound::Missing => return Err(unknown()),
+            CardFound::Unreadable => {
                 return Err(Problem::unavailable("The endpoint cannot be read now, so nothing was sent."));
             }
         };

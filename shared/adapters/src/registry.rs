@@ -189,6 +189,12 @@ pub trait Cards: Send + Sync {
     /// What is known of these endpoints, in their order: 1 to [`MAX_CARDS`], each named
     /// once. `consistently` sees every change that was acknowledged before.
     async fn cards(&self, wanted: &[EndpointKey], consistently: bool) -> Result<Vec<CardFound>, RegistryError>;
+
+    /// What is known of this endpoint as it is now.
+    async fn card(&self, key: &EndpointKey) -> Result<CardFound, RegistryError> {
+        let found = self.cards(std::slice::from_ref(key), true).await?;
+        Ok(found.into_iter().next().unwrap_or(CardFound::Missing))
+    }
 }
 
 /// Where fan-out reads the endpoints of a tenant.
