@@ -2,10 +2,10 @@
 //! up. Nothing that is owed ends in silence.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use adapters::aws::sqs::{Outgoing, QueueName, SendError, delay_s};
 use adapters::history::{HistoryError, Part};
+use adapters::owed::WAKE_UP_AHEAD;
 use adapters::registry::RegistryError;
 use adapters::telemetry::chain;
 use domain::endpoint::{Card, EndpointState};
@@ -19,8 +19,6 @@ use crate::context::{Context, SHORTEST_WAIT};
 use crate::job_progress::JobProgress;
 use crate::owed::{self, OwedError, OwedRow};
 
-/// How far ahead a catch-up is woken up.
-const WAKE_UP: Duration = Duration::from_secs(190);
 /// Tenants that are read at a time.
 const TENANTS: usize = 100;
 /// Endpoints that are asked about at a time.
@@ -154,7 +152,7 @@ impl Walk<'_> {
             async move { self.context.history.part(&part, now).await }
         });
         let slices = try_join_all(asked).await?;
-        let due = now.after(WAKE_UP);
+        let due = now.after(WAKE_UP_AHEAD);
         for (endpoint, slice) in enabled.into_iter().zip(slices) {
             if slice.rows.is_empty() {
                 continue;

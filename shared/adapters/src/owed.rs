@@ -24,7 +24,7 @@ use crate::telemetry::chain;
 /// How far ahead a catch-up is woken up. Whoever enables the endpoint meanwhile has done so by
 /// then. The wake-up of a minute may begin a minute before this one is due, and a row may be
 /// written a minute after it was queued: there is a minute left for everything that is late.
-const AHEAD: Duration = Duration::from_secs(190);
+pub const WAKE_UP_AHEAD: Duration = Duration::from_secs(190);
 /// How often the catch-up of one endpoint is woken up at most, by one process.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How long the table has to take rows. What is not taken by then is not owed.
@@ -133,7 +133,7 @@ impl Owing {
         if asleep.is_empty() {
             return Vec::new();
         }
-        let due = now.after(AHEAD);
+        let due = now.after(WAKE_UP_AHEAD);
         let (mut sent, mut messages, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for sleeper in asleep {
             match JobPage::wake_up(&sleeper.tenant, &sleeper.endpoint, due).encode() {
