@@ -6,7 +6,7 @@ use std::time::Duration;
 use adapters::redis::query::{Replies, Ticket, Trip, usable};
 use adapters::redis::{live_states, rates, token};
 use adapters::telemetry::chain;
-use domain::live_state::{Called, LiveState, SLOW};
+use domain::live_state::{Called, LiveState, SLOW, kept_for};
 use domain::outcome::Outcome;
 use domain::time::{Millis, whole_ms};
 
@@ -32,7 +32,7 @@ pub(crate) async fn note_slow(context: &Context, receiver: &str, so_far: Duratio
 
 /// How long the live state of a receiver is kept.
 fn life(context: &Context, is_endpoint: bool) -> Duration {
-    if is_endpoint { context.disable_after * 2 } else { DIRECT_LIFE }
+    if is_endpoint { kept_for(context.disable_after) } else { DIRECT_LIFE }
 }
 
 /// The calls of a batch to one receiver.

@@ -16,6 +16,7 @@ use adapters::redis::transport::RedisPort;
 use adapters::registry::Registry;
 use adapters::telemetry::chain;
 use domain::ingest::IngestRules;
+use domain::live_state;
 use domain::message::{LateOutcomes, Message};
 use domain::status::Lifetimes;
 use domain::time::{Millis, whole_ms};
@@ -119,7 +120,7 @@ impl Context {
             history_life,
             bus,
             owed_life: config.owed_life,
-            state_life: config.disable_after * 2,
+            state_life: live_state::kept_for(config.disable_after),
             lifetimes: lives.records,
             indexes: lives.indexes,
             pages,

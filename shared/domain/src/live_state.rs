@@ -20,6 +20,13 @@ pub const SLOW: Duration = Duration::from_secs(2);
 /// An endpoint is not disabled before it failed so often.
 pub const MIN_FAILURES: u64 = 10;
 
+/// How long the live state of an endpoint is kept after its last call, where endpoints that only
+/// fail are disabled after `disable_after`. A call that long afterwards must still find since when
+/// they fail.
+pub fn kept_for(disable_after: Duration) -> Duration {
+    disable_after * 2
+}
+
 /// A call that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Called {
