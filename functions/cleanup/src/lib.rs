@@ -19,6 +19,7 @@ use adapters::redis::query::{QueryError, Replies, ReplyError, Ticket, Trip};
 use adapters::redis::records;
 use adapters::redis::transport::RedisPort;
 use adapters::telemetry::chain;
+use domain::fault::listed;
 use domain::job::JobPage;
 use domain::place::Place;
 use domain::record::{Record, Removal};
@@ -27,7 +28,7 @@ use domain::time::{Millis, whole_ms};
 use lambda_http::Request;
 use lambda_http::http::{Response, StatusCode};
 use serde::Serialize;
-use strum::IntoEnumIterator as _;
+use strum::{IntoEnumIterator as _, VariantNames as _};
 
 use crate::config::Config;
 
@@ -160,8 +161,8 @@ impl Cleanup {
 
     async fn clean(&self, query: &str) -> Result<CleanupReport, Problem> {
         let mut query = QueryString::of(query);
-        let status =
-            query.optional("status", |name| name.parse().ok(), "must be pending, retrying, delivered or failed");
+        let statuses = format!("must be {}", listed(Status::VARIANTS));
+        let status = query.optional("status", |name| name.parse().ok(), &statuses);
         let days = query.number("older_than_days", 0, 0..=MAX_DAYS);
         let dry_run = query.flag("dry_run");
         let after = query.cursor();

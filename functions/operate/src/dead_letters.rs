@@ -36,7 +36,7 @@ impl Operate {
     pub(crate) async fn dead_letters(&self, query: &str) -> Result<Value, Problem> {
         let mut query = QueryString::of(query);
         let filter = Filter {
-            reason: query.optional("reason", |name| name.parse().ok(), REASONS),
+            reason: query.optional("reason", |name| name.parse().ok(), &REASONS),
             destination: query.optional("destination", origin, ORIGIN),
             since: query.time("since"),
             until: query.time("until"),

@@ -1,10 +1,13 @@
 //! `GET /tenants/{tenant}/events/{event}/deliveries` and
 //! `GET /tenants/{tenant}/endpoints/{endpoint}/deliveries`: what became of deliveries.
 
+use std::sync::LazyLock;
+
 use adapters::history::Part;
 use adapters::http::answer::Problem;
 use adapters::http::query::QueryString;
 use adapters::redis::waiting;
+use domain::fault::listed;
 use domain::history::delivery::{DeliveryEnd, EndedDelivery};
 use domain::history::names;
 use domain::history::page::merged;
@@ -14,6 +17,7 @@ use domain::schedule::LONGEST_LIFE;
 use domain::time::Millis;
 use futures_util::future::join;
 use serde_json::{Value, json};
+use strum::VariantNames as _;
 
 use crate::Operate;
 use crate::event_path::{endpoint_names, event_names};
@@ -29,8 +33,8 @@ const REPAIRS: usize = 4;
 /// The longest cursor's name.
 const MAX_NAME: usize = 192;
 /// What a result is, for a person.
-const RESULTS: &str = "must be waiting, delivered, failed, or a reason: retries_exhausted, client_error, gone, expired, \
-                       validation, malformed, crashed, endpoint_gone or catch_up_refused";
+static RESULTS: LazyLock<String> =
+    LazyLock::new(|| format!("must be waiting, delivered, failed, or a reason: {}", listed(Reason::VARIANTS)));
 
 /// Which deliveries are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +105,7 @@ impl Operate {
     ) -> Result<Value, Problem> {
         let (tenant, endpoint) = endpoint_names(tenant, endpoint)?;
         let mut query = QueryString::of(query);
-        let wanted = query.optional("result", ResultFilter::of, RESULTS);
+        let wanted = query.optional("result", ResultFilter::of, &RESULTS);
         let (since, until) = (query.time("since"), query.time("until"));
         let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
         let result = wanted.map(ResultFilter::name).unwrap_or_default();

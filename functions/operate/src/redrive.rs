@@ -413,7 +413,7 @@ fn filter(request: &mut ObjectReader<'_>, raw: &RawValue) -> Filter {
         }
     };
     let time = |raw: &RawValue| parsed::<String>(raw).and_then(|text| Millis::parse_rfc3339(&text));
-    let reason = reader.optional("reason", |raw| parsed::<String>(raw)?.parse().ok(), REASONS);
+    let reason = reader.optional("reason", |raw| parsed::<String>(raw)?.parse().ok(), &REASONS);
     if reason == Some(Reason::Malformed) {
         reader.fault("reason", "malformed dead letters cannot be sent again");
     }

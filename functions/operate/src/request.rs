@@ -1,13 +1,18 @@
 //! What the routes share: reading a request's parts.
 
+use std::sync::LazyLock;
+
 use adapters::http::answer::Problem;
 use adapters::http::body;
 use domain::destination::Destination;
-use domain::fault::Fault;
+use domain::fault::{Fault, listed};
 use domain::identity::{is_record_id, is_webhook_id};
 use domain::object::ObjectReader;
+use domain::reason::Reason;
+use domain::status::Status;
 use lambda_http::Body;
 use percent_encoding::percent_decode_str;
+use strum::VariantNames as _;
 use url::Url;
 
 /// Entries in a page, unless the request says otherwise.
@@ -15,10 +20,9 @@ pub(crate) const PAGE: usize = 50;
 /// Most entries in a page.
 pub(crate) const MAX_PAGE: usize = 200;
 /// What a status is, for a person.
-pub(crate) const STATUSES: &str = "must be pending, retrying, delivered or failed";
+pub(crate) static STATUSES: LazyLock<String> = LazyLock::new(|| format!("must be {}", listed(Status::VARIANTS)));
 /// What a reason is, for a person.
-pub(crate) const REASONS: &str = "must be retries_exhausted, client_error, gone, expired, validation, malformed, crashed, endpoint_gone or \
-     catch_up_refused";
+pub(crate) static REASONS: LazyLock<String> = LazyLock::new(|| format!("must be {}", listed(Reason::VARIANTS)));
 /// What a destination is, for a person.
 pub(crate) const ORIGIN: &str = "must be an origin such as https://example.com";
 

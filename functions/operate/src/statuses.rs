@@ -106,7 +106,7 @@ impl Operate {
     /// records, repairs.
     pub(crate) async fn statuses(&self, query: &str) -> Result<Value, Problem> {
         let mut query = QueryString::of(query);
-        let wanted = query.optional("status", |name| name.parse().ok(), STATUSES);
+        let wanted = query.optional("status", |name| name.parse().ok(), &STATUSES);
         let limit = query.number("limit", PAGE, 1..=MAX_PAGE);
         let after = query.cursor();
         query.finish()?;

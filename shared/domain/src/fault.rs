@@ -89,6 +89,14 @@ pub fn pointer_token(name: &str) -> String {
     kept.replace('~', "~0").replace('/', "~1")
 }
 
+/// Names as a fault tells of them: `a, b or c`.
+pub fn listed(names: &[&str]) -> String {
+    match names {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// The first character that SQS refuses, if there is one. SQS takes what XML 1.0
 /// takes: tab, line feed, carriage return, U+0020..U+D7FF, U+E000..U+FFFD and
 /// U+10000..U+10FFFF (`SendMessage`, API reference).
@@ -117,6 +125,12 @@ mod tests {
         assert_eq!(pointer_token("a/b~c"), "a~1b~0c");
         assert_eq!(pointer_token(&"é".repeat(128)), "é".repeat(128));
         assert_eq!(pointer_token(&"é".repeat(4_000_000)), format!("{}…", "é".repeat(128)));
+    }
+
+    #[test]
+    fn names_are_listed_as_a_sentence_has_them() {
+        let lists = [listed(&[]), listed(&["a"]), listed(&["a", "b"]), listed(&["a", "b", "c"])];
+        assert_eq!(lists, ["", "a", "a or b", "a, b or c"]);
     }
 
     #[test]
