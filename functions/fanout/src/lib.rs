@@ -53,7 +53,7 @@ use crate::decision::{Decided, Decision, HeldClaim};
 use crate::finish::finish;
 use crate::job_progress::JobProgress;
 use crate::kept::keep;
-use crate::page::{Progress, fan_out};
+use crate::page::{PageEnd, Progress, REGISTRY_AWAY, fan_out};
 use crate::read::read;
 
 pub use crate::context::Clients;
@@ -142,9 +142,9 @@ async fn event(
 ) -> Decision {
     let progress = match revision {
         Some(known) => fan_out(context, &page, known.revision, claim.is_known, stop_at).await,
-        None => Progress::failed(&page, "the registry of endpoints cannot be read"),
+        None => Progress::failed(&page, REGISTRY_AWAY),
     };
-    let Progress { after, matched, owed, is_complete, failure, .. } = progress;
+    let Progress { after, matched, owed, end } = progress;
     if owed > 0 {
         let event = &page.event;
         tracing::info!(
@@ -156,9 +156,13 @@ async fn event(
         );
     }
     let (matched_so_far, owed_so_far) = (page.matched.saturating_add(matched), page.owed.saturating_add(owed));
-    if is_complete {
-        return Decision::FannedOut { claim, page, matched: matched_so_far, owed: owed_so_far };
-    }
+    let failure = match end {
+        PageEnd::Complete => {
+            return Decision::FannedOut { claim, page, matched: matched_so_far, owed: owed_so_far };
+        }
+        PageEnd::Spent => None,
+        PageEnd::Failed(why) => Some(why),
+    };
     let has_moved = after != page.after;
     let due = failure.map(|_| context.clock.now().after(wait(if has_moved { 0 } else { page.waited })));
     let (successor, ending) = match (has_moved.then_some(after).flatten(), due) {

@@ -24,8 +24,11 @@ const BYTES_AHEAD: usize = 1_000_000;
 /// Cards that are looked at before others have their turn.
 const CARDS_AT_ONCE: usize = 8;
 
+/// Why an event waits while the registry is away.
+pub(crate) const REGISTRY_AWAY: &str = "the registry of endpoints cannot be read";
+
 /// How far a page came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
     /// The last endpoint that is done with; every one before it is, too.
     pub(crate) after: Option<String>,
@@ -33,12 +36,28 @@ pub(crate) struct Progress {
     pub(crate) matched: u32,
     /// How many of them are owed theirs.
     pub(crate) owed: u32,
-    /// Whether all endpoints of the tenant are done with.
-    pub(crate) is_complete: bool,
-    /// Why it stopped before its end, if something failed.
-    pub(crate) failure: Option<&'static str>,
-    /// Whether a group was not done.
-    is_refused: bool,
+    pub(crate) end: PageEnd,
+}
+
+/// Why a page ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PageEnd {
+    /// All endpoints of the tenant are done with.
+    Complete,
+    /// Its budget is spent.
+    Spent,
+    /// Something failed.
+    Failed(&'static str),
+}
+
+/// What became of a page's groups so far.
+struct Done {
+    /// The last endpoint that is done with; every one before it is, too.
+    after: Option<String>,
+    matched: u32,
+    owed: u32,
+    /// Why a group was not done, if one was not.
+    refusal: Option<&'static str>,
 }
 
 /// What limits a page.
@@ -65,11 +84,9 @@ pub(crate) async fn fan_out(
     stop_at: Millis,
 ) -> Progress {
     let event = &page.event;
-    let mut progress = Progress { after: page.after.clone(), ..Progress::default() };
     let Ok(payload) = serde_json::from_slice::<&RawValue>(&event.payload) else {
         // It was decoded from JSON.
-        progress.failure = Some("the payload is not JSON");
-        return progress;
+        return Progress::failed(page, "the payload is not JSON");
     };
     // It takes memory, and most subscriptions have no filter.
     let asked = LazyLock::new(|| FilterEvent::new(&event.event_type, payload));
@@ -78,21 +95,21 @@ pub(crate) async fn fan_out(
     let _permit = context.payloads.acquire_many(share(event.payload.len())).await.ok();
     let mut budget = Budget { cards: context.pages.cards, bytes: context.pages.bytes, stop_at };
     let mut position = page.after.clone();
+    let mut done = Done { after: page.after.clone(), matched: 0, owed: 0, refusal: None };
     let mut sending = FuturesOrdered::new();
     let mut bytes_ahead = 0;
     let mut group = Group::default();
-    'parts: loop {
+    let end = 'parts: loop {
         let part = match context.subscriptions.part(&event.tenant, revision, position.as_deref(), now).await {
             Ok(part) => part,
             Err(error) => {
                 tracing::error!(tenant = %event.tenant, event_id = %event.id, error = %chain(&error), "the registry of endpoints is away; the event waits");
-                progress.failure = Some("the registry of endpoints cannot be read");
-                break;
+                break PageEnd::Failed(REGISTRY_AWAY);
             }
         };
         for subscription in part.after(position.as_deref()) {
             if budget.is_spent(context.clock.now()) {
-                break 'parts;
+                break 'parts PageEnd::Spent;
             }
             budget.cards -= 1;
             // Others have work under way that must not wait for costly filters.
@@ -113,30 +130,27 @@ pub(crate) async fn fan_out(
             while sending.len() >= MOST_AHEAD || bytes_ahead > BYTES_AHEAD {
                 let sent = sending.next().await;
                 bytes_ahead -= sent.as_ref().map_or(bytes_ahead, |sent| sent.bytes);
-                progress.note(sent);
+                done.note(sent);
             }
-            if progress.failure.is_some() {
-                break 'parts;
+            if let Some(why) = done.refusal {
+                break 'parts PageEnd::Failed(why);
             }
         }
-        let Some(end) = part.end() else {
-            progress.is_complete = true;
-            break;
-        };
+        let Some(end) = part.end() else { break PageEnd::Complete };
         position = Some(end.to_owned());
         if budget.is_spent(context.clock.now()) {
-            break;
+            break PageEnd::Spent;
         }
-    }
-    if !progress.is_refused {
+    };
+    if done.refusal.is_none() {
         sending.push_back(group.send(context, event, is_known));
     }
     while let Some(sent) = sending.next().await {
-        progress.note(Some(sent));
+        done.note(Some(sent));
     }
-    progress.is_complete &= progress.failure.is_none();
-    metrics::event_deliveries(u64::from(progress.matched - progress.owed));
-    progress
+    let Done { after, matched, owed, refusal } = done;
+    metrics::event_deliveries(u64::from(matched - owed));
+    Progress { after, matched, owed, end: refusal.map_or(end, PageEnd::Failed) }
 }
 
 fn wants<'e, 'p: 'e>(
@@ -179,18 +193,17 @@ fn delivery(subscription: &Subscription, page: &EventPage, now: Millis) -> Optio
 impl Progress {
     /// A page that could not even begin.
     pub(crate) fn failed(page: &EventPage, why: &'static str) -> Self {
-        Self { after: page.after.clone(), failure: Some(why), ..Self::default() }
+        Self { after: page.after.clone(), matched: 0, owed: 0, end: PageEnd::Failed(why) }
     }
+}
 
+impl Done {
     /// Notes what became of the next group. After the first that is not done, none counts: a
     /// continuation goes on where that one began.
     fn note(&mut self, sent: Option<Sent>) {
         let Some(Sent { failure, queued, owed, last, .. }) = sent else { return };
-        if failure.is_some() {
-            self.failure = failure;
-            self.is_refused = true;
-        }
-        if !self.is_refused {
+        self.refusal = failure.or(self.refusal);
+        if self.refusal.is_none() {
             self.after = last.or_else(|| self.after.take());
             self.matched += queued + owed;
             self.owed += owed;
