@@ -49,8 +49,6 @@ const SECOND_LOOK: Duration = Duration::from_millis(300);
 const MAX_NAMED: usize = 100;
 /// How long what was found is told without looking again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Figures that name receivers. Only callers who signed their request get them.
-const NAMES: [&str; 2] = ["open", "half_open"];
 
 /// One line of the answer.
 struct Component {
@@ -63,13 +61,33 @@ impl Component {
         Self { condition: Condition::Down, figures: json!({ "detail": detail }) }
     }
 
-    fn shown(&self, with_names: bool) -> Value {
+    fn shown(&self) -> Value {
         let mut shown = json!({ "status": self.condition });
-        if let (Some(all), Value::Object(figures)) = (shown.as_object_mut(), &self.figures) {
-            let figures = figures.iter().filter(|(name, _)| with_names || !NAMES.contains(&name.as_str()));
-            all.extend(figures.map(|(name, figure)| (name.clone(), figure.clone())));
-        }
+        extend(&mut shown, &self.figures);
         shown
+    }
+}
+
+/// The line of the circuit breakers, with the counts of those of origins.
+struct Breakers {
+    component: Component,
+    open_count: usize,
+    half_open_count: usize,
+    /// Figures that name receivers. Only callers who signed their request get them.
+    names: Value,
+}
+
+impl Breakers {
+    fn unreadable() -> Self {
+        let component = Component::down("circuit breakers cannot be read; they count as closed");
+        Self { component, open_count: 0, half_open_count: 0, names: json!({}) }
+    }
+}
+
+/// Adds figures to those of a line.
+fn extend(line: &mut Value, figures: &Value) {
+    if let (Some(all), Value::Object(figures)) = (line.as_object_mut(), figures) {
+        all.extend(figures.clone());
     }
 }
 
@@ -79,7 +97,9 @@ struct Components {
     queue: Component,
     delivery_path: Component,
     storage: Component,
-    circuit_breakers: Component,
+    breakers: Breakers,
+    /// Messages in the dead-letter queue; 0 while it does not answer.
+    dead_letters_waiting: u64,
 }
 
 impl Components {
@@ -91,8 +111,17 @@ impl Components {
             ("queue", &self.queue),
             ("facade", &self.delivery_path),
             ("storage", &self.storage),
-            ("circuit_breakers", &self.circuit_breakers),
+            ("circuit_breakers", &self.breakers.component),
         ]
+    }
+
+    fn shown(&self, with_names: bool) -> BTreeMap<&'static str, Value> {
+        let mut shown: BTreeMap<_, _> =
+            self.named().into_iter().map(|(name, component)| (name, component.shown())).collect();
+        if let Some(breakers) = shown.get_mut("circuit_breakers").filter(|_| with_names) {
+            extend(breakers, &self.breakers.names);
+        }
+        shown
     }
 
     fn overall(&self) -> Overall {
@@ -219,14 +248,11 @@ impl Health {
         if caller == Caller::Schedule {
             self.tell(status, &components, at);
         }
-        let with_names = caller == Caller::Signed;
-        let shown: BTreeMap<&str, Value> =
-            components.named().into_iter().map(|(name, component)| (name, component.shown(with_names))).collect();
         let body = json!({
             "status": status.as_str(),
             "version": env!("CARGO_PKG_VERSION"),
             "checked_at": at.to_string(),
-            "components": shown,
+            "components": components.shown(caller == Caller::Signed),
         });
         answer::json(status.code(), &body, &correlation_id)
     }
@@ -241,14 +267,15 @@ impl Health {
     /// Looks at everything, and keeps what it finds.
     async fn look(&self, correlation_id: &str) -> Findings {
         let now = self.clock.now();
-        let (work, (storage, circuit_breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
+        let (work, (storage, breakers)) = join(self.work(now), join(self.storage(), self.breakers(now))).await;
         let (told, depths, path) = work;
         let components = Components {
             delivery_path: delivery_path_component(path, told.heartbeat.flatten()),
             queue: queue_component(&depths, told.oldest_pending, now),
             redis: told.component,
             storage,
-            circuit_breakers,
+            breakers,
+            dead_letters_waiting: depths.dead_letter.as_ref().map_or(0, |depth| depth.visible + depth.in_flight),
         };
         let status = components.overall();
         if status != Overall::Healthy {
@@ -267,11 +294,8 @@ impl Health {
     }
 
     fn tell(&self, status: Overall, components: &Components, now: Millis) {
-        let Components { redis, queue, storage, circuit_breakers, .. } = components;
+        let Components { redis, storage, breakers, dead_letters_waiting, .. } = components;
         let is_down = |component: &Component| u64::from(component.condition == Condition::Down);
-        let open = |name: &str| circuit_breakers.figures[name].as_u64().unwrap_or_default();
-        let inbox = &queue.figures["dead_letter"];
-        let waiting = ["visible", "in_flight"].iter().filter_map(|state| inbox[state].as_u64()).sum();
         emf::write_gauges(
             &self.stack,
             "health",
@@ -280,9 +304,9 @@ impl Health {
                 ("health_level", "None", status.level()),
                 ("redis_down", "None", is_down(redis)),
                 ("storage_down", "None", is_down(storage)),
-                ("dead_letters_waiting", "Count", waiting),
-                ("circuit_breakers_open", "Count", open("open_count")),
-                ("circuit_breakers_half_open", "Count", open("half_open_count")),
+                ("dead_letters_waiting", "Count", *dead_letters_waiting),
+                ("circuit_breakers_open", "Count", breakers.open_count as u64),
+                ("circuit_breakers_half_open", "Count", breakers.half_open_count as u64),
             ],
         );
     }
@@ -365,16 +389,14 @@ impl Health {
         }
     }
 
-    async fn breakers(&self, now: Millis) -> Component {
+    async fn breakers(&self, now: Millis) -> Breakers {
         let survey = within(PATIENCE, async {
             let found = breakers::survey(self.redis.as_ref()).await;
             found
                 .inspect_err(|error| tracing::error!(code = error.code(), error = %chain(&error), "circuit breakers cannot be checked"))
                 .ok()
         });
-        let Some(found) = survey.await else {
-            return Component::down("circuit breakers cannot be read; they count as closed");
-        };
+        let Some(found) = survey.await else { return Breakers::unreadable() };
         let (direct, of_endpoints): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(name, _)| watched(name).0 == Watched::Origin);
         let of = |state: State| -> Vec<&str> {
@@ -388,10 +410,18 @@ impl Health {
             "open_count": open.len(),
             "half_open_count": half_open.len(),
             "endpoints": { "open_count": count(State::Open), "half_open_count": count(State::HalfOpen) },
+        });
+        let condition = if all_closed { Condition::Up } else { Condition::Degraded };
+        let names = json!({
             "open": open.iter().take(MAX_NAMED).collect::<Vec<_>>(),
             "half_open": half_open.iter().take(MAX_NAMED).collect::<Vec<_>>(),
         });
-        Component { condition: if all_closed { Condition::Up } else { Condition::Degraded }, figures }
+        Breakers {
+            component: Component { condition, figures },
+            open_count: open.len(),
+            half_open_count: half_open.len(),
+            names,
+        }
     }
 }
 
