@@ -104,13 +104,13 @@ impl Endpoints {
         if *method != Method::GET
             && let Some(tenant) = path.changed_tenant()
         {
-            self.refuse_erasing(tenant).await?;
+            self.refuse_erasing(&tenant).await?;
         }
         match (path.kind, method.as_str()) {
             (Kind::Tenants, "GET") => self.tenants(query, correlation_id).await,
-            (Kind::Tenant, "GET") => self.tenant(path.tenant()?, correlation_id).await,
-            (Kind::Endpoints, "GET") => self.list(path.tenant()?, query, correlation_id).await,
-            (Kind::Endpoints, "POST") => self.create(path.tenant()?, body, correlation_id).await,
+            (Kind::Tenant, "GET") => self.tenant(&path.tenant()?, correlation_id).await,
+            (Kind::Endpoints, "GET") => self.list(&path.tenant()?, query, correlation_id).await,
+            (Kind::Endpoints, "POST") => self.create(&path.tenant()?, body, correlation_id).await,
             (Kind::Endpoint, "GET") => self.endpoint(&path.endpoint()?, correlation_id).await,
             (Kind::Endpoint, "PATCH") => self.patch(&path.endpoint()?, &precondition, body, correlation_id).await,
             (Kind::Endpoint, "DELETE") => self.delete(&path.endpoint()?, &precondition, correlation_id).await,
@@ -120,15 +120,15 @@ impl Endpoints {
             (Kind::Reseal, "GET") => self.resealing(correlation_id).await,
             (Kind::Reseal, "POST") => self.reseal(correlation_id).await,
             (Kind::EventTypes, "GET") => self.event_types(query, correlation_id).await,
-            (Kind::EventType, "GET") => self.event_type(path.event_type()?, correlation_id).await,
-            (Kind::EventType, "PUT") => self.put_event_type(path.own_event_type()?, body, correlation_id).await,
-            (Kind::EventType, "DELETE") => self.delete_event_type(path.own_event_type()?, correlation_id).await,
+            (Kind::EventType, "GET") => self.event_type(&path.event_type()?, correlation_id).await,
+            (Kind::EventType, "PUT") => self.put_event_type(&path.own_event_type()?, body, correlation_id).await,
+            (Kind::EventType, "DELETE") => self.delete_event_type(&path.own_event_type()?, correlation_id).await,
             (Kind::Tokens, "GET") => self.list_tokens(bearer, query, correlation_id).await,
             (Kind::Tokens, "POST") => self.make_token(bearer, body, correlation_id).await,
-            (Kind::Token, "DELETE") => self.revoke_token(bearer, path.token()?, correlation_id).await,
+            (Kind::Token, "DELETE") => self.revoke_token(bearer, &path.token()?, correlation_id).await,
             (Kind::Epochs, "POST") => self.end_tokens(bearer, body, correlation_id).await,
             (Kind::Links, "POST") => self.make_link(bearer, body, correlation_id).await,
-            (Kind::Link, "GET") => self.link(path.code_hash()?, correlation_id).await,
+            (Kind::Link, "GET") => self.link(&path.code_hash()?, correlation_id).await,
             (Kind::Sessions, "POST") => self.open_session(body, correlation_id).await,
             (kind, _) => Err(Problem::method_not_allowed(kind.methods())),
         }

@@ -1,12 +1,11 @@
 //! What a path names.
 
-use std::borrow::Cow;
-
 use adapters::http::answer::Problem;
+use adapters::http::path::PathNames;
 use adapters::registry::EndpointKey;
 use domain::event_type_request::name_fault;
-use domain::fault::{Fault, Faults};
-use domain::names::{is_endpoint_id, is_event_type, is_tenant_or_operator};
+use domain::fault::Fault;
+use domain::names::is_event_type;
 use domain::token::is_token_id;
 use percent_encoding::percent_decode_str;
 
@@ -46,13 +45,13 @@ impl Kind {
 }
 
 /// A path of this function, its names as they stand there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Path<'a> {
     /// What it names.
     pub(crate) kind: Kind,
     /// A tenant, the name of an event type, a token, or the hash of a link's code.
-    first: Cow<'a, str>,
-    endpoint: Cow<'a, str>,
+    first: &'a str,
+    endpoint: &'a str,
 }
 
 impl<'a> Path<'a> {
@@ -78,18 +77,18 @@ impl<'a> Path<'a> {
             ["tenants", tenant, "endpoints", endpoint, "test"] => (Kind::Test, tenant, endpoint),
             _ => return None,
         };
-        let decoded = |text: &'a str| percent_decode_str(text).decode_utf8().unwrap_or_default();
-        Some(Self { kind, first: decoded(first), endpoint: decoded(endpoint) })
+        Some(Self { kind, first, endpoint })
     }
 
     /// The tenant.
-    pub(crate) fn tenant(&self) -> Result<&str, Problem> {
-        let faults = self.tenant_fault().map(Faults::from).unwrap_or_default();
-        if faults.is_empty() { Ok(&self.first) } else { Err(Problem::invalid(faults)) }
+    pub(crate) fn tenant(&self) -> Result<String, Problem> {
+        let mut names = PathNames::default();
+        let tenant = names.tenant(self.first);
+        names.finish().map(|()| tenant)
     }
 
     /// The tenant that a change of this would change, if its name is one.
-    pub(crate) fn changed_tenant(&self) -> Option<&str> {
+    pub(crate) fn changed_tenant(&self) -> Option<String> {
         match self.kind {
             Kind::Tenants
             | Kind::Tenant
@@ -106,48 +105,42 @@ impl<'a> Path<'a> {
         }
     }
 
-    fn tenant_fault(&self) -> Option<Fault> {
-        let wants = "must be 1 to 64 of A-Z, a-z, 0-9, underscore and hyphen, and begin with a letter or a digit";
-        (!is_tenant_or_operator(&self.first)).then(|| Fault::at("/tenant", wants))
-    }
-
     /// The endpoint, with its tenant.
     pub(crate) fn endpoint(&self) -> Result<EndpointKey, Problem> {
-        let mut faults = Faults::default();
-        if let Some(fault) = self.tenant_fault() {
-            faults.append(fault.into());
-        }
-        if !is_endpoint_id(&self.endpoint) {
-            faults.add(|| Fault::at("/endpoint", "must be `ep_` and 22 letters and digits"));
-        }
-        if faults.is_empty() {
-            Ok(EndpointKey { tenant: self.first.to_string(), endpoint: self.endpoint.to_string() })
-        } else {
-            Err(Problem::invalid(faults))
-        }
+        let mut names = PathNames::default();
+        let key = EndpointKey { tenant: names.tenant(self.first), endpoint: names.endpoint(self.endpoint) };
+        names.finish().map(|()| key)
     }
 
     /// The id of a token.
-    pub(crate) fn token(&self) -> Result<&str, Problem> {
+    pub(crate) fn token(&self) -> Result<String, Problem> {
         let fault = || Fault::at("/token", "must be `tok_` and 22 letters and digits");
-        if is_token_id(&self.first) { Ok(&self.first) } else { Err(Problem::invalid(fault())) }
+        let id = self.decoded();
+        if is_token_id(&id) { Ok(id) } else { Err(Problem::invalid(fault())) }
     }
 
     /// The hash of a link's code.
-    pub(crate) fn code_hash(&self) -> Result<&str, Problem> {
-        let is_hash = self.first.len() == 64 && self.first.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
+    pub(crate) fn code_hash(&self) -> Result<String, Problem> {
+        let hash = self.decoded();
+        let is_hash = hash.len() == 64 && hash.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
         let fault = || Fault::at("/hash", "must be the SHA-256 of a code, in 64 lower-case hex digits");
-        if is_hash { Ok(&self.first) } else { Err(Problem::invalid(fault())) }
+        if is_hash { Ok(hash) } else { Err(Problem::invalid(fault())) }
     }
 
     /// The name of an event type that is looked for.
-    pub(crate) fn event_type(&self) -> Result<&str, Problem> {
-        let fault = name_fault(&self.first).filter(|_| !is_event_type(&self.first));
-        fault.map_or(Ok(&self.first), |fault| Err(Problem::invalid(fault)))
+    pub(crate) fn event_type(&self) -> Result<String, Problem> {
+        let name = self.decoded();
+        let fault = name_fault(&name).filter(|_| !is_event_type(&name));
+        fault.map_or(Ok(name), |fault| Err(Problem::invalid(fault)))
     }
 
     /// The name of an event type that is changed.
-    pub(crate) fn own_event_type(&self) -> Result<&str, Problem> {
-        name_fault(&self.first).map_or(Ok(&self.first), |fault| Err(Problem::invalid(fault)))
+    pub(crate) fn own_event_type(&self) -> Result<String, Problem> {
+        let name = self.decoded();
+        name_fault(&name).map_or(Ok(name), |fault| Err(Problem::invalid(fault)))
+    }
+
+    fn decoded(&self) -> String {
+        percent_decode_str(self.first).decode_utf8().unwrap_or_default().into_owned()
     }
 }
