@@ -38,7 +38,7 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, job: &ReplayJob, 
         Ok(Some(replay)) if !replay.is_over() && !replay.has_passed(page.hop) => {}
         Ok(found) => return carried_on(found, now),
         Err(error) => {
-            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+            tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
             return JobProgress::Waits(HISTORY_AWAY);
         }
     }
@@ -53,7 +53,7 @@ pub(crate) async fn work_on(context: &Context, page: &JobPage, job: &ReplayJob, 
     let earlier = match earlier(context, page, job, now).await {
         Ok(earlier) => earlier,
         Err(error) => {
-            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+            tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
             return JobProgress::Waits(HISTORY_AWAY);
         }
     };
@@ -78,7 +78,7 @@ pub(crate) async fn given_up(context: &Context, page: &JobPage) {
     let failed = |replay: &Replay| replay.ended(ReplayState::Failed, now);
     let of = (page.tenant.as_str(), page.id.as_str());
     if let Err(error) = replays::change(context.history.as_ref(), of, now, failed).await {
-        tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay that was given up still shows as running");
+        tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay that was given up still shows as running");
     }
 }
 
@@ -103,7 +103,7 @@ async fn owes(context: &Context, page: &JobPage, job: &ReplayJob, now: Millis) -
         Ok(slice) if slice.rows.is_empty() => None,
         Ok(_) => Some(OWED),
         Err(error) => {
-            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+            tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
             Some(HISTORY_AWAY)
         }
     }
@@ -117,7 +117,7 @@ async fn subscription(
 ) -> Result<Option<Subscription>, &'static str> {
     let key = EndpointKey { tenant: page.tenant.clone(), endpoint: job.request.endpoint.clone() };
     let found = context.registry.card(&key).await.map_err(|error| {
-        tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+        tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
         REGISTRY_AWAY
     })?;
     let subscription = match found {
@@ -151,14 +151,14 @@ async fn earlier(context: &Context, page: &JobPage, job: &ReplayJob, now: Millis
 
 /// Ends a replay whose endpoint is gone.
 async fn end(context: &Context, page: &JobPage) -> JobProgress {
-    tracing::warn!(replay = %page.id, tenant = %page.tenant, "a replay ends: its endpoint is gone");
+    tracing::warn!(replay_id = %page.id, tenant = %page.tenant, "a replay ends: its endpoint is gone");
     let now = context.clock.now();
     let failed = |replay: &Replay| replay.ended(ReplayState::Failed, now);
     let of = (page.tenant.as_str(), page.id.as_str());
     match replays::change(context.history.as_ref(), of, now, failed).await {
         Ok(_) => JobProgress::Done,
         Err(error) => {
-            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
+            tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "a replay waits");
             JobProgress::Waits(HISTORY_AWAY)
         }
     }
@@ -177,7 +177,7 @@ async fn note(context: &Context, page: &JobPage, job: ReplayJob, is_complete: bo
         Ok(Changed::Unwanted(replay)) => carried_on(Some(replay), now),
         Ok(Changed::Gone) => JobProgress::Done,
         Err(error) => {
-            tracing::error!(replay = %page.id, code = error.code(), error = %chain(&error), "how far a replay is cannot be noted");
+            tracing::error!(replay_id = %page.id, code = error.code(), error = %chain(&error), "how far a replay is cannot be noted");
             JobProgress::Continues { job: Job::Replay(job), due: due.max(now.after(SHORTEST_WAIT)) }
         }
     }

@@ -59,7 +59,7 @@ impl Operate {
             self.give_up(&replay).await;
             return Err(Problem::unavailable("The queue did not take the replay; nothing is sent. Try again."));
         }
-        tracing::warn!(%tenant, replay = %replay.id, endpoint_id = %endpoint, correlation_id, "replay begun");
+        tracing::warn!(%tenant, replay_id = %replay.id, endpoint_id = %endpoint, correlation_id, "replay begun");
         Ok(view(&replay))
     }
 
@@ -78,7 +78,7 @@ impl Operate {
         let changed = replays::change(self.history.as_ref(), (&tenant, &id), now, stopped).await;
         match changed.map_err(|error| away(&error))? {
             Changed::Done(replay) => {
-                tracing::warn!(%tenant, replay = %id, correlation_id, "replay stopped by hand");
+                tracing::warn!(%tenant, replay_id = %id, correlation_id, "replay stopped by hand");
                 Ok(view(&replay))
             }
             Changed::Unwanted(replay) => Ok(view(&replay)),
@@ -117,13 +117,13 @@ impl Operate {
         let body = match page.encode() {
             Ok(body) => body,
             Err(error) => {
-                tracing::error!(replay = %replay.id, error = %chain(&error), "a replay cannot be written");
+                tracing::error!(replay_id = %replay.id, error = %chain(&error), "a replay cannot be written");
                 return false;
             }
         };
         let sent = self.queue.send(QueueName::Event, vec![Outgoing::new(body, replay.tenant.clone(), 0)]).await;
         for error in sent.iter().filter_map(|result| result.as_ref().err()) {
-            tracing::error!(replay = %replay.id, code = error.code(), error = %chain(error), "a replay is not queued");
+            tracing::error!(replay_id = %replay.id, code = error.code(), error = %chain(error), "a replay is not queued");
         }
         sent.iter().all(Result::is_ok)
     }
@@ -134,7 +134,7 @@ impl Operate {
         let failed = |replay: &Replay| replay.ended(ReplayState::Failed, now);
         let of = (replay.tenant.as_str(), replay.id.as_str());
         if let Err(error) = replays::change(self.history.as_ref(), of, now, failed).await {
-            tracing::error!(replay = %replay.id, code = error.code(), error = %chain(&error), "a replay that was not queued shows as running");
+            tracing::error!(replay_id = %replay.id, code = error.code(), error = %chain(&error), "a replay that was not queued shows as running");
         }
     }
 }

@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
     /// Goes on until the page has what it may have.
     pub(super) async fn run(&mut self) {
         if self.quota == 0 {
-            tracing::warn!(replay = %self.page.id, "a replay ends: it has as many deliveries as one may have");
+            tracing::warn!(replay_id = %self.page.id, "a replay ends: it has as many deliveries as one may have");
             self.is_complete = true;
             return;
         }
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
                     return;
                 }
                 Err(error) => {
-                    tracing::error!(replay = %self.page.id, code = error.code(), error = %chain(&error), "a replay waits");
+                    tracing::error!(replay_id = %self.page.id, code = error.code(), error = %chain(&error), "a replay waits");
                     self.failure = Some(HISTORY_AWAY);
                     return;
                 }
@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
         self.note_queued(queued.filter_map(|(place, _)| messages[*place].as_ref())).await;
         let refused = results.into_iter().find_map(|(place, result)| Some((place, result.err()?)));
         refused.map_or(messages.len(), |(place, error)| {
-            tracing::error!(replay = %self.page.id, code = error.code(), error = %chain(&error), "a delivery of a replay is not queued");
+            tracing::error!(replay_id = %self.page.id, code = error.code(), error = %chain(&error), "a delivery of a replay is not queued");
             place
         })
     }

@@ -46,12 +46,12 @@ impl Sieve<'_> {
             return Ok(());
         }
         let mut replies = trip.run(self.context.redis.as_ref()).await.map_err(|error| {
-            tracing::error!(replay = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
+            tracing::error!(replay_id = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
             REDIS_AWAY
         })?;
         for (place, life, ticket) in asked {
             let found = ticket.take(&mut replies).map_err(|error| {
-                tracing::error!(replay = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
+                tracing::error!(replay_id = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
                 REDIS_AWAY
             })?;
             if let Some(stored) = found {
@@ -71,7 +71,7 @@ impl Sieve<'_> {
         let mut rows = match keys.is_empty() {
             true => Vec::new(),
             false => self.context.history.rows(&keys, self.now).await.map_err(|error| {
-                tracing::error!(replay = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
+                tracing::error!(replay_id = %self.replay, code = error.code(), error = %chain(&error), "a replay waits");
                 HISTORY_AWAY
             })?,
         }
@@ -82,7 +82,7 @@ impl Sieve<'_> {
             let kept = row.and_then(|row| match serde_json::from_str::<KeptEvent>(&row.body) {
                 Ok(kept) => Some(kept),
                 Err(error) => {
-                    tracing::error!(replay = %self.replay, place = %row.place, error = %chain(&error), "an event in history cannot be read");
+                    tracing::error!(replay_id = %self.replay, place = %row.place, error = %chain(&error), "an event in history cannot be read");
                     None
                 }
             });
