@@ -207,13 +207,13 @@ def pack(built, packed, names=FUNCTIONS):
         if target.is_file() and target.stat().st_mtime_ns == changed:
             continue
         # Replace the file in one step: another stack may be reading the old one.
-        fresh = packed / f".{name}.{os.getpid()}"
-        subprocess.run(["strip", "--strip-all", "-o", str(fresh), str(source)], check=True)
-        with zipfile.ZipFile(fresh.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.write(fresh, "bootstrap")
-        fresh.unlink()
-        os.utime(fresh.with_suffix(".zip"), ns=(changed, changed))
-        fresh.with_suffix(".zip").replace(target)
+        stripped, fresh = packed / f".{name}.{os.getpid()}", packed / f".{name}.{os.getpid()}.zip"
+        subprocess.run(["strip", "--strip-all", "-o", str(stripped), str(source)], check=True)
+        with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(stripped, "bootstrap")
+        stripped.unlink()
+        os.utime(fresh, ns=(changed, changed))
+        fresh.replace(target)
 
 
 def made_once(name, prefix=""):

@@ -1,7 +1,7 @@
 //! Injects faults: in each round every kind once, in an order that the seed decides, until
 //! all clients are served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use domain::time::Millis;
 
 use crate::dynamodb_proxy::TableTrouble;
 use crate::proxy::Trouble;
-use crate::torture::stores::{Item, scanned};
+use crate::torture::stores::{Item, scanned, text};
 use crate::torture::tenants::CROWD;
 use crate::torture::{Blow, Field, Plan, Told, Weather, keys, stores};
 
@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     MasterKey,
     /// Cards of the registry are restored to an older state.
     OlderCards,
+    /// What was deleted from history since an older state of it is there again.
+    OlderHistory,
     /// Redis ends and comes back empty.
     RedisEmpty,
     /// Redis ends and comes back with all its data.
@@ -79,7 +81,7 @@ const KILLS: [(Fault, &str); 6] = [
 ];
 
 impl Fault {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::KillDeliver,
         Self::KillEnqueue,
         Self::KillArchive,
@@ -91,6 +93,7 @@ impl Fault {
         Self::TableLosesReplies,
         Self::MasterKey,
         Self::OlderCards,
+        Self::OlderHistory,
         Self::RedisEmpty,
         Self::RedisKept,
         Self::RedisStale,
@@ -111,7 +114,7 @@ impl Fault {
         }
         match plan.weather {
             Weather::Calm => !self.disturbs(),
-            Weather::Rough => !self.forgets() && self != Self::OlderCards,
+            Weather::Rough => !self.forgets() && !matches!(self, Self::OlderCards | Self::OlderHistory),
             Weather::Fire => true,
         }
     }
@@ -137,6 +140,7 @@ impl Fault {
             | Self::TableLosesReplies
             | Self::MasterKey
             | Self::OlderCards
+            | Self::OlderHistory
             | Self::Upgrade
             | Self::Deployment
             | Self::Duplicates
@@ -175,7 +179,7 @@ impl Fault {
 pub(crate) async fn sabotage(field: &Field) {
     let mut rng = fastrand::Rng::with_seed(field.plan.seed);
     let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
-    let (mut rounds, older) = (0, cards(field).await);
+    let (mut rounds, mut older) = (0, Older { cards: cards(field).await, history: Vec::new() });
     let longest_pause = if field.plan.is_long() { 2.0 } else { 0.5 };
     while rounds == 0 || !served(field) {
         rng.shuffle(&mut kinds);
@@ -189,7 +193,7 @@ pub(crate) async fn sabotage(field: &Field) {
             field.weigh();
             let began = Instant::now();
             // What one fault draws must not change what the next one draws.
-            if inflict(field, *kind, &older, &mut rng.fork()).await {
+            if inflict(field, *kind, &mut older, &mut rng.fork()).await {
                 field.books.open().faults.push(Blow { fault: *kind, began, ended: Instant::now() });
             }
             if rounds > 0 && served(field) {
@@ -213,7 +217,7 @@ pub(crate) fn served(field: &Field) -> bool {
 }
 
 /// Says whether it hit anything.
-async fn inflict(field: &Field, kind: Fault, older: &[(Item, Card)], rng: &mut fastrand::Rng) -> bool {
+async fn inflict(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastrand::Rng) -> bool {
     let a_while = Duration::from_secs_f64(1.0 + 2.0 * rng.f64());
     match kind {
         Fault::KillDeliver
@@ -228,7 +232,11 @@ async fn inflict(field: &Field, kind: Fault, older: &[(Item, Card)], rng: &mut f
         // Sixteen keys are the most that there may be, and one more comes at the end.
         Fault::MasterKey if field.master_keys.lock().unwrap().len() > 12 => return false,
         Fault::MasterKey => keys::add(field).await,
-        Fault::OlderCards => return restore(field, older).await,
+        Fault::OlderCards => return restore_cards(field, &older.cards).await,
+        Fault::OlderHistory => {
+            let were = std::mem::replace(&mut older.history, scanned(field, "HISTORY_TABLE").await);
+            return restore_history(field, were, &older.history).await;
+        }
         Fault::RedisEmpty | Fault::RedisKept | Fault::RedisStale => {
             {
                 let mut redis = field.redis.lock().unwrap();
@@ -293,6 +301,12 @@ async fn tables(field: &Field, trouble: TableTrouble, duration: Duration) -> boo
     field.tables.set(TableTrouble::None) > 0
 }
 
+/// Older states of the tables.
+struct Older {
+    cards: Vec<(Item, Card)>,
+    history: Vec<Item>,
+}
+
 /// The cards of the tenants whose endpoints stay as they are.
 async fn cards(field: &Field) -> Vec<(Item, Card)> {
     let cards = stores::cards(scanned(field, "REGISTRY_TABLE").await);
@@ -302,7 +316,7 @@ async fn cards(field: &Field) -> Vec<(Item, Card)> {
 /// Restores cards to an older state as an operator does: nobody changes one meanwhile. A card
 /// that is paused now stays as it is, because for twenty minutes its pause counts for more than
 /// what the table says.
-async fn restore(field: &Field, older: &[(Item, Card)]) -> bool {
+async fn restore_cards(field: &Field, older: &[(Item, Card)]) -> bool {
     let _nobody_else = field.changes.write().await;
     let present = cards(field).await;
     let mut restored = 0;
@@ -315,6 +329,19 @@ async fn restore(field: &Field, older: &[(Item, Card)]) -> bool {
         }
     }
     restored > 0
+}
+
+/// Copies rows of an older state that are not in the table any more, as an operator does.
+async fn restore_history(field: &Field, were: Vec<Item>, are: &[Item]) -> bool {
+    let key = |item: &Item| (text(item, "pk").to_owned(), text(item, "sk").to_owned());
+    let present: HashSet<_> = are.iter().map(key).collect();
+    let gone: Vec<Item> = were.into_iter().filter(|item| !present.contains(&key(item))).collect();
+    let has_some = !gone.is_empty();
+    for item in gone {
+        let put = field.stack().dynamodb().put_item().table_name(field.stack().get("HISTORY_TABLE"));
+        put.set_item(Some(item)).send().await.unwrap();
+    }
+    has_some
 }
 
 fn limit(field: &Field, bytes: &str) {
