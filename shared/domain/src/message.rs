@@ -232,17 +232,19 @@ impl Message {
     }
 
     /// Whether it was a probe before that failed and spent no attempt: then its history
-    /// has more attempts than the budget counts.
+    /// has more attempts than the budget counts. So has that of a delivery which failed
+    /// before it was owed.
     pub fn has_probed(&self) -> bool {
         self.history.count > u32::from(self.attempts)
     }
 
     /// The message that makes this delivery again: the next hop with a fresh budget, the same
-    /// id and the same bytes, as a redrive makes it.
+    /// id and the same bytes. Its history goes on, since the delivery did not end.
     #[must_use = "a message that is not sent loses the delivery"]
     pub fn begun_again(&self, due: Millis, deadline: Millis) -> Self {
         let delivery = Delivery { deadline, ..self.delivery.clone() };
-        Self { delivery, hop: self.hop + 1, not_before: due, ..Self::default() }
+        let history = self.history.clone();
+        Self { delivery, hop: self.hop + 1, not_before: due, history, ..Self::default() }
     }
 
     /// When it is to be worked on: an instant beyond the deadline is the deadline, where it
@@ -398,7 +400,7 @@ mod tests {
         let waited = before.successor(Millis(200));
         assert_eq!((waited.hop, waited.attempts, waited.history.count), (3, 1, 0));
         let again = retried.begun_again(Millis(300), Millis(900));
-        assert_eq!((again.hop, again.attempts, again.history.count), (4, 0, 0));
+        assert_eq!((again.hop, again.attempts, again.history.count), (4, 0, 1));
         assert_eq!((again.not_before, again.delivery.deadline), (Millis(300), Millis(900)));
     }
 }

@@ -242,6 +242,28 @@ async fn what_was_owed_is_sent_one_hop_on_from_the_oldest_with_a_fresh_deadline(
     assert_eq!(delivery(&world, &card, "e-3").await["status"], "delivered");
 }
 
+#[tokio::test]
+async fn what_failed_before_it_was_owed_shows_those_calls_when_it_ends() {
+    let world = World::new().await;
+    let card = made(&world, 1, EndpointState::Enabled).await;
+    world.receiver.answer([503]);
+    events(&world, 1).await;
+    world.step(QueueName::Delivery).await;
+    assert_eq!(queued(&world, QueueName::Retry).len(), 1, "it has failed");
+    let paused = becomes(&world, &card, EndpointState::Paused).await;
+    // Consumers know the card from before for half a minute.
+    world.clock.advance(Duration::from_secs(60));
+    world.step(QueueName::Retry).await;
+    assert_eq!(rows(&world, 1).len(), 1, "it is owed");
+    enable(&world, &paused).await;
+    world.settle().await;
+    let ended = delivery(&world, &card, "e-0").await;
+    let attempts = ended["attempts"].as_array().unwrap();
+    let codes: Vec<Option<u64>> = attempts.iter().map(|attempt| attempt["status_code"].as_u64()).collect();
+    assert_eq!(ended["status"], "delivered");
+    assert_eq!(codes, [Some(503), Some(200)], "{ended}");
+}
+
 /// The queues, and a table that fails as soon as retries are queued.
 struct ThenAway(SqsModel, HistoryModel);
 
