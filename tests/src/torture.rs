@@ -70,6 +70,12 @@ impl Plan {
     fn is_long(&self) -> bool {
         self.webhooks > SHORT
     }
+
+    /// About how long clients and tenants take, so that every kind of fault meets some of them.
+    fn spread(&self) -> Duration {
+        let faults = Duration::from_secs(if self.is_long() { 150 } else { 40 });
+        if self.weather == Weather::Calm { faults / 8 } else { faults }
+    }
 }
 
 /// Which faults the saboteur injects. Duplicates and unreadable messages always come.
@@ -216,6 +222,11 @@ impl Field {
         }
     }
 
+    /// How far a run is, and since when, for the report.
+    fn took(&self, what: &str) -> String {
+        format!("{} s {what}", self.began.elapsed().as_secs())
+    }
+
     /// Waits until the queues are empty three times in a row: SQS's figures are approximate.
     async fn settle(&self) {
         let queues = self.queues();
@@ -262,17 +273,23 @@ pub async fn run(plan: Plan) -> auditor::Report {
     if tokio::time::timeout(UNREST, both).await.is_err() {
         field.books.breach(format!("clients and the saboteur were not done after {UNREST:?}"));
     }
+    let mut took = vec![field.took("with clients and faults")];
     saboteur::mend(&field);
     field.receivers.iter().for_each(receivers::Standing::recover);
     field.settle().await;
+    took.push(field.took("settled"));
     caretaker::redrive(&field).await;
     tenants::send_again(&field).await;
     field.settle().await;
     field.weigh();
+    took.push(field.took("sent again"));
     let mut report = auditor::audit(&field).await;
+    took.push(field.took("audited"));
     let (last, breaches) = keys::retire(&field).await;
     report.breaches.extend(breaches);
     report.breaches.extend(tenants::resend(&field, &last).await);
+    took.push(field.took("with the last master key"));
+    report.lines.push(("took", took.join(", ")));
     report
 }
 

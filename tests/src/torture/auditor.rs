@@ -29,7 +29,7 @@ const REVOCATION: Duration = Duration::from_secs(30);
 
 /// The result of a run.
 pub struct Report {
-    lines: Vec<(&'static str, String)>,
+    pub(crate) lines: Vec<(&'static str, String)>,
     /// What happened and must not happen.
     pub breaches: Vec<String>,
 }
@@ -379,16 +379,18 @@ impl Audit<'_> {
         };
         let notices = listed.filter(is_told).count();
         let events = self.books.events.len() + notices;
-        let mut shown = Vec::new();
-        let mut wrong = Vec::new();
-        for (name, book) in [
-            ("webhook_enqueued_total", self.books.told.len()),
-            ("event_accepted_total", events),
-            ("event_fanned_out_total", events),
-            ("webhook_attempts_total", calls.len()),
-            ("webhook_attempts_total{error_class=\"none\"", accepted),
-            ("webhook_deliveries_total{outcome=\"delivered\"", accepted),
-            ("webhook_dead_letters_total", self.stores.letters.len() + self.stores.letters_of_tenants.len()),
+        // What is erased may not have been fanned out, and its dead letters are gone.
+        let erased = self.books.events.values().filter(|event| event.is_erased).count();
+        let letters = self.stores.letters.len() + self.stores.letters_of_tenants.len();
+        let (mut shown, mut wrong) = (Vec::new(), Vec::new());
+        for (name, book, missing) in [
+            ("webhook_enqueued_total", self.books.told.len(), 0),
+            ("event_accepted_total", events, 0),
+            ("event_fanned_out_total", events, erased),
+            ("webhook_attempts_total", calls.len(), 0),
+            ("webhook_attempts_total{error_class=\"none\"", accepted, 0),
+            ("webhook_deliveries_total{outcome=\"delivered\"", accepted, 0),
+            ("webhook_dead_letters_total", letters + erased, erased),
         ] {
             let found = sum(name);
             shown.push(format!("{found}/{book}"));
@@ -401,8 +403,9 @@ impl Audit<'_> {
                 "webhook_attempts_total" if !exact => usize::MAX,
                 _ => book,
             };
-            if found > most as u64 || (exact && found != book as u64) {
-                wrong.push(format!("{name} is {found}, and the books say {book}"));
+            if found > most as u64 || (exact && !(book - missing..=book).contains(&usize::try_from(found).unwrap_or(0)))
+            {
+                wrong.push(format!("{name} is {found}, and the books say {}..={book}", book - missing));
             }
         }
         self.breaches.extend(wrong);
@@ -441,10 +444,7 @@ impl Audit<'_> {
     }
 
     fn report(&self, lines: Vec<(&'static str, String)>) -> Report {
-        let mut all = vec![
-            ("seed", self.field.plan.seed.to_string()),
-            ("took", format!("{} s", self.field.began.elapsed().as_secs())),
-        ];
+        let mut all = vec![("seed", self.field.plan.seed.to_string())];
         let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
         for blow in &self.books.faults {
             *faults.entry(blow.fault).or_default() += 1;

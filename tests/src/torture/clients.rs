@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::torture::{Field, Told, Weather};
+use crate::torture::{Field, Told};
 
 /// How many clients there are.
 const CLIENTS: usize = 12;
@@ -12,10 +12,6 @@ const CLIENTS: usize = 12;
 const TRIES: usize = 120;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The least time over which clients spread their webhooks, so that every kind of fault
-/// meets some of them.
-const SPREAD: Duration = Duration::from_secs(40);
 
 #[derive(Clone)]
 struct Webhook {
@@ -57,8 +53,8 @@ impl<'f> Client<'f> {
             let batch: Vec<Webhook> = (made..made + size).map(|n| self.webhook(n)).collect();
             made += size;
             self.deliver(batch).await;
-            let share = SPREAD.mul_f64(self.rng.f64() * 2.0 * size as f64 / count as f64);
-            tokio::time::sleep(if self.field.plan.weather == Weather::Calm { share / 8 } else { share }).await;
+            let share = self.rng.f64() * 2.0 * size as f64 / count as f64;
+            tokio::time::sleep(self.field.plan.spread().mul_f64(share)).await;
         }
     }
 

@@ -29,10 +29,8 @@ const WEBHOOKS_PER_EVENT: usize = 4;
 const MOST_ROTATIONS: usize = 3;
 /// Tries of an event before a tenant gives up. That is a breach.
 const TRIES: u64 = 120;
-/// The least time over which tenants spread their events.
-const SPREAD: Duration = Duration::from_secs(40);
-/// A catch-up begins up to two minutes after its endpoint is enabled again. A short run does
-/// not have the time unless the pause is early.
+/// A catch-up begins up to three minutes after its endpoint is enabled again. So endpoints are
+/// paused early: until then, or a few times as long in a long run.
 const EARLY: Duration = Duration::from_secs(10);
 
 /// An endpoint that exists from the beginning to the end.
@@ -193,8 +191,8 @@ impl<'f> Tenant<'f> {
             // The first one is a pause, because that takes time to be made good.
             let act = if self.made == size { Some(Act::Pause) } else { acts.pop() };
             self.act(act).await;
-            let share = SPREAD.mul_f64(self.rng.f64() * 2.0 * size as f64 / count as f64);
-            tokio::time::sleep(if self.field.plan.weather == Weather::Calm { share / 8 } else { share }).await;
+            let share = self.rng.f64() * 2.0 * size as f64 / count as f64;
+            tokio::time::sleep(self.field.plan.spread().mul_f64(share)).await;
         }
     }
 
@@ -332,8 +330,8 @@ impl<'f> Tenant<'f> {
     /// Pauses an endpoint, so that it is owed what is told meanwhile.
     async fn pause(&mut self) {
         let plan = &self.field.plan;
-        let is_early = plan.weather != Weather::Calm && self.field.began.elapsed() < EARLY;
-        if !plan.is_long() && !is_early {
+        let early = if plan.is_long() { EARLY * 4 } else { EARLY };
+        if self.field.began.elapsed() > early || (plan.weather == Weather::Calm && !plan.is_long()) {
             return;
         }
         let endpoint = self.endpoint();
