@@ -78,6 +78,14 @@ impl Stack {
         aws_sdk_secretsmanager::Client::new(&self.sdk_config())
     }
 
+    /// A plain client for EventBridge.
+    ///
+    /// # Panics
+    /// When `stack.env` lacks a line.
+    pub fn event_bridge(&self) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.sdk_config())
+    }
+
     fn sdk_config(&self) -> SdkConfig {
         let Account { region, credentials, endpoint, .. } = self.account();
         let mut config = SdkConfig::builder()

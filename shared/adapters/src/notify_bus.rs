@@ -34,7 +34,7 @@ impl BusError {
     }
 }
 
-/// The way to a bus. A trait because EventBridge does not run inside a test.
+/// The way to a bus.
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Tells the bus. It may be told twice when an answer was lost.

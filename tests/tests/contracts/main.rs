@@ -7,6 +7,7 @@ mod breaker_contract;
 mod configuration;
 mod deployment;
 mod erasing;
+mod event_bus_contract;
 mod event_patterns;
 mod events;
 mod gate;
