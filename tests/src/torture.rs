@@ -73,7 +73,7 @@ impl Plan {
 
     /// About how long clients and tenants take, so that every kind of fault meets some of them.
     fn spread(&self) -> Duration {
-        let faults = Duration::from_secs(if self.is_long() { 150 } else { 40 });
+        let faults = Duration::from_secs(if self.is_long() { 120 } else { 40 });
         if self.weather == Weather::Calm { faults / 8 } else { faults }
     }
 }
@@ -136,6 +136,8 @@ struct Books {
     malformed: usize,
     /// How many messages were put into a queue a second time.
     duplicated: usize,
+    /// The webhooks of which there is such a second message.
+    copied: BTreeSet<String>,
     breaches: Vec<String>,
     /// The most memory that one instance of each function held, in bytes.
     peaks: BTreeMap<&'static str, u64>,

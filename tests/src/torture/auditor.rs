@@ -135,6 +135,28 @@ impl Books {
         self.faults.iter().any(|blow| blow.fault.forgets() && after(blow))
     }
 
+    /// Whether Redis was away during a later call. Then a second message of what was delivered
+    /// is sent once more, because nobody can know that.
+    fn was_blind(&self, got: &[Got]) -> bool {
+        let blows = || self.faults.iter().filter(|blow| blow.fault.blinds());
+        let meets = |call: &Got| blows().any(|blow| blow.began <= call.at && call.at <= blow.ended + ATTEMPT);
+        got.iter().filter(|call| call.accepted()).skip(1).any(meets)
+    }
+
+    /// When calls came and how they were answered, and the faults of that time.
+    pub(crate) fn story(&self, got: &[Got]) -> String {
+        let Some((first, last)) = got.first().zip(got.last()) else { return "no calls".to_owned() };
+        let since = |at: Instant| at.saturating_duration_since(first.at).as_secs_f64();
+        let calls = got.iter().map(|call| format!("{:?} after {:.1} s", call.status, since(call.at)));
+        let meets = |blow: &&Blow| blow.ended + AFTERMATH >= first.at && blow.began <= last.at + AFTERMATH;
+        let blows = self.faults.iter().filter(meets);
+        let blows = blows.map(|Blow { fault, began, ended }| {
+            let before = first.at.saturating_duration_since(*began).as_secs_f64();
+            format!("{fault:?} from {:.1} to {:.1} s", since(*began) - before, since(*ended))
+        });
+        format!("{}; {}", calls.collect::<Vec<_>>().join(", "), blows.collect::<Vec<_>>().join(", "))
+    }
+
     /// Whether a fault explains that a receiver got something twice: it came during the
     /// first call, or Redis lost data between the first and the last.
     pub(crate) fn excuses(&self, got: &[Got]) -> bool {
@@ -252,10 +274,14 @@ impl Audit<'_> {
             .filter(|(_, got)| got.iter().filter(|call| call.accepted()).count() > 1)
             .map(|(id, _)| id.clone())
             .collect();
-        let unexplained: Vec<&String> = doubles.iter().filter(|id| !self.books.excuses(self.got(id))).collect();
+        let is_explained = |id: &String| {
+            let got = self.got(id);
+            self.books.excuses(got) || (self.books.copied.contains(id) && self.books.was_blind(got))
+        };
+        let unexplained: Vec<&String> = doubles.iter().filter(|id| !is_explained(id)).collect();
         let count = unexplained.len();
-        let new: Vec<String> =
-            unexplained.into_iter().map(|id| format!("{id} was received twice for no reason")).collect();
+        let told = |id: &String| format!("{id} was received twice for no reason: {}", self.books.story(self.got(id)));
+        let new: Vec<String> = unexplained.into_iter().map(told).collect();
         self.breaches.extend(new);
         (doubles.len(), count)
     }

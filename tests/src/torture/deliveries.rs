@@ -150,9 +150,7 @@ impl Deliveries<'_> {
             wrong.push(format!("{id} was sent again to {} and did not arrive", endpoint.name));
         }
         if accepted > 1 && !self.books.excuses(got) {
-            let since = self.field.began;
-            let calls: Vec<_> = got.iter().map(|call| (call.at - since, call.status)).collect();
-            wrong.push(format!("{} received {id} twice for no reason: {calls:?}", endpoint.name));
+            wrong.push(format!("{} received {id} twice for no reason: {}", endpoint.name, self.books.story(got)));
         }
         if got.iter().any(|call| call.receiver != endpoint.receiver) {
             wrong.push(format!("{id} arrived elsewhere than at {}", endpoint.name));

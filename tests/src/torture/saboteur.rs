@@ -148,6 +148,12 @@ impl Fault {
         }
     }
 
+    /// Whether Redis does not answer meanwhile.
+    pub(crate) fn blinds(self) -> bool {
+        use Fault::{RedisAway, RedisEmpty, RedisFull, RedisKept, RedisSlow, RedisStale};
+        matches!(self, RedisAway | RedisEmpty | RedisFull | RedisKept | RedisSlow | RedisStale)
+    }
+
     /// Whether history may not know how a delivery ended: nobody lived to tell it, or the other
     /// version does not.
     pub(crate) fn hides_ends(self) -> bool {
@@ -365,8 +371,9 @@ async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
     // The order of a map does not follow the seed.
     known.sort_by(|a, b| a.0.cmp(&b.0));
     let chosen = rng.choose_multiple(known.iter(), 10);
-    let bodies =
-        chosen.into_iter().filter_map(|(id, told)| Some(message(field, id, told)?.encode().unwrap())).collect();
+    let copies: Vec<Message> = chosen.into_iter().filter_map(|(id, told)| message(field, id, told)).collect();
+    field.books.open().copied.extend(copies.iter().map(|copy| copy.delivery.id.clone()));
+    let bodies = copies.iter().map(|copy| copy.encode().unwrap()).collect();
     send(field, QueueName::Delivery, bodies, |books| books.duplicated += 1).await;
 }
 

@@ -429,21 +429,22 @@ impl<'f> Tenant<'f> {
 pub(crate) async fn send_again(field: &Field) {
     let caller = Caller::of(field);
     let since = Clock::system().now().0.saturating_sub(u64::try_from(field.began.elapsed().as_millis()).unwrap_or(0));
-    for endpoint in field.endpoints.iter().filter(|endpoint| endpoint.temper != Temper::Missing) {
-        let body = json!({ "what": "failed", "since": Millis(since).to_string(), "per_second": 500 }).to_string();
-        let made = caller.ask("POST", &format!("{}/replays", endpoint.path()), body, &[202]).await.body;
-        let path = format!("/tenants/{}/replays/{}", endpoint.tenant, made["replay_id"].as_str().unwrap_or_default());
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            let replay = caller.ask("GET", &path, String::new(), &[200]).await.body;
-            match replay["state"].as_str() {
-                Some("done") => break,
-                Some("running") if Instant::now() < until => tokio::time::sleep(Duration::from_millis(100)).await,
-                _ => {
-                    field.books.breach(format!("a replay does not end: {replay}"));
-                    break;
-                }
-            }
+    let able = field.endpoints.iter().filter(|endpoint| endpoint.temper != Temper::Missing);
+    let replays = able.map(|endpoint| replay_failed(field, &caller, endpoint, Millis(since)));
+    futures_util::future::join_all(replays).await;
+}
+
+async fn replay_failed(field: &Field, caller: &Caller, endpoint: &Endpoint, since: Millis) {
+    let body = json!({ "what": "failed", "since": since.to_string(), "per_second": 500 }).to_string();
+    let made = caller.ask("POST", &format!("{}/replays", endpoint.path()), body, &[202]).await.body;
+    let path = format!("/tenants/{}/replays/{}", endpoint.tenant, made["replay_id"].as_str().unwrap_or_default());
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let replay = caller.ask("GET", &path, String::new(), &[200]).await.body;
+        match replay["state"].as_str() {
+            Some("done") => return,
+            Some("running") if Instant::now() < until => tokio::time::sleep(Duration::from_millis(100)).await,
+            _ => return field.books.breach(format!("a replay does not end: {replay}")),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use tests::torture::{Plan, Weather, run};
 
-/// A setting of the run: `TORTURE=5000`, `SEED=7`, `OTHER=<folder of other binaries>`.
+/// A setting of the run: `TORTURE=3000`, `SEED=7`, `OTHER=<folder of other binaries>`.
 #[allow(clippy::disallowed_methods, reason = "a test's setting, not the product's")]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
