@@ -266,12 +266,17 @@ async fn inflict(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastra
             let other = field.plan.other.as_deref().unwrap_or_default();
             let was_other = field.runs_other.fetch_xor(true, Ordering::SeqCst);
             tokio::task::block_in_place(|| field.own.change_code(if was_other { OURS } else { other }));
+            if was_other {
+                other_is_gone(field);
+            }
         }
         Fault::Deployment => {
             let had_large = field.has_large_batches.fetch_xor(true, Ordering::SeqCst);
             tokio::task::block_in_place(|| field.own.deploy_again(if had_large { &[] } else { &LARGE_BATCHES }));
             field.own.shorten_visibility().await;
-            field.runs_other.store(false, Ordering::SeqCst);
+            if field.runs_other.swap(false, Ordering::SeqCst) {
+                other_is_gone(field);
+            }
         }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
@@ -362,6 +367,15 @@ pub(crate) fn mend(field: &Field) {
     limit(field, "0");
     if field.runs_other.swap(false, Ordering::SeqCst) {
         field.own.change_code(OURS);
+        other_is_gone(field);
+    }
+}
+
+/// The upgrade lasted until now: so long, the other version was at work.
+fn other_is_gone(field: &Field) {
+    let mut books = field.books.open();
+    if let Some(blow) = books.faults.iter_mut().rev().find(|blow| blow.fault == Fault::Upgrade) {
+        blow.ended = Instant::now();
     }
 }
 
