@@ -103,7 +103,7 @@ async fn ask(
         }
         let policy = context.breakers.of(&breaker.name);
         let Claimed { message, route, claim, .. } = &next.claimed;
-        let has_failed = message.history.count > 0;
+        let has_failed = message.calls() > 0;
         let path = short_path(route.url(&message.delivery).as_ref());
         let caller = Caller { id: &claim.id, token: &claim.token, has_failed, path: &path, times };
         asked.push((trip.add(breakers::admit(&breaker.name, caller, &policy)), breaker, next));

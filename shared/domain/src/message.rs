@@ -48,6 +48,8 @@ pub struct Message {
     pub not_before: Millis,
     /// The attempts so far.
     pub history: History,
+    /// How many of them were made before the present budget began: before the delivery was owed.
+    pub earlier: u32,
 }
 
 /// What a queue delivered.
@@ -231,11 +233,15 @@ impl Message {
         next
     }
 
-    /// Whether it was a probe before that failed and spent no attempt: then its history
-    /// has more attempts than the budget counts. So has that of a delivery which failed
-    /// before it was owed.
+    /// How many attempts it had since its budget began, with a probe that spent none.
+    pub fn calls(&self) -> u32 {
+        self.history.count.saturating_sub(self.earlier)
+    }
+
+    /// Whether it was a probe before that failed and spent no attempt: then it had more
+    /// attempts than the budget counts.
     pub fn has_probed(&self) -> bool {
-        self.history.count > u32::from(self.attempts)
+        self.calls() > u32::from(self.attempts)
     }
 
     /// The message that makes this delivery again: the next hop with a fresh budget, the same
@@ -243,8 +249,8 @@ impl Message {
     #[must_use = "a message that is not sent loses the delivery"]
     pub fn begun_again(&self, due: Millis, deadline: Millis) -> Self {
         let delivery = Delivery { deadline, ..self.delivery.clone() };
-        let history = self.history.clone();
-        Self { delivery, hop: self.hop + 1, not_before: due, history, ..Self::default() }
+        let (history, earlier) = (self.history.clone(), self.history.count);
+        Self { delivery, hop: self.hop + 1, not_before: due, history, earlier, ..Self::default() }
     }
 
     /// When it is to be worked on: an instant beyond the deadline is the deadline, where it
@@ -400,7 +406,10 @@ mod tests {
         let waited = before.successor(Millis(200));
         assert_eq!((waited.hop, waited.attempts, waited.history.count), (3, 1, 0));
         let again = retried.begun_again(Millis(300), Millis(900));
-        assert_eq!((again.hop, again.attempts, again.history.count), (4, 0, 1));
+        assert_eq!((again.hop, again.attempts, again.history.count, again.calls()), (4, 0, 1, 0));
+        assert!(!again.has_probed(), "its first failed probe is free again");
+        let probed = again.probed(attempt(6), false, Millis(400));
+        assert!((probed.history.count, probed.calls()) == (2, 1) && probed.has_probed());
         assert_eq!((again.not_before, again.delivery.deadline), (Millis(300), Millis(900)));
     }
 }

@@ -928,7 +928,7 @@ impl State {
             Envelope::LateOutcomes(_) => *self.tally.entry("late outcome").or_default() += 1,
             Envelope::Deliver(message) => {
                 *self.tally.entry("successor").or_default() += 1;
-                let (spent, called) = (u32::from(message.attempts), message.history.count);
+                let (spent, called) = (u32::from(message.attempts), message.calls());
                 // Each attempt was a call. The first failed probe is a call that spends none.
                 if spent > called || called > spent + 1 {
                     self.fault = Some(format!("{spent} attempts are spent by {called} calls: {message:?}"));

@@ -148,6 +148,8 @@ struct DeliverV2<'a> {
     not_before: Millis,
     #[serde(default)]
     history: History,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    earlier: u32,
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
 }
@@ -254,6 +256,7 @@ impl Envelope {
                 parked: fields.parked,
                 not_before: fields.not_before,
                 history: fields.history,
+                earlier: 0,
             }))),
             // Written by 0.1.
             (Kind::Outcome, None, Some(settlement)) => {
@@ -302,6 +305,11 @@ impl Envelope {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(flag: &bool) -> bool {
     !*flag
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 pub(crate) fn shape(error: &serde_json::Error) -> Malformed {
@@ -355,6 +363,7 @@ impl Message {
             parked: fields.parked,
             not_before: fields.not_before,
             history: fields.history,
+            earlier: fields.earlier,
         })
     }
 
@@ -413,6 +422,7 @@ impl Message {
             parked: self.parked,
             not_before: self.not_before,
             history: self.history.clone(),
+            earlier: self.earlier,
             payload: Some(payload),
         })
     }
@@ -481,6 +491,7 @@ mod tests {
             parked: 3,
             not_before: Millis(4),
             history: History::default(),
+            earlier: 0,
         }
     }
 
@@ -506,6 +517,7 @@ mod tests {
         message.delivery.id = delivery_id(&target.event_id, &target.endpoint, life);
         (message.delivery.url, message.delivery.headers) = (String::new(), BTreeMap::new());
         message.delivery.endpoint = Some(target);
+        message.earlier = u32::from(is_test) * 3;
         message
     }
 
