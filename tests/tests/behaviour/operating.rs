@@ -106,6 +106,16 @@ async fn lists_stay_the_same_while_an_index_is_split_and_joined_again() {
         let (id, status, at) = record(i);
         let () = whole.redis.connect().zadd(format!("webhook_index:{status}"), id, at - 5).unwrap();
     }
+    // A process that knows one number has ended a delivery which another one has begun.
+    for i in (2..100).step_by(4) {
+        let (id, status, at) = record(i);
+        let mut redis = whole.redis.connect();
+        for shard in ["", ":1", ":2", ":3"] {
+            let () = redis.zrem(format!("webhook_index:{status}{shard}"), &id).unwrap();
+            let () = redis.zadd(format!("webhook_index:pending{shard}"), &id, at - 5).unwrap();
+        }
+        let () = redis.zadd(format!("webhook_index:{status}"), id, at).unwrap();
+    }
     for world in [&split, &whole] {
         shows_all(world).await;
     }

@@ -4,6 +4,8 @@
 //! to them, so each may be split into shards, which are keys of their own. Readers look into
 //! every shard that there may be: only where something is written follows the setting.
 
+use std::iter;
+
 use domain::place::Place;
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
@@ -235,12 +237,22 @@ impl Indexes {
         Query::one("index entry", score, |value| Some(value != Value::Nil))
     }
 
-    /// Enters a delivery where its entry was lost; changes nothing where it is. Says
-    /// whether it was lost.
+    /// Enters a delivery where its entry was lost; changes nothing where it is. Says whether it
+    /// was lost: it is not if another shard has it, which an earlier number of shards left.
     pub fn enter_lost(self, status: Status, place: &Place) -> Query<bool> {
+        let (kind, own) = (Kind::of(&place.id), self.shard_of(&place.id));
         let mut add = redis::cmd("ZADD");
-        add.arg(self.key_of(&place.id, status)).arg("NX").arg(place.at.0).arg(&place.id);
-        Query::one("enter lost entry", add, |value| Some(value == Value::Int(1)))
+        add.arg(key(kind, status, own)).arg("NX").arg(place.at.0).arg(&place.id);
+        let score = |shard| {
+            let mut score = redis::cmd("ZSCORE");
+            score.arg(key(kind, status, shard)).arg(&place.id);
+            score.into()
+        };
+        let others = (0..MOST_SHARDS).filter(|shard| *shard != own).map(score);
+        Query::several("enter lost entry", iter::once(add.into()).chain(others).collect(), |replies| {
+            let (added, others) = replies.split_first()?;
+            Some(*added == Value::Int(1) && others.iter().all(|value| *value == Value::Nil))
+        })
     }
 }
 
