@@ -131,10 +131,13 @@ fn paths_and_headers(attack: &Attack<'_>, acme: &str) {
 }
 
 fn methods(attack: &Attack<'_>, acme: &str) {
-    let mut requests = Vec::new();
-    for route in Route::all() {
+    let (mut requests, routes) = (Vec::new(), Route::all());
+    for route in &routes {
         let path = format!("/api{}", route.at(&attack.victim));
-        for method in ["HEAD", "OPTIONS"] {
+        let has = |method: &str| routes.iter().any(|other| other.template == route.template && other.method == method);
+        for method in
+            ["HEAD", "OPTIONS", "GET", "POST", "PUT", "PATCH", "DELETE"].into_iter().filter(|method| !has(method))
+        {
             requests.push(Request::new(method, &path, bearer(acme), &Value::Null));
         }
         let request = Request::new(&route.method.to_lowercase(), path, bearer(acme), &route.body(&attack.victim));
@@ -169,7 +172,8 @@ fn ids_and_cursors(attack: &Attack<'_>, own: &Names, acme: &str) {
     for route in Route::all() {
         if route.template.starts_with("/tenants/{tenant}/") && route.template.matches('{').count() > 1 {
             // It has an event of that id, which it may see and erase.
-            let may = route.method == "GET" || route.template.ends_with("/payload");
+            let is_of_event = route.template.contains("{event}") && !route.template.contains("{endpoint}");
+            let may = is_of_event && (route.method == "GET" || route.template.ends_with("/payload"));
             let request =
                 Request::new(&route.method, format!("/api{}", route.at(&below)), bearer(acme), &route.body(&below));
             ids.push(request.that_may_succeed(may));
