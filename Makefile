@@ -80,8 +80,8 @@ torture: build ## inject faults into a local stack, across an upgrade, and check
 	@infra/local/setup.sh tests
 	@infra/local/former.sh
 	other=$(abspath $(OTHER)); [ -n "$$other" ] || [ ! -d .local/former/bin ] || other=$(CURDIR)/.local/former/bin; \
-	TORTURE=$(or $(WEBHOOKS),3000) OTHER=$$other cargo nextest run -p tests --locked --profile torture --test-threads 2 \
-		--success-output immediate --no-fail-fast -E 'binary(deployed) & test(/^(torture|events)::/)'
+	TORTURE=$(or $(WEBHOOKS),3000) OTHER=$$other cargo nextest run -p tests --locked --test-threads 3 --success-output immediate \
+		--no-fail-fast -E 'binary(deployed) & test(/^(torture|events)::/)'
 
 PROFILE ?= release
 bench: ## measure the release binaries and compare them with baselines

@@ -49,9 +49,6 @@ const SETTLING: Duration = Duration::from_secs(300);
 /// How long clients and the saboteur may take.
 const UNREST: Duration = Duration::from_secs(420);
 
-/// With more webhooks a run is long.
-const SHORT: usize = 1000;
-
 /// The plan of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -63,17 +60,14 @@ pub struct Plan {
     pub weather: Weather,
     /// The folder of another version's binaries, to run beside these.
     pub other: Option<String>,
+    /// Whether there is time for what takes minutes.
+    pub is_long: bool,
 }
 
 impl Plan {
-    /// Whether there is time for what takes minutes.
-    fn is_long(&self) -> bool {
-        self.webhooks > SHORT
-    }
-
     /// About how long clients and tenants take, so that every kind of fault meets some of them.
     fn spread(&self) -> Duration {
-        let faults = Duration::from_secs(if self.is_long() { 120 } else { 40 });
+        let faults = Duration::from_secs(if self.is_long { 120 } else { 40 });
         if self.weather == Weather::Calm { faults / 8 } else { faults }
     }
 }
@@ -177,8 +171,8 @@ struct Field {
     /// restored.
     changes: tokio::sync::RwLock<()>,
     began: Instant,
-    /// Whether the functions run the other binaries now.
-    runs_other: AtomicBool,
+    /// Since when the functions run the other binaries, if they do now.
+    other_since: Mutex<Option<Instant>>,
     /// Whether the stack was deployed last with large batches and split indexes.
     has_large_batches: AtomicBool,
 }
@@ -327,7 +321,7 @@ async fn prepared(plan: Plan) -> Field {
         endpoints: Vec::new(),
         changes: tokio::sync::RwLock::default(),
         began: Instant::now(),
-        runs_other: AtomicBool::new(false),
+        other_since: Mutex::default(),
         has_large_batches: AtomicBool::new(false),
     };
     field.endpoints = tenants::register(&field).await;

@@ -7,6 +7,7 @@ use domain::dead_letter::DeadLetter;
 use domain::endpoint::EndpointState;
 use domain::history::delivery::EndedDelivery;
 use domain::identity::{delivery_id, event_webhook_id};
+use domain::reason::Reason;
 
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
@@ -92,6 +93,7 @@ impl Deliveries<'_> {
                 Err(what) => wrong.push(what),
             }
         }
+        wrong.extend(self.letters());
         wrong.extend(self.events(&records));
         wrong.extend(self.erased());
         let erased = self.books.events.values().filter(|event| event.is_erased).count();
@@ -121,6 +123,10 @@ impl Deliveries<'_> {
                 wrong.push(format!("{webhook_id} arrived at {name} and is no event of its tenant"));
                 continue;
             };
+            let endpoint = self.field.endpoints.iter().find(|endpoint| endpoint.name == *name);
+            if endpoint.is_some_and(|endpoint| !endpoint.wants(event)) {
+                wrong.push(format!("{webhook_id} arrived at {name}, which does not want it"));
+            }
             for call in got {
                 if let Some(what) = &call.wrong {
                     wrong.push(format!("{webhook_id} arrived at {name} with {what}"));
@@ -194,7 +200,7 @@ impl Deliveries<'_> {
         let accepted = got.iter().filter(|call| call.accepted()).count();
         let delivered = ends.iter().filter(|end| end.is_delivered()).count();
         let is_known = if accepted > 0 { delivered > 0 } else { !ends.is_empty() };
-        if !is_known && !self.books.suffered_since(event.at, Fault::doubles) {
+        if !is_known && !self.books.suffered_at_end(got, event.at, Fault::doubles) {
             return Err(format!("history does not know how {id} of {} ended: {ends:?}", endpoint.name));
         }
         let kinds: HashSet<_> =
@@ -217,6 +223,36 @@ impl Deliveries<'_> {
             return Err(format!("history tells of calls of {id} that {} did not get: {ends:?}", endpoint.name));
         }
         Ok(is_known)
+    }
+
+    /// The calls at an endpoint explain why a delivery to it was given up.
+    fn letters(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for letter in self.letters {
+            let Some(target) = &letter.endpoint else { continue };
+            let endpoint = self.field.endpoints.iter().find(|endpoint| endpoint.id == target.endpoint);
+            let Some((endpoint, event)) = endpoint.zip(self.books.events.get(&target.event_id)) else { continue };
+            let got = calls(self.books, endpoint, &target.event_id);
+            let failed = got.iter().filter(|call| !call.accepted()).count();
+            let is_true = match letter.reason {
+                Some(Reason::ClientError) => {
+                    endpoint.temper == Temper::Missing && got.iter().any(|call| call.status == Some(404))
+                }
+                // Its schedule has three waits.
+                Some(Reason::RetriesExhausted) => failed >= 4 || endpoint.temper.hides_calls(),
+                Some(Reason::Crashed) => self.books.suffered_since(event.at, Fault::kills_deliver),
+                _ => false,
+            };
+            if !is_true {
+                let (reason, name) = (letter.reason.map(Reason::as_str), &endpoint.name);
+                wrong.push(format!(
+                    "{} of {name} is archived as {reason:?} after {} calls",
+                    target.event_id,
+                    got.len()
+                ));
+            }
+        }
+        wrong
     }
 
     /// Every event is fanned out to the endpoints that want it, and stands in history.

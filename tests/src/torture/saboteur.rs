@@ -25,6 +25,13 @@ const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug");
 /// Parameters that a deployment changes to and fro.
 const LARGE_BATCHES: [&str; 3] = ["BatchSize=100", "BatchWindowS=1", "IndexShards=4"];
 
+/// How far other faults stay away from an upgrade or a deployment: nothing excuses what a
+/// receiver gets twice then.
+const APART: Duration = Duration::from_secs(5);
+
+/// How long the other version is at work. It knows no tenants, so they wait meanwhile.
+const OTHERS_TIME: Duration = Duration::from_secs(25);
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -109,7 +116,7 @@ impl Fault {
 
     fn comes_in(self, plan: &Plan) -> bool {
         // A deployment takes ten seconds.
-        if (self == Self::Upgrade && plan.other.is_none()) || (self == Self::Deployment && !plan.is_long()) {
+        if (self == Self::Upgrade && plan.other.is_none()) || (self == Self::Deployment && !plan.is_long) {
             return false;
         }
         match plan.weather {
@@ -154,6 +161,16 @@ impl Fault {
         matches!(self, RedisAway | RedisEmpty | RedisFull | RedisKept | RedisSlow | RedisStale)
     }
 
+    /// Whether it ends instances of `deliver`, so that their messages may count as poison.
+    pub(crate) fn kills_deliver(self) -> bool {
+        matches!(self, Self::KillDeliver | Self::AwsRestart)
+    }
+
+    /// Whether the functions get other code or settings.
+    fn exchanges(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Deployment)
+    }
+
     /// Whether history may not know how a delivery ended: nobody lived to tell it, or the other
     /// version does not.
     pub(crate) fn hides_ends(self) -> bool {
@@ -186,22 +203,23 @@ pub(crate) async fn sabotage(field: &Field) {
     let mut rng = fastrand::Rng::with_seed(field.plan.seed);
     let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
     let (mut rounds, mut older) = (0, Older { cards: cards(field).await, history: Vec::new() });
-    let longest_pause = if field.plan.is_long() { 2.0 } else { 0.5 };
+    let longest_pause = if field.plan.is_long { 2.0 } else { 0.5 };
     while rounds == 0 || !served(field) {
         rng.shuffle(&mut kinds);
         // A fan-out that was killed goes on after a minute. A short run does not wait for many.
-        if !field.plan.is_long() {
+        if !field.plan.is_long {
             kinds.sort_by_key(|kind| !kind.ends_fanout());
             kinds.retain(|kind| rounds == 0 || !kind.ends_fanout());
         }
         for kind in &kinds {
             tokio::time::sleep(Duration::from_secs_f64(rng.f64() * longest_pause + 0.5)).await;
-            field.weigh();
-            let began = Instant::now();
-            // What one fault draws must not change what the next one draws.
-            if inflict(field, *kind, &mut older, &mut rng.fork()).await {
-                field.books.open().faults.push(Blow { fault: *kind, began, ended: Instant::now() });
+            let other_since = *field.other_since.lock().unwrap();
+            // Nobody ends the change of a card while a version answers that knows none.
+            let is_over = |since: Instant| since.elapsed() > OTHERS_TIME || *kind == Fault::OlderCards;
+            if other_since.is_some_and(is_over) {
+                strike(field, Fault::Upgrade, &mut older, &mut rng).await;
             }
+            strike(field, *kind, &mut older, &mut rng).await;
             if rounds > 0 && served(field) {
                 return;
             }
@@ -213,6 +231,22 @@ pub(crate) async fn sabotage(field: &Field) {
     let killed = |kind: &Fault| kind.kills().is_some();
     if kinds.iter().any(killed) && !hit.iter().any(killed) {
         field.books.breach("no instance was killed".to_owned());
+    }
+}
+
+/// Injects a fault, and notes it if it hit something.
+async fn strike(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastrand::Rng) {
+    if kind.exchanges() {
+        tokio::time::sleep(APART).await;
+    }
+    field.weigh();
+    let began = Instant::now();
+    // What one fault draws must not change what the next one draws.
+    if inflict(field, kind, older, &mut rng.fork()).await {
+        field.books.open().faults.push(Blow { fault: kind, began, ended: Instant::now() });
+    }
+    if kind.exchanges() {
+        tokio::time::sleep(APART).await;
     }
 }
 
@@ -262,21 +296,17 @@ async fn inflict(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastra
             limit(field, "0");
         }
         Fault::AwsRestart => tokio::task::block_in_place(|| field.own.restart_aws()),
+        Fault::Upgrade if ends_other(field) => tokio::task::block_in_place(|| field.own.change_code(OURS)),
         Fault::Upgrade => {
+            *field.other_since.lock().unwrap() = Some(Instant::now());
             let other = field.plan.other.as_deref().unwrap_or_default();
-            let was_other = field.runs_other.fetch_xor(true, Ordering::SeqCst);
-            tokio::task::block_in_place(|| field.own.change_code(if was_other { OURS } else { other }));
-            if was_other {
-                other_is_gone(field);
-            }
+            tokio::task::block_in_place(|| field.own.change_code(other));
         }
         Fault::Deployment => {
             let had_large = field.has_large_batches.fetch_xor(true, Ordering::SeqCst);
             tokio::task::block_in_place(|| field.own.deploy_again(if had_large { &[] } else { &LARGE_BATCHES }));
             field.own.shorten_visibility().await;
-            if field.runs_other.swap(false, Ordering::SeqCst) {
-                other_is_gone(field);
-            }
+            ends_other(field);
         }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
@@ -365,18 +395,21 @@ pub(crate) fn mend(field: &Field) {
     field.proxy.set(Trouble::None);
     field.tables.set(TableTrouble::None);
     limit(field, "0");
-    if field.runs_other.swap(false, Ordering::SeqCst) {
+    if field.other_since.lock().unwrap().is_some() {
         field.own.change_code(OURS);
-        other_is_gone(field);
+        ends_other(field);
     }
 }
 
-/// The upgrade lasted until now: so long, the other version was at work.
-fn other_is_gone(field: &Field) {
+/// Notes that the other version is not at work any more, and that the upgrade lasted until now.
+/// Says whether it was.
+fn ends_other(field: &Field) -> bool {
+    let was_at_work = field.other_since.lock().unwrap().take().is_some();
     let mut books = field.books.open();
-    if let Some(blow) = books.faults.iter_mut().rev().find(|blow| blow.fault == Fault::Upgrade) {
+    if let Some(blow) = books.faults.iter_mut().rev().find(|blow| blow.fault == Fault::Upgrade && was_at_work) {
         blow.ended = Instant::now();
     }
+    was_at_work
 }
 
 async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {

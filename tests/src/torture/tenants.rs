@@ -330,8 +330,8 @@ impl<'f> Tenant<'f> {
     /// Pauses an endpoint, so that it is owed what is told meanwhile.
     async fn pause(&mut self) {
         let plan = &self.field.plan;
-        let early = if plan.is_long() { EARLY * 4 } else { EARLY };
-        if self.field.began.elapsed() > early || (plan.weather == Weather::Calm && !plan.is_long()) {
+        let early = if plan.is_long { EARLY * 4 } else { EARLY };
+        if self.field.began.elapsed() > early || (plan.weather == Weather::Calm && !plan.is_long) {
             return;
         }
         let endpoint = self.endpoint();

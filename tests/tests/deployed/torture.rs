@@ -22,7 +22,8 @@ fn seed() -> u64 {
 
 async fn torture(weather: Weather, webhooks: u64) {
     let (seed, other) = (seed(), setting("OTHER"));
-    let plan = Plan { seed, webhooks: usize::try_from(webhooks).unwrap(), weather, other };
+    let is_long = setting("TORTURE").is_some();
+    let plan = Plan { seed, webhooks: usize::try_from(webhooks).unwrap(), weather, other, is_long };
     println!("SEED={seed}");
     let report = run(plan).await;
     println!("{report}");
