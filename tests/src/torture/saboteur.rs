@@ -200,6 +200,14 @@ impl Fault {
 
 /// Injects faults until every client is served, each kind at least once.
 pub(crate) async fn sabotage(field: &Field) {
+    inject(field).await;
+    // Tenants wait for as long as the other version is at work.
+    if ends_other(field) {
+        tokio::task::block_in_place(|| field.own.change_code(OURS));
+    }
+}
+
+async fn inject(field: &Field) {
     let mut rng = fastrand::Rng::with_seed(field.plan.seed);
     let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|kind| kind.comes_in(&field.plan)).collect();
     let (mut rounds, mut older) = (0, Older { cards: cards(field).await, history: Vec::new() });
