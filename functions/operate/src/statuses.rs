@@ -165,8 +165,10 @@ impl Operate {
                     let place = Place { at: record.updated_at, id: entry.place.id.clone() };
                     // Not behind this page, where it will be met again.
                     let passed = !page.more || end.as_ref().is_some_and(|end| place >= *end);
+                    // An entry in a shard of an earlier number of shards has been shown.
+                    let elsewhere = trip.add(self.indexes.is_in_other_shard(&place.id, record.status));
                     let was_lost = trip.add(self.indexes.enter_lost(record.status, &place));
-                    entered.extend((wanted.is_none() && passed).then_some((at, was_lost)));
+                    entered.extend((wanted.is_none() && passed).then_some((at, was_lost, elsewhere)));
                     drop(trip.add(indexes::drop_entry(entry)));
                 }
                 Finding::Right(..) | Finding::Unreadable => {}
@@ -174,9 +176,9 @@ impl Operate {
         }
         // What is not repaired now is repaired by the next reader.
         let Ok(mut replies) = self.round_trip(trip).await else { return Vec::new() };
-        let mut lost =
-            |(at, ticket): (usize, Ticket<bool>)| ticket.take(&mut replies).is_ok_and(|lost| lost).then_some(at);
-        entered.into_iter().filter_map(&mut lost).collect()
+        let mut is = |ticket: Ticket<bool>| ticket.take(&mut replies).is_ok_and(|answer| answer);
+        let lost = |(at, was_lost, elsewhere)| (is(was_lost) && !is(elsewhere)).then_some(at);
+        entered.into_iter().filter_map(lost).collect()
     }
 
     async fn round_trip(&self, trip: Trip) -> Result<Replies, Problem> {

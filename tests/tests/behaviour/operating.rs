@@ -98,6 +98,8 @@ async fn lists_stay_the_same_while_an_index_is_split_and_joined_again() {
     let report = split.daily_cleanup().await;
     split.leaves([QueueName::Event]);
     assert_eq!((report["complete"].as_bool(), report["deleted"].as_u64()), (Some(true), Some(0)));
+    let moved = ["", ":1", ":2", ":3"].map(|shard| entries(shard).iter().sum::<usize>());
+    assert_eq!(report["index_entries_added"], json!(moved[1..].iter().sum::<usize>()), "{report}");
     for shard in ["", ":1", ":2", ":3"] {
         assert!(entries(shard).iter().all(|count| (30..100).contains(count)), "{shard}: {:?}", entries(shard));
     }

@@ -4,8 +4,6 @@
 //! to them, so each may be split into shards, which are keys of their own. Readers look into
 //! every shard that there may be: only where something is written follows the setting.
 
-use std::iter;
-
 use domain::place::Place;
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
@@ -232,27 +230,27 @@ impl Indexes {
     }
 
     fn is_entered(self, entry: &Entry) -> Query<bool> {
-        let mut score = redis::cmd("ZSCORE");
-        score.arg(self.key_of(&entry.place.id, entry.status)).arg(&entry.place.id);
-        Query::one("index entry", score, |value| Some(value != Value::Nil))
+        let id = &entry.place.id;
+        let score = score(id, entry.status, self.shard_of(id));
+        Query::several("index entry", vec![score], |replies| Some(*replies.first()? != Value::Nil))
     }
 
-    /// Enters a delivery where its entry was lost; changes nothing where it is. Says whether it
-    /// was lost: it is not if another shard has it, which an earlier number of shards left.
-    pub fn enter_lost(self, status: Status, place: &Place) -> Query<bool> {
-        let (kind, own) = (Kind::of(&place.id), self.shard_of(&place.id));
-        let mut add = redis::cmd("ZADD");
-        add.arg(key(kind, status, own)).arg("NX").arg(place.at.0).arg(&place.id);
-        let score = |shard| {
-            let mut score = redis::cmd("ZSCORE");
-            score.arg(key(kind, status, shard)).arg(&place.id);
-            score.into()
-        };
-        let others = (0..MOST_SHARDS).filter(|shard| *shard != own).map(score);
-        Query::several("enter lost entry", iter::once(add.into()).chain(others).collect(), |replies| {
-            let (added, others) = replies.split_first()?;
-            Some(*added == Value::Int(1) && others.iter().all(|value| *value == Value::Nil))
+    /// Whether a shard that is not its own has an entry of this delivery: an earlier number of
+    /// shards left it there.
+    pub fn is_in_other_shard(self, id: &str, status: Status) -> Query<bool> {
+        let others = (0..MOST_SHARDS).filter(|shard| *shard != self.shard_of(id));
+        let scores = others.map(|shard| score(id, status, shard)).collect();
+        Query::several("entries in other shards", scores, |replies| {
+            Some(replies.iter().any(|value| *value != Value::Nil))
         })
+    }
+
+    /// Enters a delivery where its entry was lost; changes nothing where it is. Says
+    /// whether it was lost.
+    pub fn enter_lost(self, status: Status, place: &Place) -> Query<bool> {
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.key_of(&place.id, status)).arg("NX").arg(place.at.0).arg(&place.id);
+        Query::one("enter lost entry", add, |value| Some(value == Value::Int(1)))
     }
 }
 
@@ -340,15 +338,18 @@ fn at(score: f64) -> Millis {
     Millis(score.max(0.0) as u64)
 }
 
+/// Asks for the entry of a delivery in one shard of the index of a status.
+fn score(id: &str, status: Status, shard: u8) -> Call {
+    let mut command = redis::cmd("ZSCORE");
+    command.arg(key(Kind::of(id), status, shard)).arg(id);
+    command.into()
+}
+
 /// The statuses whose index has an entry of this delivery.
 pub fn entered_in(id: &str) -> Query<Vec<Status>> {
     let keys = Status::iter().flat_map(|status| (0..MOST_SHARDS).map(move |shard| (status, shard)));
-    let score = |(status, shard): (Status, u8)| {
-        let mut command = redis::cmd("ZSCORE");
-        command.arg(key(Kind::of(id), status, shard)).arg(id);
-        command.into()
-    };
-    Query::several("index entries", keys.map(score).collect(), |replies| {
+    let scores = keys.map(|(status, shard)| score(id, status, shard)).collect();
+    Query::several("index entries", scores, |replies| {
         let shards = replies.chunks(usize::from(MOST_SHARDS));
         let entered = Status::iter().zip(shards).filter(|(_, shards)| shards.iter().any(|value| *value != Value::Nil));
         Some(entered.map(|(status, _)| status).collect())
