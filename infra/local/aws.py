@@ -1,4 +1,4 @@
-"""Starts the local AWS. As on AWS, a new version of a function does not end what the former one is still at."""
+"""Starts the local AWS. As on AWS, instances of a function finish their work when it gets new code or settings."""
 
 import sys
 import threading
