@@ -7,6 +7,7 @@ mod caller;
 mod caretaker;
 mod clients;
 mod deliveries;
+mod excuses;
 mod hands;
 mod keys;
 mod listings;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adapters::aws::sqs::{Depths as _, QueueName};
 use domain::dead_letter::DeadLetter;
@@ -14,16 +14,10 @@ use crate::torture::listings::is_notice;
 use crate::torture::receivers::{Got, Temper};
 use crate::torture::saboteur::Fault;
 use crate::torture::stores::{Item, dead_letters, ends, scanned, text};
-use crate::torture::{Blow, Books, Field, Weather, deliveries, listings};
+use crate::torture::{Books, Field, Plan, Weather, deliveries, listings};
 
 /// The most memory that an instance may hold. These are binaries of the dev profile.
 const MOST_RSS: u64 = 64 * 1024 * 1024;
-
-/// How long a call may take, with its bookkeeping.
-const ATTEMPT: Duration = Duration::from_secs(3);
-
-/// How long after its end a fault may have an effect.
-const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// How long after its revocation a token may open something.
 const REVOCATION: Duration = Duration::from_secs(30);
@@ -120,61 +114,6 @@ impl Stores {
         let (letters, letters_of_tenants) = dead_letters(field).await;
         let ends = ends(&rows, "L#");
         Self { history, statuses: statuses(field), letters, letters_of_tenants, ends, rows, sums: sums(field) }
-    }
-}
-
-impl Books {
-    /// Whether such a fault ended after something was accepted, or shortly before. A repeated
-    /// request may have been queued at its first try.
-    pub(crate) fn suffered_since(&self, at: Instant, kind: impl Fn(Fault) -> bool) -> bool {
-        self.faults.iter().any(|blow| kind(blow.fault) && blow.ended + AFTERMATH >= at)
-    }
-
-    /// Whether such a fault met the last of these calls, or what was to be noted after it.
-    pub(crate) fn suffered_at_end(&self, got: &[Got], accepted_at: Instant, kind: impl Fn(Fault) -> bool) -> bool {
-        let last = got.iter().map(|call| call.at).max().unwrap_or(accepted_at);
-        let meets = |blow: &Blow| blow.began <= last + AFTERMATH && blow.ended + ATTEMPT >= last;
-        self.faults.iter().any(|blow| kind(blow.fault) && meets(blow))
-    }
-
-    /// Whether Redis lost data after this time, or ever.
-    pub(crate) fn forgot_since(&self, last: Option<Instant>) -> bool {
-        let after = |blow: &Blow| last.is_none_or(|last| blow.ended + AFTERMATH >= last);
-        self.faults.iter().any(|blow| blow.fault.forgets() && after(blow))
-    }
-
-    /// Whether Redis was away during a later call. Then a second message of what was delivered
-    /// is sent once more, because nobody can know that.
-    fn was_blind(&self, got: &[Got]) -> bool {
-        let blows = || self.faults.iter().filter(|blow| blow.fault.blinds());
-        let meets = |call: &Got| blows().any(|blow| blow.began <= call.at && call.at <= blow.ended + ATTEMPT);
-        got.iter().filter(|call| call.accepted()).skip(1).any(meets)
-    }
-
-    /// When calls came and how they were answered, and the faults of that time.
-    pub(crate) fn story(&self, got: &[Got]) -> String {
-        let Some((first, last)) = got.first().zip(got.last()) else { return "no calls".to_owned() };
-        let since = |at: Instant| at.saturating_duration_since(first.at).as_secs_f64();
-        let calls = got.iter().map(|call| format!("{:?} after {:.1} s", call.status, since(call.at)));
-        let meets = |blow: &&Blow| blow.ended + AFTERMATH >= first.at && blow.began <= last.at + AFTERMATH;
-        let blows = self.faults.iter().filter(meets);
-        let blows = blows.map(|Blow { fault, began, ended }| {
-            let before = first.at.saturating_duration_since(*began).as_secs_f64();
-            format!("{fault:?} from {:.1} to {:.1} s", since(*began) - before, since(*ended))
-        });
-        format!("{}; {}", calls.collect::<Vec<_>>().join(", "), blows.collect::<Vec<_>>().join(", "))
-    }
-
-    /// Whether a fault explains that a receiver got something twice: it came during the
-    /// first call, or Redis lost data between the first and the last.
-    pub(crate) fn excuses(&self, got: &[Got]) -> bool {
-        let mut accepted = got.iter().filter(|call| call.accepted()).map(|call| call.at);
-        let Some(first) = accepted.next() else { return true };
-        let (first, last) = accepted.fold((first, first), |(first, last), at| (first.min(at), last.max(at)));
-        self.faults.iter().any(|Blow { fault, began, ended }| {
-            let hurt = fault.doubles() && *began <= first + ATTEMPT && *ended + ATTEMPT >= first;
-            hurt || (fault.forgets() && *ended >= first && *began <= last)
-        })
     }
 }
 
@@ -417,7 +356,7 @@ impl Audit<'_> {
         let erased = self.books.events.values().filter(|event| event.is_erased).count();
         let letters = self.stores.letters.len() + self.stores.letters_of_tenants.len() + self.erased_letters();
         let (mut shown, mut wrong) = (Vec::new(), Vec::new());
-        for (name, book, missing) in [
+        for (name, book, may_lack) in [
             ("webhook_enqueued_total", self.books.told.len(), 0),
             ("event_accepted_total", events, 0),
             ("event_fanned_out_total", events, erased),
@@ -438,9 +377,10 @@ impl Audit<'_> {
                 "webhook_attempts_total" | "webhook_dead_letters_total" if !exact => usize::MAX,
                 _ => book,
             };
-            if found > most as u64 || (exact && !(book - missing..=book).contains(&usize::try_from(found).unwrap_or(0)))
+            if found > most as u64
+                || (exact && !(book - may_lack..=book).contains(&usize::try_from(found).unwrap_or(0)))
             {
-                wrong.push(format!("{name} is {found}, and the books say {}..={book}", book - missing));
+                wrong.push(format!("{name} is {found}, and the books say {}..={book}", book - may_lack));
             }
         }
         self.breaches.extend(wrong);
@@ -491,7 +431,9 @@ impl Audit<'_> {
     }
 
     fn report(&self, lines: Vec<(&'static str, String)>) -> Report {
-        let mut all = vec![("seed", self.field.plan.seed.to_string())];
+        let Plan { seed, other, .. } = &self.field.plan;
+        let beside = other.as_deref().unwrap_or("no other version").to_owned();
+        let mut all = vec![("seed", seed.to_string()), ("beside", beside)];
         let mut faults: BTreeMap<Fault, usize> = BTreeMap::new();
         for blow in &self.books.faults {
             *faults.entry(blow.fault).or_default() += 1;

@@ -202,9 +202,7 @@ impl Fault {
 pub(crate) async fn sabotage(field: &Field) {
     inject(field).await;
     // Tenants wait for as long as the other version is at work.
-    if ends_other(field) {
-        tokio::task::block_in_place(|| field.own.change_code(OURS));
-    }
+    take_other_away(field);
 }
 
 async fn inject(field: &Field) {
@@ -304,7 +302,7 @@ async fn inflict(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastra
             limit(field, "0");
         }
         Fault::AwsRestart => tokio::task::block_in_place(|| field.own.restart_aws()),
-        Fault::Upgrade if ends_other(field) => tokio::task::block_in_place(|| field.own.change_code(OURS)),
+        Fault::Upgrade if take_other_away(field) => {}
         Fault::Upgrade => {
             *field.other_since.lock().unwrap() = Some(Instant::now());
             let other = field.plan.other.as_deref().unwrap_or_default();
@@ -314,7 +312,7 @@ async fn inflict(field: &Field, kind: Fault, older: &mut Older, rng: &mut fastra
             let had_large = field.has_large_batches.fetch_xor(true, Ordering::SeqCst);
             tokio::task::block_in_place(|| field.own.deploy_again(if had_large { &[] } else { &LARGE_BATCHES }));
             field.own.shorten_visibility().await;
-            ends_other(field);
+            note_other_gone(field);
         }
         Fault::Duplicates => duplicate(field, rng).await,
         Fault::Malformed => {
@@ -403,21 +401,28 @@ pub(crate) fn mend(field: &Field) {
     field.proxy.set(Trouble::None);
     field.tables.set(TableTrouble::None);
     limit(field, "0");
-    if field.other_since.lock().unwrap().is_some() {
-        field.own.change_code(OURS);
-        ends_other(field);
-    }
+    take_other_away(field);
 }
 
-/// Notes that the other version is not at work any more, and that the upgrade lasted until now.
-/// Says whether it was.
-fn ends_other(field: &Field) -> bool {
-    let was_at_work = field.other_since.lock().unwrap().take().is_some();
-    let mut books = field.books.open();
-    if let Some(blow) = books.faults.iter_mut().rev().find(|blow| blow.fault == Fault::Upgrade && was_at_work) {
-        blow.ended = Instant::now();
+/// Puts our version back. Says whether the other one was at work.
+fn take_other_away(field: &Field) -> bool {
+    let was_at_work = field.other_since.lock().unwrap().is_some();
+    if was_at_work {
+        tokio::task::block_in_place(|| field.own.change_code(OURS));
+        note_other_gone(field);
     }
     was_at_work
+}
+
+/// Notes that the other version is not at work any more: the upgrade lasted until now.
+fn note_other_gone(field: &Field) {
+    if field.other_since.lock().unwrap().take().is_none() {
+        return;
+    }
+    let mut books = field.books.open();
+    if let Some(blow) = books.faults.iter_mut().rev().find(|blow| blow.fault == Fault::Upgrade) {
+        blow.ended = Instant::now();
+    }
 }
 
 async fn duplicate(field: &Field, rng: &mut fastrand::Rng) {
