@@ -1,6 +1,7 @@
 //! Asks the circuit breakers that are not closed for admission: one more round trip for those
 //! of endpoints and origins, and one for those of hosts. A closed breaker costs nothing here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::aws::sqs::{QueueName, is_far};
@@ -14,12 +15,12 @@ use domain::message::Message;
 use domain::outcome::Watched;
 use domain::rate::RateSeen;
 use domain::record::Ending;
-use url::Url;
 
-use crate::claimed::{BreakerSeen, Claimed, WatchingBreaker};
+use crate::claimed::{BreakerSeen, Claimed, WatchingBreaker, destination_of};
 use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision, HeldClaim, HeldPass};
 use crate::route::Route;
+use crate::urls::ReceiverUrl;
 
 /// A delivery that is attempted now.
 #[derive(Debug)]
@@ -29,9 +30,7 @@ pub(crate) struct Admitted {
     pub(crate) message: Box<Message>,
     pub(crate) route: Route,
     /// The receiver's URL; `None` when it cannot be read.
-    pub(crate) url: Option<Url>,
-    /// Its origin; empty when the URL cannot be read.
-    pub(crate) destination: String,
+    pub(crate) url: Option<Arc<ReceiverUrl>>,
     pub(crate) claim: HeldClaim,
     /// The right to call, of every breaker that watches over it.
     pub(crate) passes: Vec<HeldPass>,
@@ -47,14 +46,21 @@ struct Asking {
     passes: Vec<HeldPass>,
 }
 
+impl Admitted {
+    /// The origin of the receiver's URL; empty when that cannot be read.
+    pub(crate) fn destination(&self) -> &str {
+        destination_of(self.url.as_ref())
+    }
+}
+
 impl Asking {
     fn pass(&mut self, breaker: &WatchingBreaker, pass: Pass) {
         self.passes.push(HeldPass { watched: breaker.watched, breaker: breaker.name.clone(), pass });
     }
 
     fn admitted(self) -> Admitted {
-        let Claimed { record, message, route, url, destination, claim, live, rate, .. } = self.claimed;
-        Admitted { record, message, route, url, destination, claim, passes: self.passes, live, rate }
+        let Claimed { record, message, route, url, claim, live, rate, .. } = self.claimed;
+        Admitted { record, message, route, url, claim, passes: self.passes, live, rate }
     }
 }
 
@@ -102,9 +108,9 @@ async fn ask(
             continue;
         }
         let policy = context.breakers.of(&breaker.name);
-        let Claimed { message, route, claim, .. } = &next.claimed;
+        let Claimed { message, url, claim, .. } = &next.claimed;
         let has_failed = message.calls() > 0;
-        let path = short_path(route.url(&message.delivery).as_ref());
+        let path = short_path(url.as_ref().map_or("", |url| url.read.url.path()));
         let caller = Caller { id: &claim.id, token: &claim.token, has_failed, path: &path, times };
         asked.push((trip.add(breakers::admit(&breaker.name, caller, &policy)), breaker, next));
     }
@@ -132,12 +138,12 @@ async fn ask(
 }
 
 /// A short name for the path of a receiver's URL.
-fn short_path(url: Option<&Url>) -> String {
-    sha256_hex(url.map_or("", |url| url.path()).as_bytes()).chars().take(8).collect()
+fn short_path(path: &str) -> String {
+    sha256_hex(path.as_bytes()).chars().take(8).collect()
 }
 
 fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration, first: bool) -> Decided {
-    let Asking { claimed: Claimed { record, message, destination, claim, is_among_slow, .. }, passes } = refused;
+    let Asking { claimed: Claimed { record, message, url, claim, is_among_slow, .. }, passes } = refused;
     let wait = context.parking.wait(wait, first, message.parked, fastrand::f64());
     // At its deadline it comes back all the same, and expires.
     let now = context.clock.now();
@@ -145,7 +151,7 @@ fn park(context: &Context, refused: Asking, by: &WatchingBreaker, wait: Duration
     tracing::info!(
         correlation_id = %message.delivery.correlation_id,
         webhook_id = %claim.id,
-        %destination,
+        destination = destination_of(url.as_ref()),
         breaker = %shown_name(&by.name),
         outcome = "parked",
         wait_ms = wait.as_millis(),

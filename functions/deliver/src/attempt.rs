@@ -112,9 +112,9 @@ async fn call(context: &Context, admitted: Admitted) -> Decided {
 
 /// The call itself. If it turns out to be slow, others are told before it ends.
 async fn post(context: &Context, admitted: &Admitted) -> Attempted {
-    let Admitted { message, route, url, destination, live, .. } = admitted;
+    let Admitted { message, route, url, live, .. } = admitted;
     let delivery = &message.delivery;
-    let call = route.call(delivery, url.as_ref());
+    let call = route.call(delivery, url.as_ref().map(|url| &url.read));
     let mut posting = pin!(context.receiver_client.post(&call));
     if let Ok(attempted) = timeout(SLOW, posting.as_mut()).await {
         return attempted;
@@ -122,20 +122,20 @@ async fn post(context: &Context, admitted: &Admitted) -> Attempted {
     if live.is_slow() || delivery.is_test() {
         return posting.await;
     }
-    let (name, so_far) = (receiver_name(delivery, destination), SLOW + Duration::from_millis(1));
+    let (name, so_far) = (receiver_name(delivery, admitted.destination()), SLOW + Duration::from_millis(1));
     tokio::join!(posting, note_slow(context, &name, so_far, delivery.endpoint.is_some())).0
 }
 
 /// What is noted of the receiver.
 fn called(admitted: &Admitted, attempted: &Attempted) -> Call {
-    let Admitted { message, route, destination, live, .. } = admitted;
+    let Admitted { message, route, live, .. } = admitted;
     let target = message.delivery.endpoint.as_ref();
     let endpoint = target.zip(route.version()).map(|(target, version)| CalledEndpoint {
         tenant: target.tenant.clone(),
         version,
         is_own_event: !may_be_told(message),
     });
-    let name = receiver_name(&message.delivery, destination);
+    let name = receiver_name(&message.delivery, admitted.destination());
     let is_throttled = attempted.outcome == Outcome::Throttled;
     Call {
         receiver: Receiver { name, live: live.clone(), endpoint },
@@ -174,7 +174,7 @@ fn log(admitted: &Admitted, attempted: &Attempted, step: &NextStep) {
     tracing::info!(
         correlation_id = delivery.correlation_id.as_str(),
         webhook_id = delivery.id.as_str(),
-        destination = admitted.destination.as_str(),
+        destination = admitted.destination(),
         attempt = admitted.message.attempts + 1,
         outcome = match step {
             NextStep::Delivered { .. } => "delivered",

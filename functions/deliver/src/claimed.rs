@@ -5,18 +5,17 @@ use std::sync::Arc;
 use adapters::redis::token;
 use domain::breaker::host_breaker;
 use domain::delivery::Delivery;
-use domain::destination::Destination;
 use domain::live_state::LiveState;
 use domain::message::Message;
 use domain::outcome::Watched;
 use domain::rate::RateSeen;
-use url::Url;
 
 use crate::cards::OpenCard;
 use crate::context::Context;
 use crate::decision::HeldClaim;
 use crate::read::Arrived;
 use crate::route::{Route, key_of};
+use crate::urls::ReceiverUrl;
 
 /// A delivery that may be attempted, as far as its record is concerned.
 #[derive(Debug)]
@@ -26,9 +25,7 @@ pub(crate) struct Claimed {
     pub(crate) message: Box<Message>,
     pub(crate) route: Route,
     /// The receiver's URL; `None` when it cannot be read, which the receiver client reports.
-    pub(crate) url: Option<Url>,
-    /// Its origin; empty when the URL cannot be read.
-    pub(crate) destination: String,
+    pub(crate) url: Option<Arc<ReceiverUrl>>,
     pub(crate) claim: HeldClaim,
     /// The breakers that watch over it, in the order in which they are asked.
     pub(crate) breakers: Vec<WatchingBreaker>,
@@ -78,30 +75,27 @@ impl Claimed {
             message,
             route: Route::Direct,
             url: None,
-            destination: String::new(),
             claim,
             breakers: Vec::new(),
             live: LiveState::default(),
             rate: None,
             is_among_slow,
         };
-        claimed.head_for(context, likely_url(context, &claimed.message.delivery));
+        claimed.head_for(likely_url(context, &claimed.message.delivery));
         claimed
     }
 
     /// Notes where it goes, and which breakers watch over that. One that was not looked at has
     /// to be asked.
-    fn head_for(&mut self, context: &Context, url: Option<Url>) {
+    fn head_for(&mut self, url: Option<Arc<ReceiverUrl>>) {
         self.url = url;
-        let url = self.url.as_ref();
-        self.destination = url.map(|url| Destination::of(url).as_str().to_owned()).unwrap_or_default();
         let names = match &self.message.delivery.endpoint {
             // It makes its call whatever breakers say, and reports nothing.
             Some(target) if target.is_test => Vec::new(),
             Some(target) => {
-                vec![(Watched::Endpoint, target.endpoint.clone()), (Watched::Host, host_breaker(&self.destination))]
+                vec![(Watched::Endpoint, target.endpoint.clone()), (Watched::Host, host_breaker(self.destination()))]
             }
-            None => vec![(Watched::Origin, url.map(|url| context.breakers.breaker_of(url)).unwrap_or_default())],
+            None => vec![(Watched::Origin, self.url.as_ref().map(|url| url.breaker.clone()).unwrap_or_default())],
         };
         let before = std::mem::take(&mut self.breakers);
         let seen = |name: &str| before.iter().find(|breaker| breaker.name == name).map(|breaker| breaker.seen);
@@ -117,8 +111,14 @@ impl Claimed {
 
     /// Goes where the card of its endpoint says.
     pub(crate) fn take_card(&mut self, context: &Context, card: Arc<OpenCard>) {
+        let url = context.urls.read(&card.url, &context.breakers);
         self.route = Route::Endpoint(card);
-        self.head_for(context, self.route.url(&self.message.delivery));
+        self.head_for(url);
+    }
+
+    /// The origin of the receiver's URL; empty when that cannot be read.
+    pub(crate) fn destination(&self) -> &str {
+        destination_of(self.url.as_ref())
     }
 }
 
@@ -133,6 +133,11 @@ impl BreakerSeen {
     }
 }
 
+/// The origin of a receiver's URL; empty when that cannot be read.
+pub(crate) fn destination_of(url: Option<&Arc<ReceiverUrl>>) -> &str {
+    url.map_or("", |url| url.destination.as_str())
+}
+
 /// What the live state of a delivery's receiver is named by.
 pub(crate) fn receiver_name(delivery: &Delivery, destination: &str) -> String {
     delivery.endpoint.as_ref().map_or_else(|| destination.to_owned(), |target| target.endpoint.clone())
@@ -140,12 +145,10 @@ pub(crate) fn receiver_name(delivery: &Delivery, destination: &str) -> String {
 
 /// Where a delivery probably goes. The cards of endpoints are read at the same time as their
 /// breakers, so a message says which origin its endpoint had.
-fn likely_url(context: &Context, delivery: &Delivery) -> Option<Url> {
-    match &delivery.endpoint {
-        None => delivery.parsed_url(),
-        Some(target) => {
-            let known = context.cards.known_url(&key_of(target));
-            Url::parse(known.as_ref().unwrap_or(&target.origin)).ok()
-        }
-    }
+fn likely_url(context: &Context, delivery: &Delivery) -> Option<Arc<ReceiverUrl>> {
+    let known = delivery.endpoint.as_ref().map(|target| {
+        let known = context.cards.known_url(&key_of(target));
+        known.unwrap_or_else(|| target.origin.clone())
+    });
+    context.urls.read(known.as_ref().unwrap_or(&delivery.url), &context.breakers)
 }

@@ -25,6 +25,7 @@ use domain::time::Millis;
 
 use crate::cards::CardCache;
 use crate::told::Told;
+use crate::urls::ReceiverUrls;
 
 /// How long Redis is left alone after a failure; doubled by every further one.
 const SHORTEST_AWAY: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) disable_after: Duration,
     /// What this process has told of endpoints lately.
     pub(crate) told: Told,
+    /// The URLs of receivers that this process has read.
+    pub(crate) urls: ReceiverUrls,
     pub(crate) redis: Arc<dyn RedisPort>,
     pub(crate) receiver_client: Arc<dyn ReceiverClient>,
     pub(crate) clock: Clock,

@@ -14,7 +14,7 @@ use domain::retry::REQUEUE_FLOOR;
 use domain::time::{Millis, whole_ms};
 
 use crate::cards::CardSeen;
-use crate::claimed::Claimed;
+use crate::claimed::{Claimed, destination_of};
 use crate::context::{Batch, Context};
 use crate::decision::{Decided, Decision, HeldClaim};
 use crate::route::key_of;
@@ -159,12 +159,12 @@ fn owe(context: &Context, now: Millis, state: EndpointState, next: Claimed) -> D
 
 /// Its receiver was slow lately. What waits for that must not hold up others.
 fn move_to_slow(now: Millis, next: Claimed) -> Decision {
-    let Claimed { message, claim, destination, .. } = next;
+    let Claimed { message, claim, url, .. } = next;
     let due = now.after(REQUEUE_FLOOR);
     tracing::info!(
         correlation_id = %message.delivery.correlation_id,
         webhook_id = %claim.id,
-        %destination,
+        destination = destination_of(url.as_ref()),
         outcome = "moved",
         "its receiver was slow lately"
     );

@@ -27,6 +27,7 @@ mod read;
 mod recent;
 mod route;
 mod told;
+mod urls;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use crate::finish::finish;
 use crate::limit::limit;
 use crate::read::read;
 use crate::told::Told;
+use crate::urls::ReceiverUrls;
 
 pub use crate::cards::CardCache;
 
@@ -77,6 +79,7 @@ impl Deliver {
             owed_life: config.owed_life,
             disable_after: config.disable_after,
             told: Told::default(),
+            urls: ReceiverUrls::default(),
             redis,
             receiver_client,
             clock,

@@ -42,7 +42,7 @@ impl Questions {
         if delivery.is_test() {
             return;
         }
-        let name = receiver_name(delivery, &claimed.destination);
+        let name = receiver_name(delivery, claimed.destination());
         self.live.entry(name.clone()).or_insert_with(|| trip.add(live_states::read(&name)));
         if delivery.endpoint.is_some() {
             self.rates.entry(name.clone()).or_insert_with(|| trip.add(rates::read(&name)));
@@ -85,7 +85,7 @@ impl Answers {
         for breaker in &mut claimed.breakers {
             breaker.seen = self.epochs.get(&breaker.name).copied().unwrap_or(BreakerSeen::Unreadable);
         }
-        let name = receiver_name(&claimed.message.delivery, &claimed.destination);
+        let name = receiver_name(&claimed.message.delivery, claimed.destination());
         claimed.live = self.live.get(&name).cloned().unwrap_or_default();
         claimed.rate = self.rates.get(&name).cloned();
     }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use adapters::receiver_client::{EndpointCall, ReceiverCall};
+use adapters::receiver_client::{EndpointCall, ReadUrl, ReceiverCall};
 use adapters::registry::EndpointKey;
 use domain::delivery::{Delivery, EndpointTarget};
 use domain::next_step::Retries;
 use domain::rate::Rate;
 use domain::retry::RetryPolicy;
-use url::Url;
 
 use crate::cards::OpenCard;
 
@@ -27,16 +26,8 @@ pub(crate) fn key_of(target: &EndpointTarget) -> EndpointKey {
 }
 
 impl Route {
-    /// The receiver's URL; `None` when it cannot be read, which the receiver client reports.
-    pub(crate) fn url(&self, delivery: &Delivery) -> Option<Url> {
-        match self {
-            Self::Direct => delivery.parsed_url(),
-            Self::Endpoint(card) => Url::parse(&card.url).ok(),
-        }
-    }
-
     /// What is sent, to a URL that was read already if it could be.
-    pub(crate) fn call<'a>(&'a self, delivery: &'a Delivery, read_url: Option<&'a Url>) -> ReceiverCall<'a> {
+    pub(crate) fn call<'a>(&'a self, delivery: &'a Delivery, read_url: Option<&'a ReadUrl>) -> ReceiverCall<'a> {
         let direct = ReceiverCall { read_url, ..ReceiverCall::direct(delivery) };
         match self {
             Self::Direct => direct,

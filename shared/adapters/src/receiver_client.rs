@@ -11,6 +11,7 @@ use domain::outcome::Attempted;
 use domain::redaction::Redactor;
 use domain::signature::Signer;
 use domain::trace::{self, Trace};
+use http::Uri;
 use url::Url;
 
 /// What one attempt sends, and where.
@@ -25,13 +26,35 @@ pub struct ReceiverCall<'a> {
     /// The receiver's URL.
     pub url: &'a str,
     /// The same, if it was read already.
-    pub read_url: Option<&'a Url>,
+    pub read_url: Option<&'a ReadUrl>,
     /// Headers beside ours, names in lower case.
     pub headers: &'a BTreeMap<String, String>,
     /// The JSON text to send, byte for byte.
     pub payload: &'a Bytes,
     /// What its endpoint adds; `None` for a direct webhook.
     pub endpoint: Option<EndpointCall<'a>>,
+}
+
+/// A URL that was read.
+#[derive(Clone, Debug)]
+pub struct ReadUrl {
+    /// As the standard for URLs has it.
+    pub url: Url,
+    /// The same as an HTTP client takes it; `None` if it cannot.
+    pub uri: Option<Uri>,
+}
+
+impl ReadUrl {
+    /// Reads a URL; `None` when it cannot be read.
+    pub fn of(text: &str) -> Option<Self> {
+        Url::parse(text).ok().map(Self::from)
+    }
+}
+
+impl From<Url> for ReadUrl {
+    fn from(url: Url) -> Self {
+        Self { uri: Uri::try_from(url.as_str()).ok(), url }
+    }
 }
 
 /// How a call to an endpoint differs from one of a direct webhook.

@@ -31,7 +31,7 @@ use super::connector::{
 };
 use crate::aws::secrets::{Keyring, SecretsError, StoredSecret};
 use crate::clock::Clock;
-use crate::receiver_client::{ReceiverCall, ReceiverClient};
+use crate::receiver_client::{ReadUrl, ReceiverCall, ReceiverClient};
 use crate::telemetry::chain;
 use crate::tls;
 
@@ -210,13 +210,14 @@ impl HttpReceiverClient {
     }
 
     async fn exchange(&self, call: &ReceiverCall<'_>, now: Millis) -> Ended {
+        let guard = &self.config.guard;
         let to = match call.read_url {
-            Some(url) => vet_read_url(call.url, url, &self.config.guard).map(|()| Uri::try_from(url.as_str())),
-            None => read_url(call.url, &self.config.guard).map(|url| Uri::try_from(String::from(url))),
+            Some(read) => vet_read_url(call.url, &read.url, guard).map(|()| read.uri.clone()),
+            None => read_url(call.url, guard).map(|url| ReadUrl::from(url).uri),
         };
         let to = match to {
-            Ok(Ok(to)) => to,
-            Ok(Err(_)) => return Ended::refused("the request cannot be built"),
+            Ok(Some(to)) => to,
+            Ok(None) => return Ended::refused("the request cannot be built"),
             Err(why) => return Ended::refused(why),
         };
         // A message may have been put into the queue by hand.
