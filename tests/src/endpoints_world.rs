@@ -94,7 +94,7 @@ struct NoRedis;
 
 #[async_trait]
 impl RedisPort for NoRedis {
-    async fn round_trip(&self, _calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, _calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         Err(Unavailable::away())
     }
 }

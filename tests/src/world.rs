@@ -196,7 +196,7 @@ struct CountedRedis {
 
 #[async_trait]
 impl RedisPort for CountedRedis {
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         self.round_trips.fetch_add(usize::from(!calls.is_empty()), Ordering::SeqCst);
         self.inner.round_trip(calls).await
     }

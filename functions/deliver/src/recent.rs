@@ -33,7 +33,7 @@ struct Entry<'a> {
     status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ms: Option<u64>,
-    ended_at: String,
+    ended_at: &'a str,
     correlation_id: &'a str,
 }
 
@@ -50,6 +50,7 @@ struct Sums {
 
 /// Adds what a batch came to to a round trip.
 pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: Millis) {
+    let ended_at = now.to_string();
     let mut entries = Vec::new();
     let mut sums = Sums::default();
     for next in decided {
@@ -57,11 +58,11 @@ pub(crate) fn add(context: &Context, trip: &mut Trip, decided: &[Decided], now: 
         match &next.decision {
             Decision::Delivered { claim, ending, .. } => {
                 sums.delivered += 1;
-                entries.extend(entry(claim, called, "delivered", ending, now));
+                entries.extend(entry(claim, called, "delivered", ending, &ended_at));
             }
             Decision::GiveUp { claim, given_up } => {
                 sums.failed += 1;
-                entries.extend(entry(claim, called, given_up.reason.as_str(), &given_up.ending, now));
+                entries.extend(entry(claim, called, given_up.reason.as_str(), &given_up.ending, &ended_at));
             }
             Decision::Retry { .. } => sums.retried += 1,
             Decision::Park { .. } | Decision::Owe { .. } => sums.parked += 1,
@@ -112,7 +113,7 @@ fn entry(
     called: Option<&str>,
     result: &'static str,
     ending: &Ending,
-    now: Millis,
+    ended_at: &str,
 ) -> Option<String> {
     let HeldClaim { id, new_record, .. } = claim;
     let NewRecord { tenant, url, event_type, correlation_id, .. } = new_record;
@@ -143,7 +144,7 @@ fn entry(
         attempts,
         status_code,
         duration_ms: ending.duration_ms(),
-        ended_at: now.to_string(),
+        ended_at,
         correlation_id,
     };
     serde_json::to_string(&entry).ok()

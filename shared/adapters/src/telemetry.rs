@@ -5,6 +5,8 @@
 
 mod json_lines;
 
+pub(crate) use self::json_lines::is_plain;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -344,7 +344,7 @@ impl Events {
         let of_key = |known: &&KnownEvent| records::key(&event_record_id(TENANT, &known.promise.id)) == *key;
         let event =
             self.known.iter().position(|known| known.body_hash == args[3] && Some(known).filter(of_key).is_some())?;
-        let (hop, accepted_at) = (args[1].parse().ok()?, field(&args, "created_at")?.parse().ok()?);
+        let (hop, accepted_at) = (args[1].parse().ok()?, args.iter().rev().nth(1)?.parse().ok()?);
         Some(EventCall { event, is_claim, args, hop, accepted_at: Millis(accepted_at) })
     }
 

@@ -156,7 +156,7 @@ tokio::task_local! {
 }
 
 impl Port {
-    async fn exchange(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn exchange(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         let _at_work = AtWork::begin(&self.gate);
         self.redis.round_trip(calls).await
     }
@@ -164,28 +164,28 @@ impl Port {
 
 #[async_trait]
 impl RedisPort for Port {
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        self.books.tells(calls);
+        self.books.tells(&calls);
         self.gate.pass(self.number, Point::BeforeRoundTrip).await;
         if *self.gate.away.lock().unwrap() {
             self.books.count("round trip without redis");
-            self.books.unheard(calls);
+            self.books.unheard(&calls);
             return Err(Unavailable::away());
         }
-        for call in calls {
+        for call in &calls {
             self.books.asks(self.number, call);
         }
-        let mut replies = self.exchange(calls).await;
+        let mut replies = self.exchange(calls.clone()).await;
         if self.gate.pass(self.number, Point::AfterRoundTrip).await == Permit::Again {
-            replies = self.exchange(calls).await;
+            replies = self.exchange(calls.clone()).await;
         }
         if *self.gate.away.lock().unwrap() {
             // It was done, but its answer is lost.
             self.books.count("reply lost");
-            self.books.unheard(calls);
+            self.books.unheard(&calls);
             return Err(Unavailable::away());
         }
         for (call, reply) in calls.iter().zip(replies.iter().flatten()) {
@@ -316,7 +316,7 @@ impl OfTheProcess {
 
 #[async_trait]
 impl RedisPort for OfTheProcess {
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         Self::port().round_trip(calls).await
     }
 }

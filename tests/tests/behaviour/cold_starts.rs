@@ -125,7 +125,7 @@ async fn slow_way_to(server: u16, opening: Duration) -> (u16, Arc<AtomicUsize>) 
 }
 
 async fn answers(redis: &Redis) -> bool {
-    let replies = redis.round_trip(&[redis::cmd("PING").into()]).await;
+    let replies = redis.round_trip(vec![redis::cmd("PING").into()]).await;
     replies.is_ok_and(|replies| replies.iter().all(Result::is_ok))
 }
 

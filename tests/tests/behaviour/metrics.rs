@@ -99,7 +99,7 @@ async fn a_round_trip_takes_the_sums_along_and_none_is_made_for_what_can_wait() 
     invoke(&meter, &redis, || ()).await;
     assert_eq!(sums(&server, "deliver"), BTreeMap::new(), "the duration of an invocation can wait");
     meter.record(|| metrics::delivery(DeliveryResult::Parked, DeliveryKind::Direct));
-    let replies = redis.round_trip(&[redis::cmd("PING").into()]).await.unwrap();
+    let replies = redis.round_trip(vec![redis::cmd("PING").into()]).await.unwrap();
     assert_eq!(replies.len(), 1, "the caller gets the replies to its own calls");
     let sums = sums(&server, "deliver");
     assert_eq!(sums[r#"webhook_deliveries_total{outcome="parked",kind="direct"}"#], "1");
@@ -259,7 +259,7 @@ async fn a_refusal_costs_no_round_trips_and_no_work() {
     let (meter, redis) = process("deliver", server.port());
     for _ in 0..3 {
         meter.record(|| metrics::delivery(DeliveryResult::Delivered, DeliveryKind::Direct));
-        let replies = redis.round_trip(&[redis::cmd("PING").into()]).await.unwrap();
+        let replies = redis.round_trip(vec![redis::cmd("PING").into()]).await.unwrap();
         assert_eq!((replies.len(), replies[0].is_ok()), (1, true), "the caller does not notice");
     }
     let calls = |server: &RedisServer| -> u64 {
@@ -275,7 +275,7 @@ async fn an_invocation_that_panics_is_counted_as_an_error() {
     let server = RedisServer::start();
     let (meter, redis) = process("deliver", server.port());
     let panicking = meter.observe(&redis, async {
-        assert!(redis.round_trip(&[]).await.is_err(), "this panics on purpose");
+        assert!(redis.round_trip(Vec::new()).await.is_err(), "this panics on purpose");
         Ok::<_, ()>(SqsBatchResponse::default())
     });
     let panicked = std::panic::AssertUnwindSafe(panicking).catch_unwind().await;

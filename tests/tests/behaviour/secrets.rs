@@ -163,7 +163,7 @@ async fn secrets_that_cannot_be_read_or_used_are_refused_at_the_start() {
 }
 
 async fn answers(redis: &Redis) -> bool {
-    let replies = redis.round_trip(&[redis::cmd("PING").into()]).await;
+    let replies = redis.round_trip(vec![redis::cmd("PING").into()]).await;
     replies.is_ok_and(|replies| replies.iter().all(Result::is_ok))
 }
 

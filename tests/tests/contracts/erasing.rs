@@ -116,7 +116,7 @@ async fn erase_a_tenant(server: &dyn Server, count: usize) -> usize {
     claim(&redis, "acme", of("acme", BEGINNING)).await;
     let mut other = redis::cmd("ZADD");
     other.arg("delivery_index:failed").arg(1).arg("x");
-    redis.round_trip(&[other.into()]).await.unwrap().remove(0).unwrap();
+    redis.round_trip(vec![other.into()]).await.unwrap().remove(0).unwrap();
 
     let (mut steps, mut position) = (0, None);
     loop {

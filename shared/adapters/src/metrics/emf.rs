@@ -26,37 +26,37 @@ pub(super) struct Head<'a> {
 impl Head<'_> {
     /// The line's members, with what tells CloudWatch which of them are metrics. The member
     /// `error` counts the version's invocations that failed.
-    fn write<S: Serializer, V: Serialize>(
+    fn write<'m, S: Serializer, V: Serialize>(
         &self,
         serializer: S,
-        members: impl IntoIterator<Item = (String, &'static str, V)>,
-        error: Option<String>,
+        members: impl IntoIterator<Item = (&'m str, &'static str, V)>,
+        error: Option<&'m str>,
     ) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Name {
-            name: String,
+        struct Name<'m> {
+            name: &'m str,
             unit: &'static str,
         }
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Metrics {
+        struct Metrics<'m> {
             namespace: &'static str,
             dimensions: [&'static [&'static str]; 1],
-            metrics: Vec<Name>,
+            metrics: Vec<Name<'m>>,
         }
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Directive {
+        struct Directive<'m> {
             timestamp: u64,
-            cloud_watch_metrics: Vec<Metrics>,
+            cloud_watch_metrics: Vec<Metrics<'m>>,
         }
         let mut line = serializer.serialize_map(None)?;
         line.serialize_entry("stack", self.stack)?;
         line.serialize_entry("function", self.function)?;
         let mut metrics = Vec::new();
         for (name, unit, value) in members {
-            line.serialize_entry(&name, &value)?;
+            line.serialize_entry(name, &value)?;
             metrics.push(Name { name, unit });
         }
         let of = |dimensions, metrics| Metrics { namespace: "Steadhook", dimensions: [dimensions], metrics };
@@ -97,7 +97,8 @@ impl Serialize for Emf<'_> {
         });
         // A success is a 0, so that an alarm can compare.
         let error = self.head.version.map(|_| names::failed_invocations(self.head.function));
-        let missing = error.clone().filter(|name| !self.told.sums.keys().any(|series| series.dotted() == *name));
+        let error = error.as_deref();
+        let missing = error.filter(|name| !self.told.sums.keys().any(|series| series.dotted() == *name));
         let missing = missing.map(|name| (name, "Count", Told::Sum(0)));
         self.head.write(serializer, sums.chain(values).chain(missing), error)
     }
@@ -111,11 +112,7 @@ struct Gauges<'a> {
 
 impl Serialize for Gauges<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.head.write(
-            serializer,
-            self.gauges.iter().map(|(name, unit, value)| ((*name).to_owned(), *unit, value)),
-            None,
-        )
+        self.head.write(serializer, self.gauges.iter().map(|(name, unit, value)| (*name, *unit, value)), None)
     }
 }
 

@@ -70,8 +70,8 @@ impl Meter {
         let mut watch = Watch { meter: self, began, ended: false };
         let answer = invocation.await;
         watch.ended = true;
-        let took = began.until(self.clock.now());
-        self.record(|| names::invocation(self.function, answer.succeeded(), took));
+        let (succeeded, took) = (answer.succeeded(), began.until(self.clock.now()));
+        self.record(|| names::invocation(self.function, succeeded, took));
         let told = self.sums.take_unwritten();
         if !told.is_empty() {
             let version = self.version.as_deref();

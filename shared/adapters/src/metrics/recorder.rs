@@ -19,32 +19,39 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A series as it is named in Redis and in Prometheus: `name{label="value"}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A series as it is named in Redis and in Prometheus: `name{label="value"}`. Its names are made
+/// once, and not for every batch.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Series {
     name: String,
-    labels: Vec<(String, String)>,
+    /// Its labels, as they stand in braces.
+    labels: String,
+    dotted: String,
 }
 
 impl Series {
     fn of(key: &Key) -> Self {
-        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
-        Self { name: key.name().to_owned(), labels }
+        let labels: Vec<String> = key.labels().map(|label| format!("{}=\"{}\"", label.key(), label.value())).collect();
+        let values = key.labels().map(|label| label.value());
+        let dotted = std::iter::once(key.name()).chain(values).collect::<Vec<_>>().join(".");
+        Self { name: key.name().to_owned(), labels: labels.join(","), dotted }
     }
 
-    fn field(&self, suffix: &str, extra: Option<(&str, String)>) -> String {
-        let own = self.labels.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let labels: Vec<String> = own.chain(extra).map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        match labels.is_empty() {
-            true => format!("{}{suffix}", self.name),
-            false => format!("{}{suffix}{{{}}}", self.name, labels.join(",")),
+    fn field(&self, suffix: &str, bound: Option<&str>) -> String {
+        let Self { name, labels, .. } = self;
+        match bound {
+            None if labels.is_empty() => [name, suffix].concat(),
+            None => [name, suffix, "{", labels, "}"].concat(),
+            Some(bound) => {
+                let comma = if labels.is_empty() { "" } else { "," };
+                [name, suffix, "{", labels, comma, "le=\"", bound, "\"}"].concat()
+            }
         }
     }
 
     /// The series' name in CloudWatch: its name and the values of its labels.
-    pub(super) fn dotted(&self) -> String {
-        let values = self.labels.iter().map(|(_, value)| value.as_str());
-        std::iter::once(self.name.as_str()).chain(values).collect::<Vec<_>>().join(".")
+    pub(super) fn dotted(&self) -> &str {
+        &self.dotted
     }
 }
 
@@ -73,8 +80,24 @@ impl HistogramFn for Observations {
 
 #[derive(Default)]
 struct Cells {
-    sums: HashMap<Key, Arc<Sum>>,
-    observations: HashMap<Key, Arc<Observations>>,
+    sums: HashMap<Key, Cell<Sum>>,
+    observations: HashMap<Key, Cell<Observations>>,
+}
+
+/// What is kept of one series.
+struct Cell<T> {
+    series: Arc<Series>,
+    kept: Arc<T>,
+}
+
+/// The cell of a key, which is made when it is first asked for.
+fn cell<T: Default>(cells: &mut HashMap<Key, Cell<T>>, key: &Key) -> Arc<T> {
+    if let Some(cell) = cells.get(key) {
+        return Arc::clone(&cell.kept);
+    }
+    let kept = Arc::<T>::default();
+    cells.insert(key.clone(), Cell { series: Arc::new(Series::of(key)), kept: Arc::clone(&kept) });
+    kept
 }
 
 /// Keeps what is recorded until it is drained.
@@ -89,9 +112,7 @@ impl Recorder for Recording {
     fn describe_histogram(&self, _key: KeyName, _unit: Option<Unit>, _description: SharedString) {}
 
     fn register_counter(&self, key: &Key, _metadata: &Metadata<'_>) -> Counter {
-        let mut cells = lock(&self.0);
-        let cell = cells.sums.entry(key.clone()).or_default();
-        Counter::from_arc(Arc::clone(cell))
+        Counter::from_arc(cell(&mut lock(&self.0).sums, key))
     }
 
     /// Gauges are read where they are shown.
@@ -100,9 +121,7 @@ impl Recorder for Recording {
     }
 
     fn register_histogram(&self, key: &Key, _metadata: &Metadata<'_>) -> Histogram {
-        let mut cells = lock(&self.0);
-        let cell = cells.observations.entry(key.clone()).or_default();
-        Histogram::from_arc(Arc::clone(cell))
+        Histogram::from_arc(cell(&mut lock(&self.0).observations, key))
     }
 }
 
@@ -111,16 +130,16 @@ impl Recording {
     pub(super) fn drain(&self) -> Drained {
         let mut drained = Drained::default();
         let cells = lock(&self.0);
-        for (key, sum) in &cells.sums {
-            let value = sum.0.swap(0, Ordering::Relaxed);
+        for Cell { series, kept } in cells.sums.values() {
+            let value = kept.0.swap(0, Ordering::Relaxed);
             if value > 0 {
-                drained.sums.insert(Series::of(key), value);
+                drained.sums.insert(Arc::clone(series), value);
             }
         }
-        for (key, observations) in &cells.observations {
-            let values = std::mem::take(&mut *lock(&observations.0));
+        for Cell { series, kept } in cells.observations.values() {
+            let values = std::mem::take(&mut *lock(&kept.0));
             if !values.is_empty() {
-                drained.observations.insert(Series::of(key), values);
+                drained.observations.insert(Arc::clone(series), values);
             }
         }
         drained
@@ -135,8 +154,8 @@ impl Recording {
 /// What was recorded since the last time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drained {
-    pub(super) sums: BTreeMap<Series, u64>,
-    pub(super) observations: BTreeMap<Series, Vec<f64>>,
+    pub(super) sums: BTreeMap<Arc<Series>, u64>,
+    pub(super) observations: BTreeMap<Arc<Series>, Vec<f64>>,
 }
 
 impl Drained {
@@ -146,10 +165,10 @@ impl Drained {
 
     pub(super) fn add(&mut self, other: &Self) {
         for (series, sum) in &other.sums {
-            *self.sums.entry(series.clone()).or_default() += sum;
+            *self.sums.entry(Arc::clone(series)).or_default() += sum;
         }
         for (series, values) in &other.observations {
-            self.observations.entry(series.clone()).or_default().extend(values);
+            self.observations.entry(Arc::clone(series)).or_default().extend(values);
         }
     }
 
@@ -176,7 +195,7 @@ impl Drained {
             }
             for (bucket, count) in buckets {
                 let bound = bounds.get(bucket).map_or("+Inf".to_owned(), f64::to_string);
-                add(series.field("_bucket", Some(("le", bound))), count.to_string());
+                add(series.field("_bucket", Some(&bound)), count.to_string());
             }
             add(series.field("_count", None), values.len().to_string());
             add(series.field("_sum", None), format!("{:.6}", values.iter().sum::<f64>()));

@@ -139,25 +139,26 @@ impl Metered {
 
     /// A round trip for the sums alone.
     pub(super) async fn flush(&self) {
-        if let Err(error) = self.round_trip(&[]).await {
+        if let Err(error) = self.round_trip(Vec::new()).await {
             tracing::warn!(code = error.code(), error = %chain(&error), "metrics wait for the next invocation");
         }
     }
 
-    async fn noted(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn noted(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         self.inner.round_trip(calls).await.inspect_err(|_| self.sums.redis_failed())
     }
 }
 
 #[async_trait]
 impl RedisPort for Metered {
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, mut calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         let Some(batch) = self.sums.next_batch() else { return self.noted(calls).await };
         let mut sent = SentBatch { sums: &self.sums, acknowledged: false };
-        let all: Vec<Call> = calls.iter().cloned().chain([batch]).collect();
-        let mut replies = self.noted(&all).await?;
+        let asked = calls.len();
+        calls.push(batch);
+        let mut replies = self.noted(calls).await?;
         // The batch was the last call, and its reply is the last one.
-        match (replies.len() > calls.len()).then(|| replies.pop()).flatten() {
+        match (replies.len() > asked).then(|| replies.pop()).flatten() {
             Some(Ok(_)) => sent.acknowledged = true,
             // Redis rejects it, or its node does not answer: the work goes on without metrics.
             Some(Err(error)) => {

@@ -4,6 +4,8 @@
 //! to them, so each may be split into shards, which are keys of their own. Readers look into
 //! every shard that there may be: only where something is written follows the setting.
 
+use std::collections::BTreeMap;
+
 use domain::place::Place;
 use domain::status::{Lifetimes, Status};
 use domain::time::Millis;
@@ -26,7 +28,7 @@ const MOST_TRIMMED: u64 = 200;
 pub const MOST_SHARDS: u8 = 8;
 
 /// Whose deliveries an index has. Direct webhooks and deliveries to endpoints never meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Direct webhooks.
     Webhooks,
@@ -119,6 +121,14 @@ fn shard_of(id: &str, shards: u8) -> u8 {
     u8::try_from(hash % u32::from(shards.max(1))).unwrap_or_default()
 }
 
+/// Deliveries and their statuses by kind and shard.
+type ByShard<'d> = BTreeMap<(Kind, u8), Vec<(&'d str, Status)>>;
+
+/// The ids of those whose status is wanted.
+fn ids<'d>(members: &[(&'d str, Status)], is_wanted: impl Fn(Status) -> bool) -> Vec<&'d str> {
+    members.iter().filter(|(_, status)| is_wanted(*status)).map(|(id, _)| *id).collect()
+}
+
 /// The indexes of one stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexes {
@@ -134,7 +144,7 @@ impl Indexes {
     }
 
     fn shard_of(self, id: &str) -> u8 {
-        shard_of(id, self.shards)
+        if self.shards == 1 { 0 } else { shard_of(id, self.shards) }
     }
 
     /// Where a delivery with this status belongs.
@@ -142,53 +152,58 @@ impl Indexes {
         key(Kind::of(id), status, self.shard_of(id))
     }
 
-    /// What each key is about.
-    fn all(self) -> impl Iterator<Item = (Kind, Status, u8)> {
-        let statuses = Kind::ALL.into_iter().flat_map(|kind| Status::iter().map(move |status| (kind, status)));
-        statuses.flat_map(move |(kind, status)| (0..self.shards).map(move |shard| (kind, status, shard)))
-    }
-
     /// Enters new deliveries, which are in no other index: at most two commands for each key.
     pub fn enter(self, fresh: &[(String, Status)], now: Millis) -> Query<()> {
-        Query::write("enter index", self.entering(fresh, now))
+        Query::write("enter index", self.entering(&self.by_shard(fresh), now))
     }
 
-    fn entering(self, fresh: &[(String, Status)], now: Millis) -> Vec<Call> {
+    fn entering(self, fresh: &ByShard<'_>, now: Millis) -> Vec<Call> {
         let mut calls = Vec::new();
-        for (kind, status, shard) in self.all() {
-            let belongs = |(id, other): &&(String, Status)| *other == status && self.is_in(id, kind, shard);
-            let ids: Vec<&str> = fresh.iter().filter(belongs).map(|(id, _)| id.as_str()).collect();
-            if ids.is_empty() {
-                continue;
+        for (&(kind, shard), members) in fresh {
+            for status in Status::iter() {
+                let ids = ids(members, |other| other == status);
+                if ids.is_empty() {
+                    continue;
+                }
+                let key = key(kind, status, shard);
+                let mut add = redis::cmd("ZADD");
+                add.arg(&key);
+                for id in ids {
+                    add.arg(now.0).arg(id);
+                }
+                calls.push(add.into());
+                calls.push(trim(&key, now, self.lifetimes.of(status)));
             }
-            let key = key(kind, status, shard);
-            let mut add = redis::cmd("ZADD");
-            add.arg(&key);
-            for id in ids {
-                add.arg(now.0).arg(id);
-            }
-            calls.push(add.into());
-            calls.push(trim(&key, now, self.lifetimes.of(status)));
         }
         calls
     }
 
-    fn is_in(self, id: &str, kind: Kind, shard: u8) -> bool {
-        Kind::of(id) == kind && (self.shards == 1 || self.shard_of(id) == shard)
+    /// Deliveries by the shard that has them. What has no index is left out.
+    fn by_shard(self, all: &[(String, Status)]) -> ByShard<'_> {
+        let mut by_shard = ByShard::new();
+        for (id, status) in all {
+            let kind = Kind::of(id);
+            if Kind::ALL.contains(&kind) {
+                by_shard.entry((kind, self.shard_of(id))).or_default().push((id, *status));
+            }
+        }
+        by_shard
     }
 
     /// Moves deliveries to the index of their status and out of the others, and trims
     /// what has outlived its record: at most twelve commands for each kind and shard, however
     /// many they are.
     pub fn move_to(self, changes: &[(String, Status)], now: Millis) -> Query<()> {
-        let mut calls = self.entering(changes, now);
-        for (kind, status, shard) in self.all() {
-            let leaves = |(id, other): &&(String, Status)| *other != status && self.is_in(id, kind, shard);
-            let leaving: Vec<&str> = changes.iter().filter(leaves).map(|(id, _)| id.as_str()).collect();
-            if !leaving.is_empty() {
-                let mut remove = redis::cmd("ZREM");
-                remove.arg(key(kind, status, shard)).arg(leaving);
-                calls.push(remove.into());
+        let by_shard = self.by_shard(changes);
+        let mut calls = self.entering(&by_shard, now);
+        for (&(kind, shard), members) in &by_shard {
+            for status in Status::iter() {
+                let leaving = ids(members, |other| other != status);
+                if !leaving.is_empty() {
+                    let mut remove = redis::cmd("ZREM");
+                    remove.arg(key(kind, status, shard)).arg(leaving);
+                    calls.push(remove.into());
+                }
             }
         }
         Query::write("move in index", calls)

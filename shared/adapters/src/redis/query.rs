@@ -177,7 +177,7 @@ impl Trip {
         if self.calls.is_empty() {
             return Ok(Replies::default());
         }
-        Ok(Replies(redis.round_trip(&self.calls).await?.into_iter().map(Some).collect()))
+        Ok(Replies(redis.round_trip(self.calls).await?.into_iter().map(Some).collect()))
     }
 }
 

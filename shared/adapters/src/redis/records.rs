@@ -44,12 +44,12 @@ pub struct StoredRecord {
 /// and so have events and work in pages.
 pub fn key(id: &str) -> String {
     if let Some((kind, of)) = split_work_record_id(id) {
-        return format!("work:{kind}:{of}");
+        return ["work:", kind, ":", of].concat();
     }
     match split_event_record_id(id) {
-        Some((tenant, event_id)) => format!("event:{tenant}:{event_id}"),
-        None if id.contains('.') => format!("delivery:{id}"),
-        None => format!("webhook_status:{id}"),
+        Some((tenant, event_id)) => ["event:", tenant, ":", event_id].concat(),
+        None if id.contains('.') => ["delivery:", id].concat(),
+        None => ["webhook_status:", id].concat(),
     }
 }
 
@@ -129,7 +129,7 @@ pub fn settle(
     lifetimes: Lifetimes,
 ) -> Query<SettlementReply> {
     let (ending, mut fields) = view(&settlement.ending);
-    fields.extend(settlement.log.clone().map(|log| (field::LOG, log)));
+    fields.extend(settlement.log.as_deref().map(|log| (field::LOG, log.into())));
     let ttl = life_of(id, settlement.ending.final_status().unwrap_or(Status::Pending), lifetimes);
     let mut args = Args::new()
         .with(&settlement.token)
@@ -225,46 +225,47 @@ fn status(words: &[&str]) -> Option<Status> {
 }
 
 /// An ending's name and the fields that it sets; an empty value removes its field.
-fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
-    let text = |value: &Option<u16>| value.map(|code| code.to_string()).unwrap_or_default();
+fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, Cow<'_, str>)>) {
+    let text = |value: &Option<u16>| Cow::from(value.map(|code| code.to_string()).unwrap_or_default());
     match ending {
         Ending::Delivered { attempts, code, duration_ms } => (
             "delivered",
             vec![
-                (field::STATUS, Status::Delivered.as_str().to_owned()),
-                (field::ATTEMPTS, attempts.to_string()),
-                (field::LAST_STATUS_CODE, code.to_string()),
-                (field::ERROR_CLASS, String::new()),
-                (field::ERROR, String::new()),
-                (field::NEXT_ATTEMPT_AT, String::new()),
-                (field::DURATION_MS, duration_ms.to_string()),
+                (field::STATUS, Status::Delivered.as_str().into()),
+                (field::ATTEMPTS, attempts.to_string().into()),
+                (field::LAST_STATUS_CODE, code.to_string().into()),
+                (field::ERROR_CLASS, "".into()),
+                (field::ERROR, "".into()),
+                (field::NEXT_ATTEMPT_AT, "".into()),
+                (field::DURATION_MS, duration_ms.to_string().into()),
             ],
         ),
         Ending::Retrying { attempts, code, class, error, duration_ms, next_attempt_at } => (
             "retrying",
             vec![
-                (field::STATUS, Status::waiting(*attempts).as_str().to_owned()),
-                (field::ATTEMPTS, attempts.to_string()),
+                (field::STATUS, Status::waiting(*attempts).as_str().into()),
+                (field::ATTEMPTS, attempts.to_string().into()),
                 (field::LAST_STATUS_CODE, text(code)),
-                (field::ERROR_CLASS, class.as_str().to_owned()),
-                (field::ERROR, error.clone()),
-                (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string()),
-                (field::DURATION_MS, duration_ms.to_string()),
+                (field::ERROR_CLASS, class.as_str().into()),
+                (field::ERROR, error.as_str().into()),
+                (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string().into()),
+                (field::DURATION_MS, duration_ms.to_string().into()),
             ],
         ),
-        Ending::Parked { error, next_attempt_at } => {
-            ("parked", vec![(field::ERROR, error.clone()), (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string())])
-        }
+        Ending::Parked { error, next_attempt_at } => (
+            "parked",
+            vec![(field::ERROR, error.as_str().into()), (field::NEXT_ATTEMPT_AT, next_attempt_at.0.to_string().into())],
+        ),
         Ending::Failed { attempts, code, class, error, duration_ms } => (
             "failed",
             vec![
-                (field::STATUS, Status::Failed.as_str().to_owned()),
-                (field::ATTEMPTS, attempts.to_string()),
+                (field::STATUS, Status::Failed.as_str().into()),
+                (field::ATTEMPTS, attempts.to_string().into()),
                 (field::LAST_STATUS_CODE, text(code)),
-                (field::ERROR_CLASS, class.map(|class| class.as_str().to_owned()).unwrap_or_default()),
-                (field::ERROR, error.clone()),
-                (field::NEXT_ATTEMPT_AT, String::new()),
-                (field::DURATION_MS, duration_ms.map(|ms| ms.to_string()).unwrap_or_default()),
+                (field::ERROR_CLASS, class.map_or("", |class| class.as_str()).into()),
+                (field::ERROR, error.as_str().into()),
+                (field::NEXT_ATTEMPT_AT, "".into()),
+                (field::DURATION_MS, duration_ms.map(|ms| ms.to_string()).unwrap_or_default().into()),
             ],
         ),
         // To the script, a page is an attempt that another follows.
@@ -275,22 +276,20 @@ fn view(ending: &Ending) -> (&'static str, Vec<(&'static str, String)>) {
 }
 
 /// What the record of an event says after a page.
-fn progress(status: Status, matched: u32, owed: u32) -> Vec<(&'static str, String)> {
+fn progress(status: Status, matched: u32, owed: u32) -> Vec<(&'static str, Cow<'static, str>)> {
     vec![
-        (field::STATUS, status.as_str().to_owned()),
-        (field::ERROR, String::new()),
-        (field::NEXT_ATTEMPT_AT, String::new()),
-        (field::MATCHED, matched.to_string()),
-        (field::OWED, owed.to_string()),
+        (field::STATUS, status.as_str().into()),
+        (field::ERROR, "".into()),
+        (field::NEXT_ATTEMPT_AT, "".into()),
+        (field::MATCHED, matched.to_string().into()),
+        (field::OWED, owed.to_string().into()),
     ]
 }
 
-fn with_fields(mut args: Args, new_record: &NewRecord) -> Args {
-    for (field, value) in begin_fields(new_record) {
-        args.push_str(field);
-        args.push_str(&value);
-    }
-    args
+/// What a script may need of a new record: when it was accepted, and its fields as JSON, names and
+/// values in turn.
+fn with_fields(args: Args, new_record: &NewRecord) -> Args {
+    args.with(new_record.accepted_at.0).with_json(begin_fields(new_record))
 }
 
 /// Names of the record's fields in Redis.

@@ -1,10 +1,13 @@
 //! Lua scripts: their text, the hash that a server knows them by, and their arguments.
 //! Each script touches one key.
 
-use std::fmt::{Display, Write as _};
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use serde_json::Value;
+
 use crate::clock::Clock;
+use crate::telemetry::is_plain;
 
 /// A Lua script that touches one key.
 #[derive(Debug)]
@@ -64,15 +67,18 @@ impl Args {
 
     /// One more.
     #[must_use]
-    pub fn with(mut self, argument: impl Display) -> Self {
-        self.push(argument);
+    pub fn with(mut self, argument: impl Argument) -> Self {
+        argument.append(&mut self.text);
+        self.ends.push(self.text.len());
         self
     }
 
-    fn push(&mut self, argument: impl Display) {
-        // Writing to a String cannot fail.
-        write!(self.text, "{argument}").unwrap_or_default();
+    /// One more: fields as an array of JSON, names and values in turn.
+    #[must_use]
+    pub fn with_json<'f>(mut self, fields: impl Iterator<Item = (&'static str, Cow<'f, str>)>) -> Self {
+        append_json(&mut self.text, fields);
         self.ends.push(self.text.len());
+        self
     }
 
     /// One more, that is text already.
@@ -98,6 +104,68 @@ impl Args {
     }
 }
 
+/// What can be an argument.
+pub trait Argument {
+    /// Appends it as text.
+    fn append(&self, text: &mut String);
+}
+
+impl Argument for &str {
+    fn append(&self, text: &mut String) {
+        text.push_str(self);
+    }
+}
+
+impl Argument for &String {
+    fn append(&self, text: &mut String) {
+        text.push_str(self);
+    }
+}
+
+impl Argument for String {
+    fn append(&self, text: &mut String) {
+        text.push_str(self);
+    }
+}
+
+impl Argument for char {
+    fn append(&self, text: &mut String) {
+        text.push(*self);
+    }
+}
+
+/// Whole numbers, without the detour of formatting: a batch has some hundred.
+macro_rules! whole_numbers {
+    ($($number:ty)*) => {$(
+        impl Argument for $number {
+            fn append(&self, text: &mut String) {
+                text.push_str(itoa::Buffer::new().format(*self));
+            }
+        }
+    )*};
+}
+
+whole_numbers!(u8 u32 u64 usize);
+
+/// Appends fields as an array of JSON. Their names are plain.
+fn append_json<'f>(text: &mut String, fields: impl Iterator<Item = (&'static str, Cow<'f, str>)>) {
+    let mut before = "[\"";
+    for (name, value) in fields {
+        text.push_str(before);
+        text.push_str(name);
+        before = ",\"";
+        if is_plain(&value) {
+            text.push_str("\",\"");
+            text.push_str(&value);
+            text.push('"');
+        } else {
+            text.push_str("\",");
+            text.push_str(&Value::from(value).to_string());
+        }
+    }
+    text.push(']');
+}
+
 impl<T: AsRef<str>> FromIterator<T> for Args {
     fn from_iter<I: IntoIterator<Item = T>>(arguments: I) -> Self {
         let mut args = Self::new();
@@ -112,6 +180,17 @@ mod tests {
     use domain::time::Millis;
 
     static ECHO: Script = Script::new("echo", "return now");
+
+    #[test]
+    fn texts_as_json_are_read_as_they_were() {
+        let texts = ["", "plain", "a \"b\" \\ \n\0\u{1f}", "日本😀", "\u{2028}\u{7f}"];
+        let args = Args::new().with(7u64).with_json(texts.iter().map(|text| ("name", Cow::from(*text)))).with('x');
+        let all: Vec<&str> = args.iter().collect();
+        assert_eq!((all[0], all[2]), ("7", "x"));
+        let read: Vec<String> = serde_json::from_str(all[1]).unwrap();
+        let pairs: Vec<&str> = texts.iter().flat_map(|text| ["name", *text]).collect();
+        assert_eq!(read, pairs);
+    }
 
     #[test]
     fn production_scripts_take_the_servers_time() {

@@ -227,7 +227,7 @@ impl Unavailable {
 pub trait RedisPort: Send + Sync {
     /// Sends all calls at once and gives their replies in order. Redis carries the
     /// calls out in any order.
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable>;
+    async fn round_trip(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable>;
 }
 
 /// A client for one node or a cluster that recovers by itself. It connects when
@@ -425,7 +425,7 @@ impl Redis {
 
 #[async_trait]
 impl RedisPort for Redis {
-    async fn round_trip(&self, calls: &[Call]) -> Result<Vec<Reply>, Unavailable> {
+    async fn round_trip(&self, calls: Vec<Call>) -> Result<Vec<Reply>, Unavailable> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }

@@ -1,13 +1,11 @@
 -- domain::record_rules::claim. ARGV: token, hop, lease in ms, body hash, crashes that
 -- end it, ttl of an unfinished record in ms, status and attempts of a waiting
--- delivery, its deadline, then the fields that a
--- record begins with, in pairs.
+-- delivery, its deadline, when it was accepted, and the fields that a record begins with.
 local key, token, hash = KEYS[1], ARGV[1], ARGV[4]
 local hop, lease = whole(ARGV[2], 'hop'), whole(ARGV[3], 'lease')
 local limit, ttl = whole(ARGV[5], 'limit'), whole(ARGV[6], 'ttl')
 local waiting, attempts, expires_at = ARGV[7], ARGV[8], ARGV[9]
-
-local accepted = whole(new_field('created_at', 10), 'created_at')
+local accepted, new = whole(ARGV[10], 'accepted'), ARGV[11]
 
 local found = redis.call('HMGET', key, 'status', 'body_hash', 'hop', 'lease', 'lease_until', 'crashes',
   'firm', 'claimed', 'unknown', 'webhook_url', 'created_at', 'reserved', 'updated_at', 'erased', 'next_attempt_at')
@@ -51,8 +49,9 @@ if status then
     if at_hop == hop then crashes = crashes + 1 end
   end
 else
+  local fields = new_fields(new)
   clear(key)
-  redis.call('HSET', key, 'updated_at', text_of(now), unpack(ARGV, 10))
+  redis.call('HSET', key, 'updated_at', text_of(now), unpack(fields))
   if mark then redis.call('HSET', key, 'erased', mark) end
 end
 -- One write for all that is kept, and one for what is gone, if anything is: most claims find
@@ -78,7 +77,7 @@ end
 if found[9] and hop == at_hop then
   keep('status', tonumber(counted or redis.call('HGET', key, 'attempts') or 0) > 0 and 'retrying' or 'pending')
 end
-if status and not found[10] then show(key, 10) end
+if status and not found[10] then show(key, new) end
 -- A later request that is only reserved may have failed: this message carries it too.
 if status and accepted < created then keep('created_at', text_of(accepted)) end
 local firm = found[8] and tonumber(found[8]) == hop

@@ -18,16 +18,14 @@ local function erases(mark, accepted) return mark and accepted <= tonumber(mark)
 local function lasting(key, mark, ttl)
   return mark and math.max(ttl, redis.call('PTTL', key)) or ttl
 end
--- A field of the new record, whose fields are in pairs from ARGV[from].
-local function new_field(field, from)
-  for i = from, #ARGV - 1, 2 do
-    if ARGV[i] == field then return ARGV[i + 1] end
-  end
-end
+-- What a new record begins with comes as JSON, names and values in turn: it is one argument,
+-- and most calls find a record and need none of it.
+local function new_fields(json) return cjson.decode(json) end
 -- A removed record of an unfinished delivery is seen again: its view's fields are
--- among the new record's, which are in pairs from ARGV[from].
-local function show(key, from)
-  for i = from, #ARGV - 1, 2 do
-    if ARGV[i] == 'webhook_url' or ARGV[i] == 'event_type' then redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
+-- among the new record's.
+local function show(key, json)
+  local fields = new_fields(json)
+  for i = 1, #fields - 1, 2 do
+    if fields[i] == 'webhook_url' or fields[i] == 'event_type' then redis.call('HSET', key, fields[i], fields[i + 1]) end
   end
 end
