@@ -91,7 +91,7 @@ impl SigningSecret {
     }
 
     /// Adds its signature to a value of `webhook-signature`.
-    fn sign(&self, parts: &[&[u8]], header: &mut String) {
+    fn sign(&self, parts: [&[u8]; 2], header: &mut String) {
         match self {
             Self::Shared(key) => {
                 let mut mac = Context::with_key(key);
@@ -142,14 +142,14 @@ impl Signer {
     /// The value of `webhook-signature` for this attempt. `timestamp` is in whole
     /// seconds since the epoch and is the value of `webhook-timestamp`.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
-        let timestamp = timestamp.to_string();
-        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        let head = format!("{id}.{timestamp}.");
+        let parts = [head.as_bytes(), body];
         let mut header = String::with_capacity(self.secrets.len() * 48);
         for secret in &self.secrets {
             if !header.is_empty() {
                 header.push(' ');
             }
-            secret.sign(&parts, &mut header);
+            secret.sign(parts, &mut header);
         }
         header
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{KindV2, Malformed, VERSION_2, present, shape};
+use super::json::{KindV2, Malformed, VERSION_2, present, read, shape};
 use crate::event::{Event, EventPage, Foreign};
 use crate::names::{is_endpoint_id, is_event_id, is_event_type, is_tenant_or_operator};
 use crate::time::Millis;
@@ -46,7 +46,7 @@ struct EventV2<'a> {
 impl EventPage {
     /// Reads a page. The payload is a slice of `body`, not a copy.
     pub(super) fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let fields: EventV2<'_> = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let fields: EventV2<'_> = read(body).map_err(|error| shape(&error))?;
         for (name, is_right) in [
             ("tenant", is_tenant_or_operator(&fields.tenant)),
             ("event_id", is_event_id(&fields.event_id)),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::json::{KindV2, Malformed, VERSION_2, shape};
+use super::json::{KindV2, Malformed, VERSION_2, read, shape};
 use crate::job::{Job, JobPage};
 use crate::names::{is_endpoint_id, is_event_id, is_tenant_or_operator};
 
@@ -18,7 +18,7 @@ struct JobV2 {
 impl JobPage {
     /// Reads a page.
     pub(super) fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let JobV2 { page, .. } = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let JobV2 { page, .. } = read(body).map_err(|error| shape(&error))?;
         let subject = match &page.job {
             Job::Erase(erase) => ("event_id", erase.event_id.as_deref().is_none_or(is_event_id)),
             Job::Replay(_) | Job::CatchUp(_) | Job::Expire(_) | Job::Notice(_) => {

@@ -224,11 +224,11 @@ impl Envelope {
         {
             return Ok(Self::Deliver(Box::new(message)));
         }
-        let fields = match serde_json::from_slice::<MessageV1<'_>>(body) {
+        let fields = match read::<MessageV1<'_>>(body) {
             Ok(fields) if fields.v == VERSION => fields,
             Ok(fields) => return Self::decode_other(fields.v, body),
             // Another version may have other fields.
-            Err(error) => match serde_json::from_slice(body) {
+            Err(error) => match read(body) {
                 Ok(Head { v }) if v != VERSION => return Self::decode_other(v, body),
                 _ => return Err(shape(&error)),
             },
@@ -292,7 +292,7 @@ impl Envelope {
         if version != VERSION_2 {
             return Err(Malformed::Version(version));
         }
-        let head: HeadV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let head: HeadV2 = read(body).map_err(|error| shape(&error))?;
         match head.kind {
             KindV2::Deliver => Message::decode_v2(body).map(|message| Self::Deliver(Box::new(message))),
             KindV2::Event => EventPage::decode(body).map(|page| Self::Event(Box::new(page))),
@@ -312,6 +312,14 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// Reads the text of a message. That it is UTF-8 is found out once, and not for each string in it.
+pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, serde_json::Error> {
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    }
+}
+
 pub(crate) fn shape(error: &serde_json::Error) -> Malformed {
     let kind = match error.classify() {
         serde_json::error::Category::Io => "unreadable",
@@ -324,7 +332,7 @@ pub(crate) fn shape(error: &serde_json::Error) -> Malformed {
 
 impl Message {
     fn decode_v2(body: &Bytes) -> Result<Self, Malformed> {
-        let fields: DeliverV2<'_> = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let fields: DeliverV2<'_> = read(body).map_err(|error| shape(&error))?;
         for (name, is_right) in [
             ("tenant", is_tenant_or_operator(&fields.tenant)),
             ("endpoint", is_endpoint_id(&fields.endpoint)),
@@ -430,7 +438,7 @@ impl Message {
 
 impl LateOutcomes {
     fn decode(body: &Bytes) -> Result<Self, Malformed> {
-        let fields: LateOutcomesV2 = serde_json::from_slice(body).map_err(|error| shape(&error))?;
+        let fields: LateOutcomesV2 = read(body).map_err(|error| shape(&error))?;
         if !fields.outcomes.iter().all(|outcome| is_record_id(&outcome.id)) {
             return Err(Malformed::Field("id"));
         }
