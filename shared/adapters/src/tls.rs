@@ -2,6 +2,7 @@
 //! starts. Lambda gives a whole CPU for that, and the invocations of a small function
 //! have a seventh of one.
 
+mod sessions;
 mod verified;
 
 use std::sync::{Arc, LazyLock};
@@ -13,10 +14,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, OtherError, RootCertStore};
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
+use self::sessions::KeptSessions;
 use self::verified::VerifiedChains;
-
-/// TLS sessions that are kept to be resumed: eight of each receiver, so those of 128.
-const SESSIONS: usize = 1024;
 
 /// The machine's certificate authorities. They are read once: that costs as much as a
 /// hundred deliveries.
@@ -75,7 +74,7 @@ pub(crate) fn for_receivers(extra: Vec<CertificateDer<'static>>) -> Result<Clien
         .with_custom_certificate_verifier(Arc::new(VerifiedChains::new(verifier)))
         .with_no_client_auth();
     // They belong to the process and not to a pool of connections, which is renewed often.
-    tls.resumption = Resumption::in_memory_sessions(SESSIONS);
+    tls.resumption = Resumption::store(Arc::new(KeptSessions::default()));
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
 }
