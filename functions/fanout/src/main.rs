@@ -8,13 +8,17 @@ use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
 use adapters::aws::sqs_event::{Sent, SqsEvent};
-use adapters::process::Process;
+use adapters::process::{self, Process, forever};
 use fn_fanout::{Clients, Fanout, Subscriptions, config};
+use futures_util::FutureExt as _;
 use lambda_runtime::{LambdaEvent, service_fn};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let process = &Process::start("fanout", config::read)?;
+fn main() -> anyhow::Result<()> {
+    process::run(serve())?
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let process = forever(Process::start("fanout", config::read)?);
     let (config, clock) = (&process.config, process.clock.clone());
     let account = &config.account;
     let registry = Arc::new(RegistryTable::new(account, config.registry_table.clone()));
@@ -28,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         history: Arc::new(HistoryTable::new(account, config.history.table.clone())),
         bus,
     };
-    let fanout = &Fanout::new(config, clients, clock);
+    let fanout = forever(Fanout::new(config, clients, clock));
     let handler = service_fn(|event: LambdaEvent<SqsEvent<Sent>>| process.observe(fanout.answer(event)));
-    lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
+    lambda_runtime::run(handler).boxed().await.map_err(anyhow::Error::from_boxed)
 }

@@ -6,18 +6,28 @@ use std::sync::Arc;
 use adapters::aws::dynamodb::Table;
 use adapters::aws::sqs::Sqs;
 use adapters::http::server;
-use adapters::process::Process;
+use adapters::process::{self, Process, forever};
 use fn_health::{Health, config};
+use futures_util::FutureExt as _;
 use lambda_http::service_fn;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let process = &Process::start("health", config::read)?;
+fn main() -> anyhow::Result<()> {
+    process::run(serve())?
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let process = forever(Process::start("health", config::read)?);
     let (config, clock) = (&process.config, process.clock.clone());
     let queues = Sqs::new(&config.account, config.queues.clone());
     let store = Table::new(&config.account, config.table.clone(), 0);
-    let handler =
-        &Health::new(&process.stack, process.redis(), Arc::new(queues), Arc::new(store), config.index_shards, clock);
-    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    let handler = forever(Health::new(
+        &process.stack,
+        process.redis(),
+        Arc::new(queues),
+        Arc::new(store),
+        config.index_shards,
+        clock,
+    ));
+    let handler = service_fn(|request| process.observe(handler.handle(request)).map(Ok::<_, Infallible>));
     server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

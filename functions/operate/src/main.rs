@@ -8,13 +8,17 @@ use adapters::aws::history::HistoryTable;
 use adapters::aws::registry::RegistryTable;
 use adapters::aws::sqs::Sqs;
 use adapters::http::server;
-use adapters::process::Process;
+use adapters::process::{self, Process, forever};
 use fn_operate::{Clients, Operate, config};
+use futures_util::FutureExt as _;
 use lambda_http::service_fn;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let process = &Process::start("operate", config::read)?;
+fn main() -> anyhow::Result<()> {
+    process::run(serve())?
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let process = forever(Process::start("operate", config::read)?);
     let (config, clock) = (&process.config, process.clock.clone());
     let account = &config.account;
     let clients = Clients {
@@ -24,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
         history: Arc::new(HistoryTable::new(account, config.history.table.clone())),
         registry: Arc::new(RegistryTable::new(account, config.registry_table.clone())),
     };
-    let handler = &Operate::new(config, clients, clock);
-    let handler = service_fn(async |request| Ok::<_, Infallible>(process.observe(handler.handle(request)).await));
+    let handler = forever(Operate::new(config, clients, clock));
+    let handler = service_fn(|request| process.observe(handler.handle(request)).map(Ok::<_, Infallible>));
     server::run(handler).await.map_err(anyhow::Error::from_boxed)
 }

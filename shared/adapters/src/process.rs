@@ -2,8 +2,10 @@
 //! meter and Redis.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
+use tokio::runtime::Builder;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -41,6 +43,22 @@ pub struct Process<C> {
     pub clock: Clock,
     meter: Meter,
     redis: Metered,
+}
+
+/// Runs a process to its end, on one thread. What it does is a task of the runtime: one that is woken
+/// is polled next, and the future that a runtime blocks on only after another look for events,
+/// which is a system call each time that an answer comes.
+///
+/// # Errors
+/// When there is no runtime, or the process panicked.
+pub fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(runtime.spawn(work))?)
+}
+
+/// Keeps a value as long as the process lives.
+pub fn forever<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
 }
 
 /// Begins to log and gives the environment. Every process does this first.

@@ -2,6 +2,8 @@
 //! event, and takes scheme and host from the caller's own headers: a header could become a path,
 //! or end the process. So what is not ours to believe is taken out of an event before that.
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use lambda_http::lambda_runtime::{self, Diagnostic};
 use lambda_http::request::LambdaRequest;
 use lambda_http::tower::ServiceExt as _;
@@ -15,14 +17,14 @@ const NO_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').ad
 ///
 /// # Errors
 /// When the Runtime API cannot be used.
-pub async fn run<'a, S, R, E>(handler: S) -> Result<(), Error>
+pub fn run<S, R, E>(handler: S) -> BoxFuture<'static, Result<(), Error>>
 where
-    S: Service<Request, Response = R, Error = E>,
-    S::Future: Send + 'a,
-    R: IntoResponse,
-    E: std::fmt::Debug + Into<Diagnostic>,
+    S: Service<Request, Response = R, Error = E> + Send + 'static,
+    S::Future: Send + 'static,
+    R: IntoResponse + Send + Sync + 'static,
+    E: std::fmt::Debug + Into<Diagnostic> + Send + 'static,
 {
-    lambda_runtime::run(Adapter::from(handler).map_request(plain)).await
+    lambda_runtime::run(Adapter::from(handler).map_request(plain)).boxed()
 }
 
 /// The event without what its caller could mislead the conversion with.
