@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use adapters::receiver_client::ReadUrl;
 use domain::breaker::BreakerPolicies;
 use domain::destination::Destination;
+use domain::webhook::MAX_URL;
 use lru::LruCache;
 
 /// Most URLs that are kept.
@@ -42,7 +43,10 @@ impl ReceiverUrls {
         let destination = Destination::of(&read.url).as_str().to_owned();
         let breaker = breakers.breaker_of(&read.url);
         let url = Arc::new(ReceiverUrl { read, destination, breaker });
-        kept.put(text.to_owned(), Arc::clone(&url));
+        // A longer one is refused at every call.
+        if text.len() <= MAX_URL {
+            kept.put(text.to_owned(), Arc::clone(&url));
+        }
         Some(url)
     }
 }
@@ -64,6 +68,8 @@ mod tests {
         assert_eq!(first.read.uri.as_ref().unwrap(), "https://a.example/x?y");
         assert!(Arc::ptr_eq(&first, &urls.read("HTTPS://A.example:443/x?y#z", &policies).unwrap()));
         assert!(urls.read("a.example", &policies).is_none());
+        let long = format!("https://a.example/{}", "x".repeat(MAX_URL));
+        assert!(!Arc::ptr_eq(&urls.read(&long, &policies).unwrap(), &urls.read(&long, &policies).unwrap()));
         for i in 0..MOST_KEPT.get() {
             urls.read(&format!("https://a.example/{i}"), &policies).unwrap();
         }

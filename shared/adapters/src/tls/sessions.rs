@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -12,9 +11,11 @@ use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSes
 use rustls::pki_types::ServerName;
 
 /// Most receivers whose sessions are kept; those of the one that was called longest ago go first.
-const MOST_RECEIVERS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const MOST_RECEIVERS: usize = 128;
 /// Most tickets of one receiver.
-const MOST_TICKETS: usize = 16;
+const MOST_OF_ONE: usize = 16;
+/// Most tickets in all. A receiver decides how large they are, up to 64 KiB.
+const MOST_TICKETS: usize = 1024;
 
 /// What is kept of one receiver.
 #[derive(Default)]
@@ -26,11 +27,31 @@ struct Sessions {
 }
 
 /// The sessions of the receivers that were called last.
-pub(super) struct KeptSessions(Mutex<LruCache<ServerName<'static>, Sessions>>);
+pub(super) struct KeptSessions(Mutex<All>);
+
+struct All {
+    receivers: LruCache<ServerName<'static>, Sessions>,
+    /// How many tickets they have.
+    tickets: usize,
+}
 
 impl Default for KeptSessions {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MOST_RECEIVERS)))
+        Self(Mutex::new(All { receivers: LruCache::unbounded(), tickets: 0 }))
+    }
+}
+
+impl All {
+    /// Changes what is kept of a receiver, and then lets go what is too much.
+    fn change(&mut self, receiver: ServerName<'static>, change: impl FnOnce(&mut Sessions)) {
+        let sessions = self.receivers.get_or_insert_mut(receiver, Sessions::default);
+        self.tickets -= sessions.tickets.len();
+        change(sessions);
+        self.tickets += sessions.tickets.len();
+        while self.receivers.len() > MOST_RECEIVERS || self.tickets > MOST_TICKETS {
+            let Some((_, gone)) = self.receivers.pop_lru() else { return };
+            self.tickets -= gone.tickets.len();
+        }
     }
 }
 
@@ -42,41 +63,37 @@ impl fmt::Debug for KeptSessions {
 }
 
 impl KeptSessions {
-    fn all(&self) -> MutexGuard<'_, LruCache<ServerName<'static>, Sessions>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, receiver: ServerName<'static>, change: impl FnOnce(&mut Sessions)) {
-        change(self.all().get_or_insert_mut(receiver, Sessions::default));
     }
 }
 
 impl ClientSessionStore for KeptSessions {
     fn set_kx_hint(&self, receiver: ServerName<'static>, group: NamedGroup) {
-        self.change(receiver, |sessions| sessions.group = Some(group));
+        self.all().change(receiver, |sessions| sessions.group = Some(group));
     }
 
     fn kx_hint(&self, receiver: &ServerName<'_>) -> Option<NamedGroup> {
-        self.all().get(&receiver.to_owned())?.group
+        self.all().receivers.get(&receiver.to_owned())?.group
     }
 
     fn set_tls12_session(&self, receiver: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.change(receiver, |sessions| sessions.tls12 = Some(session));
+        self.all().change(receiver, |sessions| sessions.tls12 = Some(session));
     }
 
     fn tls12_session(&self, receiver: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.all().get(&receiver.to_owned())?.tls12.clone()
+        self.all().receivers.get(&receiver.to_owned())?.tls12.clone()
     }
 
     fn remove_tls12_session(&self, receiver: &ServerName<'static>) {
-        if let Some(sessions) = self.all().get_mut(receiver) {
+        if let Some(sessions) = self.all().receivers.get_mut(receiver) {
             sessions.tls12 = None;
         }
     }
 
     fn insert_tls13_ticket(&self, receiver: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.change(receiver, |Sessions { tickets, .. }| {
-            if tickets.len() == MOST_TICKETS {
+        self.all().change(receiver, |Sessions { tickets, .. }| {
+            if tickets.len() == MOST_OF_ONE {
                 tickets.pop_front();
             }
             tickets.push_back(ticket);
@@ -84,7 +101,10 @@ impl ClientSessionStore for KeptSessions {
     }
 
     fn take_tls13_ticket(&self, receiver: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.all().get_mut(receiver)?.tickets.pop_back()
+        let mut all = self.all();
+        let ticket = all.receivers.get_mut(receiver)?.tickets.pop_back()?;
+        all.tickets -= 1;
+        Some(ticket)
     }
 }
 
@@ -99,8 +119,12 @@ mod tests {
     use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
     /// A connection that was made in memory, and how.
-    fn connected(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> (ClientConnection, ServerConnection) {
-        let name = ServerName::try_from("a.example").unwrap();
+    fn connected(
+        name: &str,
+        client: &Arc<ClientConfig>,
+        server: &Arc<ServerConfig>,
+    ) -> (ClientConnection, ServerConnection) {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut ours = ClientConnection::new(Arc::clone(client), name).unwrap();
         let mut theirs = ServerConnection::new(Arc::clone(server)).unwrap();
         carry(&mut ours, &mut theirs);
@@ -120,10 +144,13 @@ mod tests {
         }
     }
 
-    /// How many of so many connections, opened at once, resumed a session.
-    fn resumed(version: &'static rustls::SupportedProtocolVersion, rounds: usize, at_once: usize) -> usize {
+    /// A client and a server that has its certificate for any of these names.
+    fn pair(
+        version: &'static rustls::SupportedProtocolVersion,
+        names: Vec<String>,
+    ) -> (Arc<ClientConfig>, Arc<ServerConfig>, Arc<KeptSessions>) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[version]);
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -132,10 +159,16 @@ mod tests {
         roots.add(certificate.der().clone()).unwrap();
         let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
         let mut client = client.with_root_certificates(roots).with_no_client_auth();
-        client.resumption = rustls::client::Resumption::store(Arc::new(KeptSessions::default()));
-        let (client, server) = (Arc::new(client), Arc::new(server.unwrap()));
+        let kept = Arc::new(KeptSessions::default());
+        client.resumption = rustls::client::Resumption::store(Arc::clone(&kept) as _);
+        (Arc::new(client), Arc::new(server.unwrap()), kept)
+    }
+
+    /// How many of so many connections, opened at once, resumed a session.
+    fn resumed(version: &'static rustls::SupportedProtocolVersion, rounds: usize, at_once: usize) -> usize {
+        let (client, server, _) = pair(version, vec!["a.example".to_owned()]);
         for _ in 1..rounds {
-            let _open: Vec<_> = (0..at_once).map(|_| connected(&client, &server)).collect();
+            let _open: Vec<_> = (0..at_once).map(|_| connected("a.example", &client, &server)).collect();
         }
         // All begin before the first of them gets new tickets.
         let name = ServerName::try_from("a.example").unwrap();
@@ -161,7 +194,25 @@ mod tests {
     fn every_connection_of_a_batch_of_ten_resumes() {
         assert_eq!(resumed(&rustls::version::TLS13, 1, 10), 0);
         assert_eq!(resumed(&rustls::version::TLS13, 2, 10), 10);
-        assert_eq!(resumed(&rustls::version::TLS13, 3, 20), MOST_TICKETS, "what is kept has an end");
+        assert_eq!(resumed(&rustls::version::TLS13, 3, 20), MOST_OF_ONE, "what is kept has an end");
         assert_eq!(resumed(&rustls::version::TLS12, 2, 20), 20, "a session of TLS 1.2 serves again and again");
+    }
+
+    #[test]
+    fn what_is_kept_in_all_has_an_end() {
+        let names: Vec<String> = (0..MOST_RECEIVERS + 9).map(|i| format!("{i}.example")).collect();
+        let (client, server, kept) = pair(&rustls::version::TLS13, names.clone());
+        for name in &names {
+            connected(name, &client, &server);
+        }
+        assert_eq!(kept.all().receivers.len(), MOST_RECEIVERS);
+        for name in &names {
+            // A handshake brings some tickets and takes one.
+            let _open: Vec<_> = (0..MOST_OF_ONE).map(|_| connected(name, &client, &server)).collect();
+        }
+        let all = kept.all();
+        assert_eq!(all.tickets, all.receivers.iter().map(|(_, sessions)| sessions.tickets.len()).sum::<usize>());
+        assert!(all.tickets <= MOST_TICKETS && all.tickets > MOST_TICKETS - MOST_OF_ONE, "{}", all.tickets);
+        assert!(all.receivers.iter().all(|(_, sessions)| sessions.tickets.len() <= MOST_OF_ONE));
     }
 }

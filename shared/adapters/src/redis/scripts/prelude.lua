@@ -20,7 +20,11 @@ local function lasting(key, mark, ttl)
 end
 -- What a new record begins with comes as JSON, names and values in turn: it is one argument,
 -- and most calls find a record and need none of it.
-local function new_fields(json) return cjson.decode(json) end
+local function new_fields(json)
+  local fields = cjson.decode(json)
+  if type(fields) ~= 'table' or #fields == 0 then error('a new record has fields') end
+  return fields
+end
 -- A removed record of an unfinished delivery is seen again: its view's fields are
 -- among the new record's.
 local function show(key, json)
