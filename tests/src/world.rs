@@ -66,6 +66,7 @@ pub fn settings(redis_url: &str) -> Vec<(&'static str, String)> {
         ("AWS_REGION", "eu-central-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("MIMALLOC_ARENA_EAGER_COMMIT", "0"),
         ("REDIS_URL", redis_url),
         ("REDIS_CLUSTER", "false"),
         ("DELIVERY_QUEUE_URL", "http://localhost/delivery"),

@@ -100,8 +100,6 @@ fn number(info: &str, name: &str) -> f64 {
 fn surrounded(redis_url: &str, cloud: &Cloud) -> Settings {
     let mut settings = settings(redis_url);
     settings.push(("AWS_ENDPOINT_URL", cloud.url()));
-    // As the template sets it. No function reads it: its allocator does.
-    settings.push(("MIMALLOC_ARENA_EAGER_COMMIT", "0".to_owned()));
     // A part of its own tells what history costs.
     settings.retain(|(name, _)| *name != "HISTORY_DAYS");
     settings.push(("HISTORY_DAYS", "0".to_owned()));

@@ -61,6 +61,8 @@ fn an_empty_environment_names_everything_that_is_missing() {
             *name,
             "ALLOWED_PRIVATE_CIDRS"
                 | "INDEX_SHARDS"
+                // The allocator reads it.
+                | "MIMALLOC_ARENA_EAGER_COMMIT"
                 | "MAX_PAYLOAD_BYTES"
                 | "MAX_ENDPOINTS"
                 | "PORTAL_FRAME_ANCESTORS"
