@@ -266,6 +266,20 @@ async fn a_bad_argument_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_new_record_begins_with_any_text() {
+    let server = RedisServer::start();
+    let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
+    for text in ["", "a \"b\" \\ /", "\0\u{1}\n\u{1f}\u{7f}", "日本😀\u{2028}\u{ffff}"] {
+        let details = NewRecord { url: text.into(), correlation_id: text.into(), ..new_record(0) };
+        let claim = Claim { token: "t".into(), hop: 0, lease_ms: 1, new_record: details.clone() };
+        records::claim("x", &claim, LIFETIMES).run(&redis).await.unwrap();
+        let stored = records::read("x").run(&redis).await.unwrap().unwrap();
+        assert_eq!(stored.record.details, details, "{text:?}");
+        let _: () = redis::cmd("FLUSHALL").query(&mut server.connect()).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_script_that_redis_forgot_is_loaded_again() {
     let server = RedisServer::start();
     let redis = Redis::open(&RedisConfig::node(server.url()), Clock::system()).unwrap();
