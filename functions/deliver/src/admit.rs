@@ -40,17 +40,17 @@ pub(crate) struct Admitted {
     pub(crate) rate: Option<RateSeen>,
 }
 
-/// A delivery that asks its breakers, one after another.
-struct Asking {
-    claimed: Claimed,
-    passes: Vec<HeldPass>,
-}
-
 impl Admitted {
     /// The origin of the receiver's URL; empty when that cannot be read.
     pub(crate) fn destination(&self) -> &str {
         destination_of(self.url.as_ref())
     }
+}
+
+/// A delivery that asks its breakers, one after another.
+struct Asking {
+    claimed: Claimed,
+    passes: Vec<HeldPass>,
 }
 
 impl Asking {
